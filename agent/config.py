@@ -1,0 +1,263 @@
+"""Settings: frozen values, and one way in from file, environment and flags.
+
+A setting is named ``section.key``. From weakest to strongest it comes from the
+default below, a TOML file (``[section]`` with ``key = value``), the environment
+(``TALKPATH_SECTION_KEY``), and the command line's flags.
+"""
+
+import dataclasses
+import os
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from talkpath.agent.errors import ConfigError
+
+__all__ = [
+    "Config",
+    "ReplyConfig",
+    "ServerConfig",
+    "SpeechConfig",
+    "VoiceConfig",
+    "WhisperConfig",
+    "load_config",
+]
+
+_ENV_PREFIX = "TALKPATH_"
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperConfig:
+    """Speech to text.
+
+    Attributes:
+        model: name in the model store, or the path of a CTranslate2 model folder.
+        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        compute_type: CTranslate2's type of weights; ``auto`` is int8 on a CPU, float16 on CUDA.
+        language: a Whisper language code, or ``auto`` to detect it for each utterance.
+        workers: decoding threads; 0 means one a core on a CPU and two on CUDA.
+        partial_interval_s: seconds of speech between partials.
+        max_streams: streams admitted at once; one more is refused with ``EngineOverloaded``.
+    """
+
+    model: str = "base"
+    device: str = "auto"
+    compute_type: str = "auto"
+    language: str = "auto"
+    workers: int = 0
+    partial_interval_s: float = 0.5
+    max_streams: int = 256
+
+    def __post_init__(self) -> None:
+        _require(
+            self.device in ("auto", "cpu", "cuda"),
+            f"whisper.device is {self.device!r}; it must be auto, cpu or cuda",
+        )
+        _require(self.workers >= 0, "whisper.workers must be 0 or more")
+        _require(
+            0.1 <= self.partial_interval_s <= 30,
+            "whisper.partial_interval_s must lie between 0.1 and 30 seconds",
+        )
+        _require(self.max_streams >= 1, "whisper.max_streams must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechConfig:
+    """Voice activity.
+
+    Attributes:
+        threshold: Silero probability from which a window of 32 ms counts as speech.
+        start_s: seconds of speech before speech counts as started.
+        early_pause_s: seconds of silence before the speculative final is asked for.
+        stop_s: seconds of silence before speech counts as stopped.
+    """
+
+    threshold: float = 0.5
+    start_s: float = 0.2
+    early_pause_s: float = 0.064
+    stop_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(0 < self.threshold < 1, "speech.threshold must lie between 0 and 1")
+        _require(0 <= self.start_s <= 2, "speech.start_s must lie between 0 and 2 seconds")
+        _require(
+            0.032 <= self.early_pause_s <= self.stop_s <= 10,
+            "speech.early_pause_s must be at least 0.032 and speech.stop_s at least that",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyConfig:
+    """The language model that answers.
+
+    Attributes:
+        url: base URL of an OpenAI-compatible server (``OPENAI_BASE_URL`` counts too);
+            None runs ``model`` from the model store in this process.
+        api_key: key for that server (``OPENAI_API_KEY`` counts too).
+        model: model name, at that server or in the model store.
+        max_tokens: longest reply in tokens.
+        prompt: the system message.
+    """
+
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    model: str = "smollm2-135m"
+    max_tokens: int = 120
+    prompt: str = (
+        "You are a friendly voice assistant. Your words are spoken aloud: answer in one or two "
+        "short sentences of plain English, without lists, symbols or emoji."
+    )
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 1, "reply.max_tokens must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceConfig:
+    """The voice that speaks.
+
+    Attributes:
+        model: a Piper voice in the model store, or the path of an ``.onnx`` file.
+    """
+
+    model: str = "piper-en-us-joe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where callers come in.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port; 0 lets the system choose.
+        transport: ``webrtc``, ``websocket`` or ``sip``.
+        ice_servers: STUN and TURN URLs, given to the page and used by the server.
+        max_sessions: sessions at once; one more is refused with status 503.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    transport: str = "webrtc"
+    ice_servers: tuple[str, ...] = ()
+    max_sessions: int = 32
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "server.port must lie between 0 and 65535")
+        _require(
+            self.transport in ("webrtc", "websocket", "sip"),
+            f"server.transport is {self.transport!r}; it must be webrtc, websocket or sip",
+        )
+        _require(self.max_sessions >= 1, "server.max_sessions must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All settings of one process."""
+
+    whisper: WhisperConfig = field(default_factory=WhisperConfig)
+    speech: SpeechConfig = field(default_factory=SpeechConfig)
+    reply: ReplyConfig = field(default_factory=ReplyConfig)
+    voice: VoiceConfig = field(default_factory=VoiceConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+
+
+def load_config(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    file: Path | None = None,
+) -> Config:
+    """Put the settings together.
+
+    Args:
+        flags: values by ``section.key``; None means not given.
+        environ: environment variables, ``os.environ`` by default.
+        file: a TOML file, or None.
+
+    Raises:
+        ConfigError: the file cannot be read, or a name or a value is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    merged: dict[str, Any] = {}
+    if file is not None:
+        merged.update(_from_file(file))
+    merged.update(_from_environment(environ))
+    merged.update({name: value for name, value in (flags or {}).items() if value is not None})
+    sections: dict[str, dict[str, Any]] = {}
+    known = _settings()
+    for name, value in merged.items():
+        if name not in known:
+            raise ConfigError(f"there is no setting {name!r}")
+        section, key = name.split(".")
+        sections.setdefault(section, {})[key] = _coerce(name, known[name], value)
+    return Config(
+        **{
+            item.name: typing.cast(type, item.type)(**sections.get(item.name, {}))
+            for item in dataclasses.fields(Config)
+        }
+    )
+
+
+def _settings() -> dict[str, Any]:
+    """Type of every setting by its name."""
+    return {
+        f"{section.name}.{item.name}": item.type
+        for section in dataclasses.fields(Config)
+        for item in dataclasses.fields(typing.cast(type, section.type))
+    }
+
+
+def _from_file(file: Path) -> dict[str, Any]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"cannot read the settings file {file}: {error}") from error
+    values: dict[str, Any] = {}
+    for section, entries in content.items():
+        if not isinstance(entries, dict):
+            raise ConfigError(f"{file}: {section!r} must stand in a section")
+        values.update({f"{section}.{key}": value for key, value in entries.items()})
+    return values
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name in _settings():
+        variable = _ENV_PREFIX + name.replace(".", "_").upper()
+        if environ.get(variable):
+            values[name] = environ[variable]
+    for name, variable in (("reply.url", "OPENAI_BASE_URL"), ("reply.api_key", "OPENAI_API_KEY")):
+        if name not in values and environ.get(variable):
+            values[name] = environ[variable]
+    return values
+
+
+def _coerce(name: str, kind: Any, value: Any) -> Any:
+    """Turn a string from the environment, or a value from TOML, into the setting's type."""
+    if isinstance(kind, types.UnionType):
+        kind = next(option for option in typing.get_args(kind) if option is not type(None))
+    if typing.get_origin(kind) is tuple:
+        if isinstance(value, str):
+            value = [part.strip() for part in value.split(",") if part.strip()]
+        if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+    elif isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    elif kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    elif isinstance(value, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    wanted = "a list of strings" if typing.get_origin(kind) is tuple else f"of type {kind.__name__}"
+    raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
