@@ -1,0 +1,123 @@
+"""PCM: samples as bytes and as floats, and resampling with little delay."""
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from talkpath.agent.errors import AudioError
+
+__all__ = ["SAMPLE_RATE_HZ", "FloatArray", "Resampler", "float_to_pcm16", "pcm16_to_float"]
+
+FloatArray = npt.NDArray[np.float32]
+
+SAMPLE_RATE_HZ = 16_000
+"""The rate that Whisper and Silero were trained at."""
+
+_ZERO_CROSSINGS = 16
+_KAISER_BETA = 8.0
+
+
+def pcm16_to_float(pcm: bytes) -> FloatArray:
+    """Turn signed 16-bit little-endian PCM into floats from -1 to just under 1.
+
+    Args:
+        pcm: mono samples, two bytes each.
+
+    Returns:
+        float32, shape ``[len(pcm) / 2]``.
+
+    Raises:
+        AudioError: an odd number of bytes.
+    """
+    if len(pcm) % 2:
+        raise AudioError(f"16-bit audio needs an even number of bytes; there are {len(pcm)}")
+    return np.frombuffer(pcm, dtype="<i2").astype(np.float32) / np.float32(32768)
+
+
+def float_to_pcm16(audio: FloatArray) -> bytes:
+    """Turn floats from -1 to 1, shape ``[n]``, into signed 16-bit PCM; what lies outside is clipped."""
+    return np.clip(np.rint(audio * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
+class Resampler:
+    """Resamples one mono stream, in blocks of any size, by any rational ratio.
+
+    A polyphase filter: a sinc with 16 zero crossings on each side at the lower of
+    both rates, in a Kaiser window of beta 8 (about 80 dB of rejection; Kaiser's formula,
+    Oppenheim and Schafer, Discrete-Time Signal Processing, 7.5). It delays the signal by
+    ``16 / min(from_hz, to_hz)`` seconds: 2 ms for 8 kHz, 1 ms for 16 kHz and above.
+
+    Args:
+        from_hz: rate of what comes in.
+        to_hz: rate of what goes out.
+
+    Raises:
+        AudioError: a rate outside 4 to 384 kHz.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int = SAMPLE_RATE_HZ) -> None:
+        for rate_hz in (from_hz, to_hz):
+            if not 4_000 <= rate_hz <= 384_000:
+                raise AudioError(f"a sample rate of {rate_hz} Hz is not between 4 and 384 kHz")
+        self.from_hz = from_hz
+        self.to_hz = to_hz
+        divisor = math.gcd(from_hz, to_hz)
+        self._up = to_hz // divisor
+        self._down = from_hz // divisor
+        self._bank = _filter_bank(self._up, self._down)
+        self._taps = self._bank.shape[1]
+        # History before the first sample is silence; the position counts in units of
+        # 1 / up input samples from the start of the history.
+        self._history: FloatArray = np.zeros(self._taps // 2 - 1, dtype=np.float32)
+        self._position = 0
+
+    def process(self, audio: FloatArray) -> FloatArray:
+        """Take the next samples and give what can be computed from all so far.
+
+        Args:
+            audio: float32, shape ``[n]``, at ``from_hz``.
+
+        Returns:
+            float32, shape ``[m]``, at ``to_hz``; over a whole stream ``m`` is about
+            ``n * to_hz / from_hz``.
+        """
+        if self._up == self._down:
+            return audio
+        samples = np.concatenate([self._history, audio])
+        count = max(0, ((len(samples) - self._taps) * self._up - self._position) // self._down + 1)
+        if len(samples) < self._taps:
+            count = 0
+        positions = self._position + self._down * np.arange(count, dtype=np.int64)
+        starts, phases = np.divmod(positions, self._up)
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self._taps) if count else None
+        output = (
+            np.einsum("ij,ij->i", windows[starts], self._bank[phases])
+            if windows is not None
+            else np.zeros(0, dtype=np.float32)
+        )
+        position = self._position + self._down * count
+        consumed = min(position // self._up, len(samples))
+        self._history = samples[consumed:]
+        self._position = position - consumed * self._up
+        return output.astype(np.float32, copy=False)
+
+    def flush(self) -> FloatArray:
+        """Give the last samples, those that the filter still holds back, shape ``[m]``."""
+        return self.process(np.zeros(self._taps // 2, dtype=np.float32))
+
+
+@lru_cache(maxsize=32)
+def _filter_bank(up: int, down: int) -> FloatArray:
+    """One filter for each of the ``up`` positions between two input samples, ``[up, taps]``."""
+    # Cut off a little below the lower Nyquist frequency, so that the transition band
+    # (about 0.32 / zero crossings of the rate with this window) ends close to it.
+    cutoff = min(1.0, up / down) * 0.92
+    half = math.ceil(_ZERO_CROSSINGS * max(1.0, down / up))
+    taps = np.arange(2 * half, dtype=np.float64)
+    offsets = taps[None, :] - (half - 1) - np.arange(up, dtype=np.float64)[:, None] / up
+    window = np.i0(_KAISER_BETA * np.sqrt(np.clip(1 - (offsets / half) ** 2, 0, None)))
+    bank = cutoff * np.sinc(cutoff * offsets) * window / np.i0(_KAISER_BETA)
+    bank /= bank.sum(axis=1, keepdims=True)
+    return bank.astype(np.float32)

@@ -1,0 +1,179 @@
+"""When somebody speaks: from a probability every 32 ms to started, paused, resumed, stopped.
+
+Sans-IO: probabilities in, events out.
+
+::
+
+                    speech x start               silence x early pause
+       ┌── QUIET ─────────────────► SPEAKING ───────────────────────► PAUSED ──┐
+       │  ▲  counting speech        ▲  counting silence      speech │          │
+       │  │  (silence: from zero)   │  (speech: from zero)          │          │
+       │  │                         └───────── Resumed ─────────────┘          │
+       │  └──────────────────────────────── Stopped ◄─── silence x stop ───────┘
+
+A window counts as speech from the threshold up; once somebody speaks, 0.15 less will do
+(the hysteresis that Silero's own iterator uses), so that soft word endings do not flicker.
+"""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import numpy as np
+
+from talkpath.agent.audio import FloatArray
+from talkpath.agent.config import SpeechConfig
+from talkpath.agent.speech.silero import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
+
+__all__ = [
+    "EarlyPause",
+    "SpeechEvent",
+    "SpeechMachine",
+    "SpeechResumed",
+    "SpeechStarted",
+    "SpeechStopped",
+    "SpeechTracker",
+]
+
+_HYSTERESIS = 0.15
+# Music or a long silence can leave the recurrent state unable to hear the speech that
+# follows; a reset helps, and does no harm while it is clearly quiet.
+_RESET_AFTER_S = 2.0
+_RESET_BELOW = 0.1
+_RESET_QUIET_WINDOWS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStarted:
+    """Speech is certain; it began ``ago_s`` seconds before the end of the audio so far."""
+
+    ago_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class EarlyPause:
+    """It has been silent for a moment, perhaps for good; for ``silence_s`` seconds so far."""
+
+    silence_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechResumed:
+    """Speech went on after an early pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechStopped:
+    """Speech has ended, ``silence_s`` seconds before the end of the audio so far."""
+
+    silence_s: float
+
+
+SpeechEvent = SpeechStarted | EarlyPause | SpeechResumed | SpeechStopped
+
+
+class _State(Enum):
+    QUIET = auto()
+    SPEAKING = auto()
+    PAUSED = auto()
+
+
+def _windows(seconds: float) -> int:
+    return max(1, round(seconds / WINDOW_S))
+
+
+class SpeechMachine:
+    """The state machine above, for one stream."""
+
+    def __init__(self, config: SpeechConfig | None = None) -> None:
+        config = config or SpeechConfig()
+        self._threshold = config.threshold
+        self._start = _windows(config.start_s)
+        self._early_pause = _windows(config.early_pause_s)
+        self._stop = max(_windows(config.stop_s), self._early_pause)
+        self._state = _State.QUIET
+        self._count = 0
+
+    @property
+    def speaking(self) -> bool:
+        """Whether speech has started and not stopped."""
+        return self._state is not _State.QUIET
+
+    @property
+    def stop_s(self) -> float:
+        """Seconds of silence after which speech counts as stopped: whole windows."""
+        return self._stop * WINDOW_S
+
+    @property
+    def start_s(self) -> float:
+        """Seconds of speech after which speech counts as started: whole windows."""
+        return self._start * WINDOW_S
+
+    def advance(self, probability: float) -> list[SpeechEvent]:
+        """Take the next window's probability; give what follows from it, mostly nothing."""
+        if self._state is _State.QUIET:
+            return self._while_quiet(probability >= self._threshold)
+        return self._while_speaking(probability >= self._threshold - _HYSTERESIS)
+
+    def _while_quiet(self, speech: bool) -> list[SpeechEvent]:
+        self._count = self._count + 1 if speech else 0
+        if self._count < self._start:
+            return []
+        ago_s = self._count * WINDOW_S
+        self._state, self._count = _State.SPEAKING, 0
+        return [SpeechStarted(ago_s)]
+
+    def _while_speaking(self, speech: bool) -> list[SpeechEvent]:
+        if speech:
+            paused = self._state is _State.PAUSED
+            self._state, self._count = _State.SPEAKING, 0
+            return [SpeechResumed()] if paused else []
+        self._count += 1
+        silence_s = self._count * WINDOW_S
+        events: list[SpeechEvent] = []
+        if self._state is _State.SPEAKING and self._count >= self._early_pause:
+            self._state = _State.PAUSED
+            events.append(EarlyPause(silence_s))
+        if self._count >= self._stop:
+            events.append(self.force_stop())
+        return events
+
+    def force_stop(self) -> SpeechStopped:
+        """End the speech now, because no more audio comes."""
+        stopped = SpeechStopped(self._count * WINDOW_S)
+        self._state, self._count = _State.QUIET, 0
+        return stopped
+
+
+class SpeechTracker:
+    """Follows one stream of audio: cuts it into windows, asks the model, runs the machine."""
+
+    def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
+        self.machine = SpeechMachine(config)
+        self._vad = vad
+        self._state = SileroState()
+        self._rest: FloatArray = np.zeros(0, dtype=np.float32)
+        self._since_reset = 0
+        self._quiet = 0
+
+    def process(self, audio: FloatArray) -> list[SpeechEvent]:
+        """Take the next samples, float32 ``[n]`` at 16 kHz, and give the events in them."""
+        samples = np.concatenate([self._rest, audio]) if len(self._rest) else audio
+        count = len(samples) // WINDOW_SAMPLES
+        self._rest = samples[count * WINDOW_SAMPLES :]
+        events: list[SpeechEvent] = []
+        for window in samples[: count * WINDOW_SAMPLES].reshape(count, 1, WINDOW_SAMPLES):
+            probability = float(self._vad.advance(window, [self._state])[0])
+            events += self.machine.advance(probability)
+            self._maybe_reset(probability)
+        return events
+
+    def _maybe_reset(self, probability: float) -> None:
+        self._since_reset += 1
+        self._quiet = self._quiet + 1 if probability < _RESET_BELOW else 0
+        if (
+            self._since_reset * WINDOW_S >= _RESET_AFTER_S
+            and self._quiet >= _RESET_QUIET_WINDOWS
+            and not self.machine.speaking
+        ):
+            self._state.reset()
+            self._since_reset = 0
