@@ -1,0 +1,479 @@
+"""Engine: one model for all streams of the process. asyncio in front, worker threads behind."""
+
+import asyncio
+import dataclasses
+import itertools
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, Resampler, pcm16_to_float
+from talkpath.agent.config import WhisperConfig
+from talkpath.agent.errors import (
+    AudioError,
+    ConfigError,
+    DecodeFailed,
+    EngineClosed,
+    EngineOverloaded,
+)
+from talkpath.agent.whisper.backend import Backend, CTranslate2Backend, Decoded
+from talkpath.agent.whisper.batcher import Priority, Request, choose
+from talkpath.agent.whisper.guard import compression_ratio, is_loop
+from talkpath.agent.whisper.results import Segment, StreamResult, Transcript
+from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream, StreamOptions
+from talkpath.agent.whisper.windows import BUCKETS, FULL_WINDOW, MAX_AUDIO_S, token_cap
+
+__all__ = ["EngineStatistics", "WhisperEngine", "WhisperStream"]
+
+_log = logging.getLogger(__name__)
+
+_MAX_BATCH = 4  # on a CPU the encoder loses from larger ones (measured)
+_OFFLINE_AHEAD = 8  # offline requests in flight; the caller of one more waits
+# Whisper's own rule for silence: it says that nobody speaks, and is unsure of the words.
+_NO_SPEECH_PROBABILITY = 0.6
+_NO_SPEECH_LOGPROB = -1.0
+
+_Outcome = Transcript | Exception
+
+
+@dataclass(slots=True)
+class EngineStatistics:
+    """Counters since the start.
+
+    Attributes:
+        decoded: requests answered.
+        batches: batches run.
+        cancelled: requests that were withdrawn before a worker took them.
+        full_windows: requests decoded again in the full window.
+        failed: requests that the model failed on.
+        refused: streams refused because the engine was full.
+    """
+
+    decoded: int = 0
+    batches: int = 0
+    cancelled: int = 0
+    full_windows: int = 0
+    failed: int = 0
+    refused: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _Job:
+    """A request, and where its outcome goes: called on the event loop that asked."""
+
+    request: Request
+    loop: asyncio.AbstractEventLoop
+    deliver: Callable[[_Outcome], None]
+
+
+class WhisperEngine:
+    """Decodes for all streams of the process.
+
+    The queue of waiting requests is bounded by construction: a stream has at most one
+    partial and the finals of its last utterances in it, streams are limited by
+    ``max_streams``, and ``decode`` waits while more than eight of its requests are in flight.
+
+    Use ``await WhisperEngine.start(...)``, and ``close()`` at the end.
+    """
+
+    def __init__(self, backend: Backend, config: WhisperConfig | None = None) -> None:
+        """Start the worker threads on a loaded backend; see ``start`` for the usual way."""
+        self._config = config or WhisperConfig()
+        self._backend = backend
+        self._language = self.check_language(self._config.language)
+        self._waiting: dict[int, _Job] = {}
+        self._orders = itertools.count()
+        self._changed = threading.Condition()
+        self._closed = False
+        self._streams: set[WhisperStream] = set()
+        self._offline = asyncio.Semaphore(_OFFLINE_AHEAD)
+        self.statistics = EngineStatistics()
+        self._workers = [
+            threading.Thread(target=self._work, name=f"whisper-{index}", daemon=True)
+            for index in range(backend.workers)
+        ]
+        for worker in self._workers:
+            worker.start()
+
+    @classmethod
+    async def start(cls, path: Path, config: WhisperConfig | None = None) -> "WhisperEngine":
+        """Load a model, warm every window size up and start the workers.
+
+        Args:
+            path: folder of a CTranslate2 Whisper model.
+            config: device, type of weights, workers, language, limits.
+
+        Raises:
+            ModelError: the folder does not hold a Whisper model.
+            ConfigError: device, compute type or language is not to be had.
+            MissingDependency: a CUDA library is not installed.
+        """
+        config = config or WhisperConfig()
+
+        def load() -> Backend:
+            backend = CTranslate2Backend(
+                path,
+                device=config.device,
+                compute_type=config.compute_type,
+                workers=config.workers,
+            )
+            started = time.perf_counter()
+            for bucket in BUCKETS:
+                encoded = backend.encode([np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)], bucket)
+                backend.generate(encoded, ["en"], [SAMPLE_RATE_HZ], 1)
+            _log.debug("warmed up in %.2f s", time.perf_counter() - started)
+            return backend
+
+        return cls(await asyncio.to_thread(load), config)
+
+    @property
+    def languages(self) -> frozenset[str]:
+        """Codes of the languages that the model knows."""
+        return self._backend.languages
+
+    @property
+    def streams(self) -> int:
+        """Streams that are open."""
+        return len(self._streams)
+
+    def check_language(self, language: str | None) -> str | None:
+        """Turn a language setting into a code, or None for detection.
+
+        Args:
+            language: a Whisper code, a tag such as ``en-US``, ``auto`` or None.
+
+        Raises:
+            ConfigError: the model does not know the language.
+        """
+        if not self._backend.multilingual:
+            if language not in (None, "auto") and not str(language).lower().startswith("en"):
+                raise ConfigError(f"this model knows English only, not {language!r}")
+            return "en"
+        if language is None or language == "auto":
+            return None
+        code = language.lower().split("-")[0]
+        if code not in self._backend.languages:
+            raise ConfigError(f"Whisper does not know the language {language!r}")
+        return code
+
+    def open_stream(
+        self,
+        on_result: Callable[[StreamResult], None],
+        *,
+        sample_rate_hz: int = SAMPLE_RATE_HZ,
+        language: str | None = None,
+        partials: bool = True,
+    ) -> "WhisperStream":
+        """Open a stream for one speaker. Call it, and the stream, on one event loop.
+
+        Args:
+            on_result: called on that loop with each partial, final or failure, in order.
+            sample_rate_hz: rate of the audio that will be fed.
+            language: a code, ``auto``, or None for the engine's setting.
+            partials: whether partials are wanted.
+
+        Raises:
+            EngineOverloaded: ``max_streams`` are open.
+            EngineClosed: the engine was closed.
+            ConfigError: the model does not know the language.
+            AudioError: a sample rate outside 4 to 384 kHz.
+        """
+        if self._closed:
+            raise EngineClosed("the speech-to-text engine is closed")
+        if len(self._streams) >= self._config.max_streams:
+            self.statistics.refused += 1
+            raise EngineOverloaded(
+                f"all {self._config.max_streams} speech-to-text streams are in use; try later"
+            )
+        options = StreamOptions(
+            language=self._language if language is None else self.check_language(language),
+            partials=partials,
+            partial_interval_s=self._config.partial_interval_s,
+        )
+        stream = WhisperStream(self, Stream(options), Resampler(sample_rate_hz), on_result)
+        self._streams.add(stream)
+        return stream
+
+    async def decode(self, audio: FloatArray, *, language: str | None = None) -> Transcript:
+        """Decode one piece of audio, after all live streams.
+
+        Args:
+            audio: float32, ``[n]``, 16 kHz, at most 28.5 s.
+            language: a code, ``auto``, or None for the engine's setting.
+
+        Raises:
+            AudioError: the audio is empty, too long, or holds values that are no numbers.
+            ConfigError: the model does not know the language.
+            DecodeFailed: the model failed.
+            EngineClosed: the engine was closed.
+        """
+        code = self._language if language is None else self.check_language(language)
+        if not len(audio) or len(audio) > MAX_AUDIO_S * SAMPLE_RATE_HZ:
+            raise AudioError(
+                f"{len(audio) / SAMPLE_RATE_HZ:.2f} s of audio; one piece has up to {MAX_AUDIO_S} s"
+            )
+        async with self._offline:
+            future: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
+
+            def deliver(outcome: _Outcome) -> None:
+                if future.done():
+                    return
+                if isinstance(outcome, Exception):
+                    future.set_exception(outcome)
+                else:
+                    future.set_result(outcome)
+
+            order = self._submit(audio, Priority.OFFLINE, code, deliver)
+            try:
+                return await future
+            except asyncio.CancelledError:
+                self._cancel(order)
+                raise
+
+    def close(self) -> None:
+        """Stop the workers after their current batch; waiting requests end in EngineClosed."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            waiting = list(self._waiting.values())
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            _deliver(job, EngineClosed("the speech-to-text engine is closed"))
+        for worker in self._workers:
+            worker.join()
+
+    def _submit(
+        self,
+        audio: FloatArray,
+        priority: Priority,
+        language: str | None,
+        deliver: Callable[[_Outcome], None],
+    ) -> int:
+        request = Request(audio, priority, language, next(self._orders))
+        job = _Job(request, asyncio.get_running_loop(), deliver)
+        with self._changed:
+            if self._closed:
+                raise EngineClosed("the speech-to-text engine is closed")
+            self._waiting[request.order] = job
+            self._changed.notify()
+        return request.order
+
+    def _cancel(self, order: int) -> None:
+        with self._changed:
+            if self._waiting.pop(order, None) is not None:
+                self.statistics.cancelled += 1
+
+    def _promote(self, order: int) -> None:
+        with self._changed:
+            job = self._waiting.get(order)
+            if job is not None:
+                job.request = dataclasses.replace(job.request, priority=Priority.FINAL)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closed:
+                    self._changed.wait()
+                if self._closed:
+                    return
+                requests = choose([job.request for job in self._waiting.values()], _MAX_BATCH)
+                batch = [self._waiting.pop(request.order) for request in requests]
+            self._run(batch)
+
+    def _run(self, batch: Sequence[_Job]) -> None:
+        """Decode a batch; when it fails, each of its requests alone, so that one spoils no other."""
+        try:
+            transcripts = self._transcribe([job.request for job in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for job in batch:
+                    self._run([job])
+                return
+            _log.exception("decoding failed")
+            self.statistics.failed += 1
+            failure = DecodeFailed(f"Whisper failed: {error}")
+            failure.__cause__ = error
+            _deliver(batch[0], failure)
+            return
+        self.statistics.batches += 1
+        self.statistics.decoded += len(batch)
+        for job, transcript in zip(batch, transcripts, strict=True):
+            _deliver(job, transcript)
+
+    def _transcribe(self, requests: Sequence[Request]) -> list[Transcript]:
+        started = time.perf_counter()
+        if not all(np.isfinite(request.audio).all() for request in requests):
+            raise AudioError("the audio holds values that are not finite numbers")
+        transcripts = self._decode_window(requests, requests[0].bucket)
+        for index, request in enumerate(requests):
+            loops = is_loop(transcripts[index].text)
+            if loops and _deserves_retry(request):
+                self.statistics.full_windows += 1
+                again = self._decode_window([request], FULL_WINDOW)[0]
+                loops = is_loop(again.text)
+                transcripts[index] = dataclasses.replace(again, full_window=True)
+            transcripts[index] = dataclasses.replace(
+                transcripts[index], possible_hallucination=loops
+            )
+        cost_s = (time.perf_counter() - started) / len(requests)
+        return [dataclasses.replace(item, cost_s=cost_s) for item in transcripts]
+
+    def _decode_window(self, requests: Sequence[Request], bucket: int) -> list[Transcript]:
+        encoded = self._backend.encode([request.audio for request in requests], bucket)
+        languages = [(request.language or "", 1.0) for request in requests]
+        if not all(language for language, _ in languages):
+            detected = self._backend.detect_language(encoded)
+            languages = [
+                given if given[0] else found
+                for given, found in zip(languages, detected, strict=True)
+            ]
+        samples = [len(request.audio) for request in requests]
+        decoded = self._backend.generate(
+            encoded, [language for language, _ in languages], samples, token_cap(max(samples))
+        )
+        return [
+            _transcript(item, *language, count / SAMPLE_RATE_HZ)
+            for item, language, count in zip(decoded, languages, samples, strict=True)
+        ]
+
+
+class WhisperStream:
+    """One speaker's stream, for the event loop: feed audio, report speech, receive results."""
+
+    def __init__(
+        self,
+        engine: WhisperEngine,
+        stream: Stream,
+        resampler: Resampler,
+        on_result: Callable[[StreamResult], None],
+    ) -> None:
+        self._engine = engine
+        self._stream = stream
+        self._resampler = resampler
+        self._on_result = on_result
+        self._orders: dict[int, int] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    def feed(self, pcm: bytes) -> None:
+        """Take the next samples: 16-bit mono PCM at the stream's rate.
+
+        Raises:
+            AudioError: an odd number of bytes.
+        """
+        self._stream.feed(self._resampler.process(pcm16_to_float(pcm)))
+        self._pump()
+
+    def speech_started(self, ago_s: float) -> None:
+        """Speech began ``ago_s`` seconds before the end of the audio fed so far."""
+        self._stream.speech_started(ago_s)
+        self._pump()
+
+    def early_pause(self) -> None:
+        """It has been silent for a moment."""
+        self._stream.early_pause()
+        self._pump()
+
+    def speech_resumed(self) -> None:
+        """Speech went on after an early pause."""
+        self._stream.speech_resumed()
+        self._pump()
+
+    def speech_stopped(self, silence_s: float) -> None:
+        """Speech ended ``silence_s`` seconds before the end of the audio fed so far."""
+        self._stream.speech_stopped(silence_s)
+        self._pump()
+
+    async def drain(self) -> None:
+        """Wait until the finals of all speech that has stopped were handed out."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Give the stream's place back. What was not handed out is dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stream.close()
+        self._pump()
+        self._engine._streams.discard(self)
+
+    def _pump(self) -> None:
+        """Carry out what the stream wants done, and hand out what it has."""
+        for action in self._stream.actions():
+            match action:
+                case Decode():
+                    self._decode(action)
+                case Promote():
+                    self._engine._promote(self._orders.get(action.ticket, -1))
+                case Cancel():
+                    self._engine._cancel(self._orders.pop(action.ticket, -1))
+        if self._stream.pending:
+            self._idle.clear()
+        else:
+            self._idle.set()
+        if not self._closed:
+            for result in self._stream.results():
+                self._on_result(result)
+
+    def _decode(self, action: Decode) -> None:
+        def deliver(outcome: _Outcome) -> None:
+            self._orders.pop(action.ticket, None)
+            if isinstance(outcome, Exception):
+                self._stream.failed(action.ticket, outcome)
+            else:
+                self._stream.transcript(action.ticket, outcome)
+            self._pump()
+
+        self._orders[action.ticket] = self._engine._submit(
+            action.audio, action.priority, action.language, deliver
+        )
+
+
+def _deliver(job: _Job, outcome: _Outcome) -> None:
+    """Hand an outcome to the event loop that asked, unless that loop is gone."""
+    try:
+        job.loop.call_soon_threadsafe(job.deliver, outcome)
+    except RuntimeError:
+        if not job.loop.is_closed():
+            raise
+
+
+def _deserves_retry(request: Request) -> bool:
+    """Whether a looping text is worth the full window; the next partial replaces a partial."""
+    return (
+        request.priority not in (Priority.FIRST_PARTIAL, Priority.PARTIAL)
+        and request.bucket != FULL_WINDOW
+    )
+
+
+def _transcript(
+    decoded: Decoded, language: str, language_probability: float, duration_s: float
+) -> Transcript:
+    silence = (
+        decoded.no_speech_probability > _NO_SPEECH_PROBABILITY
+        and decoded.avg_logprob < _NO_SPEECH_LOGPROB
+    )
+    segments = (
+        ()
+        if silence
+        else tuple(Segment(item.start_s, item.end_s, item.text) for item in decoded.segments)
+    )
+    text = " ".join(segment.text for segment in segments)
+    return Transcript(
+        text=text,
+        segments=segments,
+        duration_s=duration_s,
+        language=language,
+        language_probability=language_probability,
+        avg_logprob=decoded.avg_logprob,
+        no_speech_probability=decoded.no_speech_probability,
+        compression_ratio=compression_ratio(text),
+    )

@@ -1,0 +1,37 @@
+"""Guard: does a text look like a decoder that went round in circles?"""
+
+import zlib
+
+__all__ = ["compression_ratio", "is_loop"]
+
+_MAX_COMPRESSION_RATIO = 2.4  # Whisper's own threshold for its fallback
+_MIN_REPEATS = 4
+_MAX_PERIOD = 8
+
+
+def compression_ratio(text: str) -> float:
+    """UTF-8 bytes over zlib-compressed bytes; repetition compresses well. 0.0 for no text."""
+    data = text.encode()
+    return len(data) / len(zlib.compress(data)) if data else 0.0
+
+
+def is_loop(text: str) -> bool:
+    """Whether the text repeats itself as no speaker does.
+
+    Either its compression ratio is over 2.4, or it ends in the same one to eight words said
+    four times or more, which shorter texts than zlib needs can show. A run of single short
+    words ("no no no no", digits) counts only from eight on.
+    """
+    if compression_ratio(text) > _MAX_COMPRESSION_RATIO:
+        return True
+    words = text.lower().split()
+    for period in range(1, _MAX_PERIOD + 1):
+        repeats = 1
+        while (
+            len(words) >= period * (repeats + 1)
+            and words[-period * (repeats + 1) : len(words) - period * repeats] == words[-period:]
+        ):
+            repeats += 1
+        if repeats >= (2 * _MIN_REPEATS if period == 1 else _MIN_REPEATS):
+            return True
+    return False

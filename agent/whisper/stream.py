@@ -1,0 +1,342 @@
+"""Stream: one speaker's audio, cut into utterances, and what to decode of it when.
+
+Sans-IO: audio, speech events and transcripts go in; decoding jobs and results come out.
+
+An utterance begins with the speech that the detector found (and a little before it). While
+it lasts, a partial is asked for after every half second of it, at most one at a time. At an
+early pause its audio so far is frozen and a speculative final asked for; if speech resumes
+that one is dropped, and if it stops, the final is often there already. Speech longer than
+Whisper's window is split at the quietest moment of its last seconds and goes on as the next
+utterance.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
+from talkpath.agent.whisper.agreement import Agreement
+from talkpath.agent.whisper.batcher import Priority
+from talkpath.agent.whisper.results import (
+    Final,
+    Partial,
+    StreamFailure,
+    StreamResult,
+    Transcript,
+)
+
+__all__ = ["Cancel", "Decode", "Promote", "Stream", "StreamAction", "StreamOptions"]
+
+_PRE_ROLL_S = 0.3
+_SPLIT_AT_S = 28.0
+_SPLIT_SEARCH_S = 5.0
+_SPLIT_FRAME_S = 0.1
+_QUIET_BUFFER_S = 2.5
+_SURE_LANGUAGE = 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamOptions:
+    """How a stream is decoded.
+
+    Attributes:
+        language: Whisper's code, or None to detect it in each utterance.
+        partials: whether partials are wanted.
+        partial_interval_s: seconds of speech between partials.
+    """
+
+    language: str | None = None
+    partials: bool = True
+    partial_interval_s: float = 0.5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Decode:
+    """Decode this audio and bring the transcript back under this ticket."""
+
+    ticket: int
+    audio: FloatArray
+    priority: Priority
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """The speculative final of this ticket has become the final: it is urgent now."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Nobody waits for this ticket any more."""
+
+    ticket: int
+
+
+StreamAction = Decode | Promote | Cancel
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A decode that has not come back."""
+
+    ticket: int
+    utterance: int
+
+
+@dataclass(slots=True)
+class _PendingFinal(_Pending):
+    """A final that has not gone out: it waits for the transcript, the stop, or both."""
+
+    speculative: bool
+    stopped: bool
+    ends_speech: bool = True
+    transcript: Transcript | None = None
+
+
+class Stream:
+    """The state of one stream. Not thread-safe: one thread or one event loop drives it."""
+
+    def __init__(self, options: StreamOptions | None = None) -> None:
+        self._options = options or StreamOptions()
+        self._audio = _AudioBuffer()
+        self._speaking = False
+        self._utterance = 0
+        self._agreement = Agreement()
+        self._language: str | None = None
+        self._next_partial = 0
+        self._partial: _Pending | None = None
+        self._speculation: _PendingFinal | None = None
+        self._finals: list[_PendingFinal] = []
+        self._tickets = 0
+        self._actions: list[StreamAction] = []
+        self._results: list[StreamResult] = []
+
+    @property
+    def speaking(self) -> bool:
+        """Whether an utterance is under way."""
+        return self._speaking
+
+    @property
+    def pending(self) -> bool:
+        """Whether a final is still to come for speech that has stopped."""
+        return bool(self._finals)
+
+    def actions(self) -> list[StreamAction]:
+        """Take what is to be done since the last call, in order."""
+        actions, self._actions = self._actions, []
+        return actions
+
+    def results(self) -> list[StreamResult]:
+        """Take the results since the last call, in order."""
+        results, self._results = self._results, []
+        return results
+
+    def feed(self, audio: FloatArray) -> None:
+        """Take the next samples, float32 ``[n]``, 16 kHz."""
+        self._audio.append(audio)
+        if not self._speaking:
+            keep = round(_QUIET_BUFFER_S * SAMPLE_RATE_HZ)
+            if len(self._audio) > 2 * keep:
+                self._audio.keep_last(keep)
+            return
+        if len(self._audio) >= _SPLIT_AT_S * SAMPLE_RATE_HZ:
+            self._split()
+        self._maybe_partial()
+
+    def speech_started(self, ago_s: float) -> None:
+        """Speech began ``ago_s`` seconds before the end of the audio so far."""
+        if self._speaking:
+            return
+        self._audio.keep_last(round((ago_s + _PRE_ROLL_S) * SAMPLE_RATE_HZ))
+        self._speaking = True
+        self._begin_utterance()
+
+    def early_pause(self) -> None:
+        """It has been silent for a moment: freeze the audio and speculate on a stop."""
+        if not self._speaking or self._speculation is not None:
+            return
+        self._cancel_partial()
+        self._speculation = self._final(self._audio.snapshot(), Priority.SPECULATIVE)
+
+    def speech_resumed(self) -> None:
+        """Speech went on: what was speculated is void."""
+        if self._speculation is None:
+            return
+        if self._speculation.transcript is None:
+            self._actions.append(Cancel(self._speculation.ticket))
+        self._speculation = None
+
+    def speech_stopped(self, silence_s: float) -> None:
+        """Speech ended ``silence_s`` seconds before the end of the audio so far: the final is due."""
+        if not self._speaking:
+            return
+        self._cancel_partial()
+        final, self._speculation = self._speculation, None
+        if final is None:
+            final = self._final(self._audio.snapshot(), Priority.FINAL)
+        elif final.transcript is None:
+            self._actions.append(Promote(final.ticket))
+        final.stopped = True
+        self._finals.append(final)
+        self._speaking = False
+        # The next utterance reaches back a little: not into this one's last word.
+        self._audio.keep_last(round(silence_s * SAMPLE_RATE_HZ))
+        self._release_finals()
+
+    def transcript(self, ticket: int, transcript: Transcript) -> None:
+        """A decode came back. A ticket that nobody waits for is ignored."""
+        if self._partial is not None and self._partial.ticket == ticket:
+            pending, self._partial = self._partial, None
+            self._take_partial(pending, transcript)
+        final = self._find_final(ticket)
+        if final is not None:
+            final.transcript = transcript
+            self._release_finals()
+
+    def failed(self, ticket: int, error: Exception) -> None:
+        """A decode failed. A lost partial is made up for by the next one; a final is reported."""
+        if self._partial is not None and self._partial.ticket == ticket:
+            self._partial = None
+        elif self._speculation is not None and self._speculation.ticket == ticket:
+            self._speculation = None  # the stop will ask for the final anew
+        else:
+            final = self._find_final(ticket)
+            if final is not None:
+                self._finals.remove(final)
+                self._results.append(StreamFailure(final.utterance, error))
+                self._release_finals()
+
+    def close(self) -> None:
+        """Nobody waits for anything of this stream any more."""
+        self._cancel_partial()
+        if self._speculation is not None:
+            self._finals.append(self._speculation)
+            self._speculation = None
+        for final in self._finals:
+            if final.transcript is None:
+                self._actions.append(Cancel(final.ticket))
+        self._finals = []
+        self._speaking = False
+
+    def _begin_utterance(self) -> None:
+        self._utterance += 1
+        self._agreement = Agreement()
+        self._language = self._options.language
+        interval = round(self._options.partial_interval_s * SAMPLE_RATE_HZ)
+        self._next_partial = max(interval, len(self._audio))
+
+    def _decode(self, audio: FloatArray, priority: Priority) -> int:
+        self._tickets += 1
+        self._actions.append(Decode(self._tickets, audio, priority, self._language))
+        return self._tickets
+
+    def _final(self, audio: FloatArray, priority: Priority) -> _PendingFinal:
+        return _PendingFinal(
+            ticket=self._decode(audio, priority),
+            utterance=self._utterance,
+            speculative=priority is Priority.SPECULATIVE,
+            stopped=False,
+        )
+
+    def _maybe_partial(self) -> None:
+        if (
+            not self._options.partials
+            or self._partial is not None
+            or self._speculation is not None
+            or len(self._audio) < self._next_partial
+        ):
+            return
+        priority = Priority.PARTIAL if self._agreement.begun else Priority.FIRST_PARTIAL
+        ticket = self._decode(self._audio.snapshot(), priority)
+        self._partial = _Pending(ticket, self._utterance)
+        interval = round(self._options.partial_interval_s * SAMPLE_RATE_HZ)
+        self._next_partial = len(self._audio) + interval
+
+    def _cancel_partial(self) -> None:
+        if self._partial is not None:
+            self._actions.append(Cancel(self._partial.ticket))
+            self._partial = None
+
+    def _take_partial(self, pending: _Pending, transcript: Transcript) -> None:
+        if pending.utterance != self._utterance or not self._speaking:
+            return
+        if self._language is None and transcript.language_probability >= _SURE_LANGUAGE:
+            self._language = transcript.language
+        if transcript.possible_hallucination or not transcript.text:
+            return
+        stable, rest = self._agreement.update(transcript.text)
+        self._results.append(
+            Partial(self._utterance, stable, rest, transcript.language, transcript.duration_s)
+        )
+
+    def _find_final(self, ticket: int) -> _PendingFinal | None:
+        candidates = [*self._finals, *([self._speculation] if self._speculation else [])]
+        return next((final for final in candidates if final.ticket == ticket), None)
+
+    def _release_finals(self) -> None:
+        """Hand out finals in the order of their utterances, each once it is decoded."""
+        while self._finals and self._finals[0].transcript is not None:
+            final = self._finals.pop(0)
+            transcript = final.transcript
+            assert transcript is not None
+            self._results.append(
+                Final(final.utterance, transcript, final.ends_speech, final.speculative)
+            )
+
+    def _split(self) -> None:
+        """End the utterance at the quietest moment of its last seconds and begin the next."""
+        self._cancel_partial()
+        self.speech_resumed()
+        cut = self._audio.quietest(
+            round(_SPLIT_SEARCH_S * SAMPLE_RATE_HZ), round(_SPLIT_FRAME_S * SAMPLE_RATE_HZ)
+        )
+        final = self._final(self._audio.snapshot(cut), Priority.FINAL)
+        final.stopped, final.ends_speech = True, False
+        self._finals.append(final)
+        self._audio.drop_first(cut)
+        language = self._language
+        self._begin_utterance()
+        self._language = language
+
+
+class _AudioBuffer:
+    """Samples of one utterance, in an array that grows by doubling."""
+
+    def __init__(self) -> None:
+        self._samples: FloatArray = np.empty(4 * SAMPLE_RATE_HZ, dtype=np.float32)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def append(self, audio: FloatArray) -> None:
+        needed = self._length + len(audio)
+        if needed > len(self._samples):
+            grown = np.empty(max(needed, 2 * len(self._samples)), dtype=np.float32)
+            grown[: self._length] = self._samples[: self._length]
+            self._samples = grown
+        self._samples[self._length : needed] = audio
+        self._length = needed
+
+    def keep_last(self, count: int) -> None:
+        """Forget all but the last samples."""
+        if self._length > count:
+            self.drop_first(self._length - count)
+
+    def drop_first(self, count: int) -> None:
+        rest = self._samples[count : self._length].copy()
+        self._samples[: len(rest)] = rest
+        self._length = len(rest)
+
+    def snapshot(self, end: int | None = None) -> FloatArray:
+        """A copy of the samples up to ``end``."""
+        return self._samples[: self._length if end is None else end].copy()
+
+    def quietest(self, search: int, frame: int) -> int:
+        """Middle of the frame with the least energy among the last ``search`` samples."""
+        start = self._length - search
+        frames = self._samples[start : start + search // frame * frame].reshape(-1, frame)
+        index = int(np.argmin(np.square(frames).sum(axis=1)))
+        return start + index * frame + frame // 2
