@@ -74,7 +74,7 @@ def word_error_rate(references: Iterable[str], hypotheses: Iterable[str]) -> flo
 @functools.cache
 def _english_normaliser() -> Callable[[str], str]:
     try:
-        from whisper_normalizer.english import (  # type: ignore[import-untyped]
+        from whisper_normalizer.english import (
             EnglishTextNormalizer,
         )
     except ImportError as error:

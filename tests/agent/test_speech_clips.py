@@ -33,7 +33,7 @@ def test_a_damaged_clip_is_fetched_again_even_by_two_processes_at_once(tmp_path:
             [
                 sys.executable,
                 "-c",
-                "from tests import speech; print(speech.clip('cards-001').path)",
+                "from tests.speech import clip; print(clip('cards-001').path)",
             ],
             cwd=Path(__file__).parents[2],
             env=os.environ | {"XDG_CACHE_HOME": str(tmp_path)},
