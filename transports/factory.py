@@ -1,0 +1,61 @@
+"""One way from a runner's arguments to a transport, for every runner.
+
+The same bot then runs under ``talkpath run`` and under Pipecat's own runner.
+"""
+
+from typing import Any
+
+from pipecat.runner.types import SmallWebRTCRunnerArguments, WebSocketRunnerArguments
+from pipecat.runner.utils import create_transport as create_other_transport
+from pipecat.transports.base_transport import BaseTransport, TransportParams
+from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
+from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
+
+from talkpath.transports.websocket import CallerSerializer
+
+__all__ = ["create_transport"]
+
+_TELEPHONY = ("twilio", "telnyx", "plivo", "exotel")
+
+
+async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseTransport:
+    """Make the transport of a session.
+
+    Args:
+        runner_args: what the runner called the bot with.
+        audio_out: whether the bot ever speaks.
+
+    Returns:
+        A transport with audio in, and audio out if ``audio_out``. Telephony providers are
+        recognised from their first messages by Pipecat itself.
+
+    Raises:
+        ValueError: Pipecat knows no transport for these arguments.
+    """
+    if isinstance(runner_args, SmallWebRTCRunnerArguments):
+        return SmallWebRTCTransport(
+            webrtc_connection=runner_args.webrtc_connection,
+            params=TransportParams(
+                audio_in_enabled=True, audio_out_enabled=audio_out, audio_out_10ms_chunks=2
+            ),
+        )
+    if isinstance(runner_args, WebSocketRunnerArguments) and (
+        runner_args.transport_type == "websocket"
+    ):
+        return FastAPIWebsocketTransport(
+            websocket=runner_args.websocket,
+            params=FastAPIWebsocketParams(
+                audio_in_enabled=True, audio_out_enabled=audio_out, serializer=CallerSerializer()
+            ),
+        )
+
+    def telephony() -> FastAPIWebsocketParams:
+        return FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=audio_out)
+
+    def other() -> TransportParams:
+        return TransportParams(audio_in_enabled=True, audio_out_enabled=audio_out)
+
+    makers: dict[str, Any] = dict.fromkeys(_TELEPHONY, telephony)
+    makers["eval"] = makers["websocket"] = telephony
+    makers["daily"] = makers["livekit"] = other
+    return await create_other_transport(runner_args, makers)

@@ -1,0 +1,1 @@
+"""Calls from a browser: signalling, and the page served at ``/``."""

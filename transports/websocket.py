@@ -1,0 +1,123 @@
+"""Calls over a WebSocket: Pipecat's protobuf frames, checked before they enter a pipeline."""
+
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import WebSocket
+from loguru import logger
+from pipecat.audio.utils import create_stream_resampler
+from pipecat.frames.frames import Frame, InputAudioRawFrame
+from pipecat.runner.types import WebSocketRunnerArguments
+from pipecat.serializers.protobuf import ProtobufFrameSerializer
+from starlette.websockets import WebSocketState
+
+from talkpath.agent.errors import AudioError
+from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
+
+__all__ = ["CallerSerializer", "WebSocketCalls"]
+
+_Message = MutableMapping[str, Any]
+_TRY_AGAIN_LATER = 1013  # RFC 6455 registry of close codes
+_RATES_HZ = range(8_000, 96_001)
+
+
+class CallerSerializer(ProtobufFrameSerializer):
+    """Protobuf frames from a caller that is not trusted.
+
+    A message that is no frame is dropped with a warning and the session goes on. Audio
+    must be 16-bit mono PCM; another sample rate than the pipeline's is converted.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._rate_hz = 0
+        self._resampler = create_stream_resampler()
+
+    async def setup(self, setup: Any) -> None:  # a FrameProcessorSetup
+        """Learn the pipeline's input rate."""
+        await super().setup(setup)
+        self._rate_hz = setup.audio_in_sample_rate
+
+    async def deserialize(self, data: str | bytes) -> Frame | None:
+        """Read one message; None for one that is no usable frame."""
+        try:
+            if isinstance(data, str):
+                raise AudioError("a text message where protobuf is spoken")
+            frame = await super().deserialize(data)
+            if isinstance(frame, InputAudioRawFrame):
+                frame = await self._checked(frame)
+        except Exception as error:  # protobuf's parser has no error of its own to name
+            logger.warning("dropped a WebSocket message: {}", error)
+            return None
+        return frame
+
+    async def _checked(self, frame: InputAudioRawFrame) -> InputAudioRawFrame:
+        if frame.num_channels != 1:
+            raise AudioError(f"audio of {frame.num_channels} channels; it must be mono")
+        if frame.sample_rate not in _RATES_HZ:
+            raise AudioError(f"audio at {frame.sample_rate} Hz")
+        if len(frame.audio) % 2:
+            raise AudioError(f"{len(frame.audio)} bytes of audio are no 16-bit samples")
+        if not self._rate_hz or frame.sample_rate == self._rate_hz:
+            return frame
+        audio = await self._resampler.resample(frame.audio, frame.sample_rate, self._rate_hz)
+        return InputAudioRawFrame(audio=audio, sample_rate=self._rate_hz, num_channels=1)
+
+
+class WebSocketCalls:
+    """ASGI endpoint: every WebSocket is a session of the bot.
+
+    Args:
+        bot: called once for every connection.
+        sessions: where they run.
+        limits: times granted.
+    """
+
+    def __init__(self, bot: Bot, sessions: Sessions, limits: Limits) -> None:
+        self._bot = bot
+        self._sessions = sessions
+        self._limits = limits
+
+    async def __call__(
+        self,
+        scope: _Message,
+        receive: Callable[[], Awaitable[_Message]],
+        send: Callable[[_Message], Awaitable[None]],
+    ) -> None:
+        """Serve one connection until its session ends."""
+        gone = asyncio.Event()
+
+        async def watched() -> _Message:
+            message = await receive()
+            if message["type"] == "websocket.disconnect":
+                gone.set()
+            return message
+
+        websocket = WebSocket(scope, watched, send)
+        await websocket.accept()
+        try:
+            with self._sessions.slot():
+                session = self._sessions.start(
+                    session_id := uuid.uuid4().hex, self._converse(websocket, session_id, gone)
+                )
+        except Refused as refusal:
+            await websocket.close(_TRY_AGAIN_LATER, str(refusal))
+            return
+        try:
+            await asyncio.wait({session})
+        finally:
+            session.cancel()
+
+    async def _converse(self, websocket: WebSocket, session_id: str, gone: asyncio.Event) -> None:
+        arguments = WebSocketRunnerArguments(
+            websocket=websocket, transport_type="websocket", session_id=session_id
+        )
+        error = await attend(self._bot, arguments, gone.wait(), self._limits)
+        if gone.is_set() or websocket.application_state is not WebSocketState.CONNECTED:
+            return
+        if error is None:
+            await websocket.close()
+        else:
+            await websocket.close(1011, apology(error)["data"]["error"][:120])
