@@ -98,16 +98,6 @@ class SpeechMachine:
         """Whether speech has started and not stopped."""
         return self._state is not _State.QUIET
 
-    @property
-    def stop_s(self) -> float:
-        """Seconds of silence after which speech counts as stopped: whole windows."""
-        return self._stop * WINDOW_S
-
-    @property
-    def start_s(self) -> float:
-        """Seconds of speech after which speech counts as started: whole windows."""
-        return self._start * WINDOW_S
-
     def advance(self, probability: float) -> list[SpeechEvent]:
         """Take the next window's probability; give what follows from it, mostly nothing."""
         if self._state is _State.QUIET:

@@ -392,6 +392,17 @@ class WhisperStream:
         self._stream.speech_stopped(silence_s)
         self._pump()
 
+    def set_language(self, language: str | None) -> None:
+        """Decode in this language from the next utterance on.
+
+        Args:
+            language: a code, or ``auto`` or None to detect it.
+
+        Raises:
+            ConfigError: the model does not know the language.
+        """
+        self._stream.set_language(self._engine.check_language(language))
+
     async def drain(self) -> None:
         """Wait until the finals of all speech that has stopped were handed out."""
         await self._idle.wait()

@@ -10,7 +10,7 @@ Whisper's window is split at the quietest moment of its last seconds and goes on
 utterance.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -122,6 +122,10 @@ class Stream:
     def pending(self) -> bool:
         """Whether a final is still to come for speech that has stopped."""
         return bool(self._finals)
+
+    def set_language(self, language: str | None) -> None:
+        """Decode in this language, or detect it (None), from the next utterance on."""
+        self._options = replace(self._options, language=language)
 
     def actions(self) -> list[StreamAction]:
         """Take what is to be done since the last call, in order."""

@@ -1,0 +1,148 @@
+"""Runtime: what all sessions of a process share, each part made when it is first needed."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from talkpath.agent.config import Config, load_config
+from talkpath.agent.models import ModelStore
+
+if TYPE_CHECKING:
+    from talkpath.agent.reply import ReplyEndpoint, ReplyServer
+    from talkpath.agent.speech import SileroVad
+    from talkpath.agent.voice import Voice
+    from talkpath.agent.whisper import WhisperEngine
+
+__all__ = ["Runtime", "runtime", "set_runtime"]
+
+_log = logging.getLogger(__name__)
+
+
+class Runtime:
+    """Settings, models and engines of one process, for one event loop.
+
+    Sessions that ask for the same part at once wait for the same load. A load that failed is
+    tried again at the next call.
+
+    Args:
+        config: the settings.
+        store: where models come from.
+    """
+
+    def __init__(self, config: Config, store: ModelStore | None = None) -> None:
+        self.config = config
+        self.store = store or ModelStore()
+        self._tasks: dict[str, asyncio.Task[Any]] = {}
+        self._vad: SileroVad | None = None
+        self._reply_server: ReplyServer | None = None
+
+    async def whisper(self) -> "WhisperEngine":
+        """The speech-to-text engine.
+
+        Raises:
+            ModelError: the model is not to be had.
+            ConfigError: device, type of weights or language is not to be had.
+            MissingDependency: a CUDA library is not installed.
+        """
+
+        async def load() -> "WhisperEngine":
+            from talkpath.agent.whisper import WhisperEngine
+
+            path = await self._model(self.config.whisper.model)
+            return await WhisperEngine.start(path, self.config.whisper)
+
+        engine: WhisperEngine = await self._once("whisper", load)
+        return engine
+
+    def vad(self) -> "SileroVad":
+        """The voice activity model."""
+        if self._vad is None:
+            from talkpath.agent.speech import SileroVad
+
+            self._vad = SileroVad()
+        return self._vad
+
+    async def reply_endpoint(self) -> "ReplyEndpoint":
+        """Where replies come from: the server of the settings, or one in this process.
+
+        Raises:
+            ModelError: the local model is not to be had.
+            MissingDependency: the local runtime is not installed.
+        """
+
+        async def load() -> "ReplyEndpoint":
+            from talkpath.agent.reply import ReplyEndpoint, ReplyServer
+
+            reply = self.config.reply
+            if reply.url is not None:
+                return ReplyEndpoint(reply.url, reply.api_key or "none", reply.model)
+            path = await self._model(reply.model)
+            self._reply_server = await ReplyServer.start(path, model=reply.model)
+            return self._reply_server.endpoint
+
+        endpoint: ReplyEndpoint = await self._once("reply", load)
+        return endpoint
+
+    async def voice(self) -> "Voice":
+        """The voice that speaks.
+
+        Raises:
+            ModelError: the voice is not to be had.
+            MissingDependency: the voice's runtime is not installed.
+        """
+
+        async def load() -> "Voice":
+            from talkpath.agent.voice import Voice
+
+            path = await self._model(self.config.voice.model)
+            return await asyncio.to_thread(Voice, path)
+
+        voice: Voice = await self._once("voice", load)
+        return voice
+
+    async def aclose(self) -> None:
+        """Stop all that was started."""
+        tasks, self._tasks = self._tasks, {}
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)
+        whisper = tasks.get("whisper")
+        if whisper is not None and not whisper.cancelled() and whisper.exception() is None:
+            await asyncio.to_thread(whisper.result().close)
+        if self._reply_server is not None:
+            await self._reply_server.aclose()
+            self._reply_server = None
+
+    async def _model(self, name: str) -> Path:
+        return await asyncio.to_thread(self.store.pull, name)
+
+    async def _once(self, name: str, load: Callable[[], Awaitable[Any]]) -> Any:
+        task = self._tasks.get(name)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(_as_coroutine(load), name=f"load {name}")
+            self._tasks[name] = task
+        # A session that goes away while a model loads must not take the load with it.
+        return await asyncio.shield(task)
+
+
+async def _as_coroutine(load: Callable[[], Awaitable[Any]]) -> Any:
+    return await load()
+
+
+_runtime: Runtime | None = None
+
+
+def runtime() -> Runtime:
+    """The process's runtime; made from environment and defaults if none was set."""
+    global _runtime
+    if _runtime is None:
+        _runtime = Runtime(load_config())
+    return _runtime
+
+
+def set_runtime(new: Runtime | None) -> None:
+    """Set the process's runtime, before any session; None forgets it."""
+    global _runtime
+    _runtime = new

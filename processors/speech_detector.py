@@ -1,0 +1,130 @@
+"""Voice activity: who speaks when.
+
+Frames in: audio. Frames out: everything, and after the audio that shows it
+
+- ``VADUserStartedSpeakingFrame``, ``VADUserStoppedSpeakingFrame`` and, while speech lasts,
+  ``UserSpeakingFrame``, in both directions as Pipecat's own ``VADProcessor`` sends them;
+- ``EarlyPauseFrame`` and ``SpeechResumedFrame``, downstream.
+"""
+
+import asyncio
+import time
+
+from pipecat.audio.vad.vad_analyzer import VADParams
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    SpeechControlParamsFrame,
+    StartFrame,
+    UserSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+
+from talkpath.agent.audio import FloatArray, Resampler, pcm16_to_float
+from talkpath.agent.config import SpeechConfig
+from talkpath.agent.speech import (
+    EarlyPause,
+    SileroVad,
+    SpeechEvent,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+    SpeechTracker,
+)
+from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
+
+__all__ = ["SpeechDetector"]
+
+_SPEAKING_PERIOD_S = 0.2
+_NO_AUDIO_S = 1.0
+
+
+class SpeechDetector(FrameProcessor):
+    """Finds speech in the incoming audio, at any sample rate, mono.
+
+    Put it right behind the transport's input. When no audio comes for a second in the middle
+    of speech (a muted microphone), speech counts as stopped.
+
+    Args:
+        vad: the model, shared by all sessions (``Runtime.vad``).
+        config: threshold and times.
+    """
+
+    def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
+        super().__init__()
+        self._config = config or SpeechConfig()
+        self._tracker = SpeechTracker(vad, self._config)
+        self._resampler: Resampler | None = None
+        self._last_audio = 0.0
+        self._last_speaking = 0.0
+        self._watch: asyncio.Task[None] | None = None
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Forward the frame, then look for speech if it is audio."""
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+        if isinstance(frame, InputAudioRawFrame):
+            await self._handle_audio(frame)
+        elif isinstance(frame, StartFrame):
+            params = VADParams(
+                confidence=self._config.threshold,
+                start_secs=self._config.start_s,
+                stop_secs=self._config.stop_s,
+                min_volume=0.0,
+            )
+            await self.broadcast_frame(SpeechControlParamsFrame, vad_params=params)
+            self._watch = self.create_task(self._watch_for_silence())
+        elif isinstance(frame, (EndFrame, CancelFrame)):
+            await self._stop_watching()
+
+    async def cleanup(self) -> None:
+        """Stop the watch over missing audio."""
+        await super().cleanup()
+        await self._stop_watching()
+
+    async def _handle_audio(self, frame: InputAudioRawFrame) -> None:
+        self._last_audio = time.monotonic()
+        # A window costs about 0.1 ms: less than a thread would, and the loop stays free.
+        for event in self._tracker.process(self._to_16_khz(frame)):
+            await self._emit(event)
+        if (
+            self._tracker.machine.speaking
+            and self._last_audio - self._last_speaking >= _SPEAKING_PERIOD_S
+        ):
+            self._last_speaking = self._last_audio
+            await self.broadcast_frame(UserSpeakingFrame)
+
+    def _to_16_khz(self, frame: InputAudioRawFrame) -> FloatArray:
+        if self._resampler is None or self._resampler.from_hz != frame.sample_rate:
+            self._resampler = Resampler(frame.sample_rate)
+        return self._resampler.process(pcm16_to_float(frame.audio))
+
+    async def _emit(self, event: SpeechEvent) -> None:
+        match event:
+            case SpeechStarted(ago_s):
+                await self.broadcast_frame(VADUserStartedSpeakingFrame, start_secs=ago_s)
+            case EarlyPause(silence_s):
+                await self.push_frame(EarlyPauseFrame(silence_s))
+            case SpeechResumed():
+                await self.push_frame(SpeechResumedFrame())
+            case SpeechStopped():
+                await self.broadcast_frame(
+                    VADUserStoppedSpeakingFrame, stop_secs=self._config.stop_s
+                )
+
+    async def _watch_for_silence(self) -> None:
+        while True:
+            await asyncio.sleep(_NO_AUDIO_S / 2)
+            quiet_for_s = time.monotonic() - self._last_audio
+            if self._tracker.machine.speaking and quiet_for_s >= _NO_AUDIO_S:
+                silence_s = self._tracker.machine.force_stop().silence_s + quiet_for_s
+                await self.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_s)
+
+    async def _stop_watching(self) -> None:
+        if self._watch is not None:
+            await self.cancel_task(self._watch)
+            self._watch = None

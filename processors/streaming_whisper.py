@@ -1,0 +1,224 @@
+"""Streaming Whisper: speech to text on this machine, while it is being spoken.
+
+Frames in: audio, and from a ``SpeechDetector`` in front of it the beginning, early pause,
+resumption and end of speech. Frames out: everything, and
+
+- ``InterimTranscriptionFrame`` about every half second of speech; its ``result`` is the
+  ``Partial``, which tells the stable words from the rest;
+- ``TranscriptionFrame`` at the end of speech, with ``finalized=True`` and the ``Final`` as
+  its ``result``. Speech longer than 28 s is split: all pieces but the last have
+  ``finalized=False``;
+- ``NothingHeardFrame`` where there was sound but no word.
+
+It also works behind Pipecat's own ``VADProcessor``, without the early pause and so with
+finals that come later by the time of one decode.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InterimTranscriptionFrame,
+    StartFrame,
+    TranscriptionFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.settings import STTSettings
+from pipecat.services.stt_service import STTService
+from pipecat.transcriptions.language import Language
+from pipecat.utils.time import time_now_iso8601
+
+from talkpath.agent.errors import TalkpathError
+from talkpath.agent.whisper import (
+    Final,
+    Partial,
+    StreamFailure,
+    StreamResult,
+    WhisperEngine,
+    WhisperStream,
+)
+from talkpath.processors.frames import EarlyPauseFrame, NothingHeardFrame, SpeechResumedFrame
+
+__all__ = ["StreamingWhisper"]
+
+TTFS_P99_S = 0.45
+"""End of speech to final transcript, 99th percentile of one stream on two CPU cores with
+``base`` int8 and a stop of 0.2 s (``talkpath bench latency``)."""
+
+_PARTIALS_AHEAD = 8
+_DRAIN_S = 10.0
+
+
+class StreamingWhisper(STTService):
+    """One session's view of the process's Whisper engine.
+
+    Results wait in a queue until the pipeline takes them. A partial that finds eight results
+    waiting is dropped, for a newer one follows; finals are never dropped, and there are no
+    more of them than the speaker made utterances.
+
+    Args:
+        engine: shared by all sessions (``Runtime.whisper``).
+        language: a Whisper code, ``auto``, or None for the engine's setting.
+        partials: whether to send ``InterimTranscriptionFrame``.
+        ttfs_p99_latency: seconds from the end of speech to the final, 99th percentile; turn
+            strategies wait this long at most. Measure your own machine's.
+    """
+
+    def __init__(
+        self,
+        engine: WhisperEngine,
+        *,
+        language: str | None = None,
+        partials: bool = True,
+        ttfs_p99_latency: float = TTFS_P99_S,
+    ) -> None:
+        super().__init__(
+            ttfs_p99_latency=ttfs_p99_latency,
+            settings=STTSettings(model="whisper", language=language),
+        )
+        self._engine = engine
+        self._partials = partials
+        self._stream: WhisperStream | None = None
+        self._results: asyncio.Queue[StreamResult] = asyncio.Queue()
+        self._pushing: asyncio.Task[None] | None = None
+
+    def can_generate_metrics(self) -> bool:
+        """Whether it reports metrics: yes, the time to the final and the audio's length."""
+        return True
+
+    async def start(self, frame: StartFrame) -> None:
+        """Open the stream; a full engine leaves this processor unusable, with an error frame."""
+        await super().start(frame)
+        language = self._settings.language
+        try:
+            self._stream = self._engine.open_stream(
+                self._take,
+                sample_rate_hz=self.sample_rate,
+                language=str(language) if language else None,
+                partials=self._partials,
+            )
+        except TalkpathError as error:
+            await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
+            return
+        self._pushing = self.create_task(self._push_results())
+
+    async def stop(self, frame: EndFrame) -> None:
+        """Bring out the finals of all that was said, then close the stream."""
+        if self._stream is not None:
+            self._stream.speech_stopped(0.0)
+            try:
+                async with asyncio.timeout(_DRAIN_S):
+                    await self._stream.drain()
+                    await self._results.join()
+            except TimeoutError:
+                await self.push_error("the last words could not be transcribed in time")
+        await self._close()
+        await super().stop(frame)
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Close the stream at once."""
+        await self._close()
+        await super().cancel(frame)
+
+    async def cleanup(self) -> None:
+        """Close the stream if neither the end nor a cancellation came through."""
+        await self._close()
+        await super().cleanup()
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        """Take the next samples, 16-bit mono PCM; transcripts come on their own time."""
+        if self._stream is not None:
+            self._stream.feed(audio)
+        yield None
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Forward the frame, then tell the stream what it says about speech."""
+        await super().process_frame(frame, direction)
+        stream = self._stream
+        if stream is None or self._muted or direction is not FrameDirection.DOWNSTREAM:
+            return
+        if isinstance(frame, VADUserStartedSpeakingFrame):
+            stream.speech_started(frame.start_secs)
+        elif isinstance(frame, EarlyPauseFrame):
+            stream.early_pause()
+        elif isinstance(frame, SpeechResumedFrame):
+            stream.speech_resumed()
+        elif isinstance(frame, VADUserStoppedSpeakingFrame):
+            stream.speech_stopped(frame.stop_secs)
+
+    async def _update_settings(self, delta: STTSettings) -> dict[str, Any]:
+        changed = await super()._update_settings(delta)
+        if "language" in changed and self._stream is not None:
+            language = self._settings.language
+            try:
+                self._stream.set_language(str(language) if language else None)
+            except TalkpathError as error:
+                await self.push_error(str(error), exception=error)
+        return changed
+
+    async def _close(self) -> None:
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        if self._pushing is not None:
+            await self.cancel_task(self._pushing)
+            self._pushing = None
+
+    def _take(self, result: StreamResult) -> None:
+        if isinstance(result, Partial) and self._results.qsize() >= _PARTIALS_AHEAD:
+            return
+        self._results.put_nowait(result)
+
+    async def _push_results(self) -> None:
+        while True:
+            result = await self._results.get()
+            match result:
+                case Partial():
+                    await self._push_partial(result)
+                case Final():
+                    await self._push_final(result)
+                case StreamFailure():
+                    await self.push_error(str(result.error), exception=result.error)
+            self._results.task_done()
+
+    async def _push_partial(self, partial: Partial) -> None:
+        await self.push_frame(
+            InterimTranscriptionFrame(
+                partial.text,
+                self._user_id,
+                time_now_iso8601(),
+                _language(partial.language),
+                result=partial,
+            )
+        )
+
+    async def _push_final(self, final: Final) -> None:
+        await self.emit_stt_usage_metrics()
+        if not final.transcript.text:
+            await self.push_frame(NothingHeardFrame(final.utterance))
+            return
+        frame = TranscriptionFrame(
+            final.transcript.text,
+            self._user_id,
+            time_now_iso8601(),
+            _language(final.transcript.language),
+            result=final,
+            finalized=final.ends_speech,
+        )
+        # The speaker may go on right away; that must not lose what was said before.
+        frame.interruptible = False
+        await self.push_frame(frame)
+
+
+def _language(code: str) -> Language | None:
+    """Pipecat's name of a Whisper language; None for the few that it does not have."""
+    try:
+        return Language(code)
+    except ValueError:
+        return None
