@@ -1,0 +1,62 @@
+"""Fixtures for all tests. Keep this small: what only one folder needs belongs there."""
+
+import os
+import shutil
+import socket
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from talkpath.agent.models import ModelStore
+
+# Set by .ci/run: there, a test that cannot run for want of a tool is a failure.
+_STRICT = os.environ.get("TALKPATH_REQUIRE_TOOLS", "") not in ("", "0")
+
+# Fixtures that cannot be had on this machine call this.
+Lacking = Callable[[str], None]
+
+
+def _lacking(what: str) -> None:
+    if _STRICT:
+        pytest.fail(f"{what} is needed here (TALKPATH_REQUIRE_TOOLS is set)")
+    pytest.skip(f"{what} is not installed")
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Lacking:
+    """Skip the test for want of something, or fail it where CI demands everything."""
+    return _lacking
+
+
+@pytest.fixture(scope="session")
+def need_tool() -> Callable[[str], str]:
+    """Return a program's path: ``need_tool("chromium")``; skip the test where there is none."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            _lacking(name)
+        assert path is not None
+        return path
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def model() -> Callable[[str], Path]:
+    """Return a model's path: ``model("base")``; it is fetched into this machine's own store."""
+
+    def find(name: str) -> Path:
+        return ModelStore().pull(name)
+
+    return find
+
+
+@pytest.fixture
+def free_port() -> int:
+    """Return a TCP port on 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
