@@ -79,7 +79,7 @@ class Runtime:
             if reply.url is not None:
                 return ReplyEndpoint(reply.url, reply.api_key or "none", reply.model)
             path = await self._model(reply.model)
-            self._reply_server = await ReplyServer.start(path, model=reply.model)
+            self._reply_server = await ReplyServer.start(path, prompt=reply.prompt)
             return self._reply_server.endpoint
 
         endpoint: ReplyEndpoint = await self._once("reply", load)
@@ -97,7 +97,7 @@ class Runtime:
             from talkpath.agent.voice import Voice
 
             path = await self._model(self.config.voice.model)
-            return await asyncio.to_thread(Voice, path)
+            return await Voice.load(path)
 
         voice: Voice = await self._once("voice", load)
         return voice
@@ -112,7 +112,7 @@ class Runtime:
         if whisper is not None and not whisper.cancelled() and whisper.exception() is None:
             await asyncio.to_thread(whisper.result().close)
         if self._reply_server is not None:
-            await self._reply_server.aclose()
+            self._reply_server.close()
             self._reply_server = None
 
     async def _model(self, name: str) -> Path:

@@ -1,0 +1,47 @@
+"""echo: says back what it heard, in the caller's own voice, and shows the words.
+
+The quickest way to find out what a microphone and a line do to speech. Run it with
+``talkpath run echo``, or under Pipecat's runner with ``python -m talkpath.bots.echo``.
+"""
+
+from pipecat.runner.types import RunnerArguments
+from pipecat.turns.user_turn_processor import UserTurnProcessor
+
+from talkpath.agent.runtime import runtime
+from talkpath.bots.session import make_worker, run_worker
+from talkpath.processors.echo import Echo
+from talkpath.processors.speech_detector import SpeechDetector
+from talkpath.processors.streaming_whisper import StreamingWhisper
+from talkpath.transports.factory import create_transport
+
+__all__ = ["bot", "prepare"]
+
+
+async def prepare() -> None:
+    """Load the speech model before the first caller is let in."""
+    await runtime().whisper()
+
+
+async def bot(runner_args: RunnerArguments) -> None:
+    """One session."""
+    shared = runtime()
+    transport = await create_transport(runner_args)
+    worker = make_worker(
+        runner_args,
+        transport,
+        [
+            transport.input(),
+            SpeechDetector(shared.vad(), shared.config.speech),
+            StreamingWhisper(await shared.whisper()),
+            UserTurnProcessor(),
+            Echo(),
+            transport.output(),
+        ],
+    )
+    await run_worker(runner_args, worker)
+
+
+if __name__ == "__main__":
+    from pipecat.runner.run import main
+
+    main()

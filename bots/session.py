@@ -1,0 +1,53 @@
+"""What every bot's session has around its pipeline."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineParams, PipelineWorker
+from pipecat.processors.frame_processor import FrameProcessor
+from pipecat.runner.types import RunnerArguments
+from pipecat.transports.base_transport import BaseTransport
+from pipecat.workers.runner import WorkerRunner
+
+from talkpath.agent.runtime import runtime
+from talkpath.processors.latency_timeline import LatencyTimeline
+from talkpath.processors.page_feed import PageFeed
+
+__all__ = ["make_worker", "run_worker"]
+
+
+def make_worker(
+    runner_args: RunnerArguments, transport: BaseTransport, processors: Sequence[FrameProcessor]
+) -> PipelineWorker:
+    """Wrap a pipeline: metrics, captions and latencies for the page, an end when the caller goes.
+
+    Args:
+        runner_args: what the bot was called with.
+        transport: the session's; its input and output are among the processors.
+        processors: the pipeline, in order.
+    """
+    worker = PipelineWorker(
+        Pipeline(list(processors)),
+        params=PipelineParams(enable_metrics=True, enable_usage_metrics=True),
+        idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
+        app_resources=runtime(),
+    )
+    feed = PageFeed(worker.rtvi)
+    worker.add_observer(feed)
+    worker.add_observer(LatencyTimeline(on_turn=feed.turn_latency))
+
+    @transport.event_handler("on_client_disconnected")
+    async def on_client_disconnected(transport: BaseTransport, client: Any) -> None:
+        await worker.cancel()
+
+    return worker
+
+
+async def run_worker(runner_args: RunnerArguments, worker: PipelineWorker) -> None:
+    """Run a session to its end."""
+    runner = WorkerRunner(
+        handle_sigint=runner_args.handle_sigint, handle_sigterm=runner_args.handle_sigterm
+    )
+    await runner.add_workers(worker)
+    await runner.run()
