@@ -37,7 +37,7 @@ def pcm16_to_float(pcm: bytes) -> FloatArray:
 
 
 def float_to_pcm16(audio: FloatArray) -> bytes:
-    """Turn floats from -1 to 1, shape ``[n]``, into signed 16-bit PCM; what lies outside is clipped."""
+    """Turn floats, shape ``[n]``, into signed 16-bit PCM; what lies outside -1 to 1 is clipped."""
     return np.clip(np.rint(audio * 32768), -32768, 32767).astype("<i2").tobytes()
 
 

@@ -77,7 +77,9 @@ class Runtime:
 
             reply = self.config.reply
             if reply.url is not None:
-                return ReplyEndpoint(reply.url, reply.api_key or "none", reply.model)
+                return ReplyEndpoint(
+                    base_url=reply.url, api_key=reply.api_key, model=reply.model
+                )
             path = await self._model(reply.model)
             self._reply_server = await ReplyServer.start(path, prompt=reply.prompt)
             return self._reply_server.endpoint

@@ -38,7 +38,8 @@ class Echo(FrameProcessor):
         self._bytes_per_s = 0
         self._out_hz = 0
 
-    async def setup(self, setup: FrameProcessorSetup) -> None:
+    # Pipecat's own FrameProcessor.setup departs from its base in the same way.
+    async def setup(self, setup: FrameProcessorSetup) -> None:  # type: ignore[override]
         """Take the pipeline's sample rates."""
         await super().setup(setup)
         self._bytes_per_s = 2 * setup.audio_in_sample_rate

@@ -152,7 +152,8 @@ class StreamingWhisper(STTService):
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             stream.speech_stopped(frame.stop_secs)
 
-    async def _update_settings(self, delta: STTSettings) -> dict[str, Any]:
+    # Pipecat's own STTService narrows the settings in the same way.
+    async def _update_settings(self, delta: STTSettings) -> dict[str, Any]:  # type: ignore[override]
         changed = await super()._update_settings(delta)
         if "language" in changed and self._stream is not None:
             language = self._settings.language

@@ -130,9 +130,7 @@ class CTranslate2Backend:
         self.multilingual = model.model.is_multilingual
         self.languages = frozenset(model.supported_languages)
         self._tokenizer = model.hf_tokenizer
-        tokenizer = Tokenizer(
-            self._tokenizer, self.multilingual, task="transcribe", language="en"
-        )
+        tokenizer = Tokenizer(self._tokenizer, self.multilingual, task="transcribe", language="en")
         self._timestamp_begin = tokenizer.timestamp_begin
         self._end_of_text = tokenizer.eot
         self._prompts = {code: self._prompt(tokenizer, code) for code in self.languages}

@@ -288,7 +288,7 @@ class WhisperEngine:
             self._run(batch)
 
     def _run(self, batch: Sequence[_Job]) -> None:
-        """Decode a batch; when it fails, each of its requests alone, so that one spoils no other."""
+        """Decode a batch; when it fails, each request alone, so that one spoils no other."""
         try:
             transcripts = self._transcribe([job.request for job in batch])
         except Exception as error:

@@ -173,7 +173,7 @@ class Stream:
         self._speculation = None
 
     def speech_stopped(self, silence_s: float) -> None:
-        """Speech ended ``silence_s`` seconds before the end of the audio so far: the final is due."""
+        """Speech ended ``silence_s`` seconds before the end of the audio: the final is due."""
         if not self._speaking:
             return
         self._cancel_partial()
