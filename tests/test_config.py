@@ -1,0 +1,101 @@
+"""Settings from defaults, file, environment and flags."""
+
+from pathlib import Path
+
+import pytest
+
+from talkpath.agent.config import Config, ReplyConfig, load_config
+from talkpath.agent.errors import ConfigError
+
+
+def _file(folder: Path, text: str) -> Path:
+    file = folder / "talkpath.toml"
+    file.write_text(text, encoding="utf-8")
+    return file
+
+
+def test_nothing_given_is_the_default() -> None:
+    assert load_config(environ={}) == Config()
+
+
+def test_flags_beat_environment_beats_file_beats_default(tmp_path: Path) -> None:
+    file = _file(
+        tmp_path,
+        '[whisper]\nmodel = "file"\nlanguage = "de"\nworkers = 3\n[server]\nport = 1\n',
+    )
+    environ = {"TALKPATH_WHISPER_MODEL": "environment", "TALKPATH_WHISPER_LANGUAGE": "fr"}
+    config = load_config(
+        {"whisper.model": "flag", "whisper.workers": None}, environ=environ, file=file
+    )
+    assert config.whisper.model == "flag"
+    assert config.whisper.language == "fr"
+    assert config.whisper.workers == 3
+    assert config.server.port == 1
+    assert config.speech == Config().speech
+
+
+def test_the_environment_gives_numbers_and_lists() -> None:
+    config = load_config(
+        environ={
+            "TALKPATH_SERVER_PORT": "8080",
+            "TALKPATH_SPEECH_THRESHOLD": "0.25",
+            "TALKPATH_SERVER_ICE_SERVERS": "stun:a.example:3478, turn:b.example",
+        }
+    )
+    assert config.server.port == 8080
+    assert config.speech.threshold == 0.25
+    assert config.server.ice_servers == ("stun:a.example:3478", "turn:b.example")
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert load_config(environ={"TALKPATH_WHISPER_MODEL": ""}) == Config()
+
+
+def test_openai_variables_count_where_ours_are_not_set() -> None:
+    environ = {"OPENAI_BASE_URL": "http://one/v1", "OPENAI_API_KEY": "secret"}
+    reply = load_config(environ=environ).reply
+    assert (reply.url, reply.api_key) == ("http://one/v1", "secret")
+    environ["TALKPATH_REPLY_URL"] = "http://two/v1"
+    assert load_config(environ=environ).reply.url == "http://two/v1"
+
+
+def test_a_key_does_not_show_in_the_settings_text() -> None:
+    assert "secret" not in repr(ReplyConfig(api_key="secret"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[whisper\n", "cannot read the settings file"),
+        ("model = 1\n", "'model' must stand in a section"),
+        ("[whisper]\nmodle = 'base'\n", r"no setting 'whisper\.modle'"),
+        ("[wisper]\nmodel = 'base'\n", r"no setting 'wisper\.model'"),
+        ("[whisper]\nmodel = 1\n", r"whisper\.model is 1; it must be of type str"),
+        ("[whisper]\nworkers = true\n", "must be of type int"),
+        ("[whisper]\nworkers = 1.5\n", "must be of type int"),
+        ("[server]\nport = '80x'\n", r"server\.port is '80x'"),
+        ("[server]\nport = 70000\n", "between 0 and 65535"),
+        ("[server]\nice_servers = [1]\n", "a list of strings"),
+        ("[server]\ntransport = 'pigeon'\n", "webrtc, websocket or sip"),
+        ("[whisper]\ndevice = 'tpu'\n", "auto, cpu or cuda"),
+        ("[speech]\nthreshold = 1\n", "between 0 and 1"),
+        ("[speech]\nearly_pause_s = 0.5\n", "at least 0.032 and speech.stop_s at least that"),
+    ],
+)
+def test_a_wrong_file_is_explained(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(environ={}, file=_file(tmp_path, text))
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", None])
+def test_an_unreadable_file_is_explained(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "talkpath.toml"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match="cannot read the settings file"):
+        load_config(environ={}, file=file)
+
+
+def test_an_unknown_flag_is_a_mistake_too() -> None:
+    with pytest.raises(ConfigError, match="no setting"):
+        load_config({"server.porth": 1}, environ={})
