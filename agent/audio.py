@@ -86,9 +86,9 @@ class Resampler:
         if self._up == self._down:
             return audio
         samples = np.concatenate([self._history, audio])
-        count = max(0, ((len(samples) - self._taps) * self._up - self._position) // self._down + 1)
-        if len(samples) < self._taps:
-            count = 0
+        # As many as have their whole window: starts up to len(samples) - taps.
+        ready = (len(samples) - self._taps + 1) * self._up - self._position
+        count = max(0, -(-ready // self._down))
         positions = self._position + self._down * np.arange(count, dtype=np.int64)
         starts, phases = np.divmod(positions, self._up)
         windows = np.lib.stride_tricks.sliding_window_view(samples, self._taps) if count else None
@@ -104,7 +104,12 @@ class Resampler:
         return output.astype(np.float32, copy=False)
 
     def flush(self) -> FloatArray:
-        """Give the last samples, those that the filter still holds back, shape ``[m]``."""
+        """Give the last samples, those that the filter still holds back, shape ``[m]``.
+
+        The whole stream is then ``ceil(n * to_hz / from_hz)`` samples long.
+        """
+        if self._up == self._down:
+            return np.zeros(0, dtype=np.float32)
         return self.process(np.zeros(self._taps // 2, dtype=np.float32))
 
 
