@@ -5,9 +5,29 @@ two consecutive hypotheses agree is stable. A stable word is never taken back; w
 hypothesis disagrees with it, only what follows is taken from that hypothesis.
 """
 
+import re
+from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-__all__ = ["Agreement"]
+__all__ = ["Agreement", "join_texts"]
+
+# Scripts that are written without spaces between words: Thai and Lao, Myanmar, Khmer, kana
+# and their punctuation, Chinese characters, full-width forms. Each letter counts as a word.
+_UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3001-\u30ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef\U00020000-\U0003ffff"
+)
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_UNSPACED_LETTER = re.compile(rf"[{_UNSPACED}]")
+
+
+def join_texts(texts: Iterable[str]) -> str:
+    """Put words or longer texts together, with a space where the script has spaces."""
+    joined = ""
+    for text in texts:
+        unspaced = _UNSPACED_LETTER.match(joined[-1:]) or _UNSPACED_LETTER.match(text)
+        joined += text if unspaced or not joined or not text else f" {text}"
+    return joined
 
 
 def _key(word: str) -> str:
@@ -31,15 +51,13 @@ class Agreement:
         """Take the next hypothesis of the whole utterance.
 
         Args:
-            text: words with spaces between them. Languages without spaces are taken letter
-                by letter.
+            text: words with spaces between them. Scripts without spaces are taken letter by
+                letter.
 
         Returns:
             The stable words and the rest. The stable words start with those of the last call.
         """
-        spaced = " " in text or len(text) < 12
-        separator = " " if spaced else ""
-        words = text.split() if spaced else list(text)
+        words = _WORD.findall(text)
         rest = words[self._end_of_stable(words) :]
         agreed = 0
         for mine, theirs in zip(rest, self._previous, strict=False):
@@ -48,7 +66,7 @@ class Agreement:
             agreed += 1
         self._stable += rest[:agreed]
         self._previous = rest[agreed:]
-        return separator.join(self._stable), separator.join(self._previous)
+        return join_texts(self._stable), join_texts(self._previous)
 
     def _end_of_stable(self, words: list[str]) -> int:
         """Where in the hypothesis the stable words end."""

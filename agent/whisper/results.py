@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from talkpath.agent.whisper.agreement import join_texts
+
 __all__ = ["Final", "Partial", "Segment", "StreamFailure", "StreamResult", "Transcript"]
 
 
@@ -72,7 +74,7 @@ class Partial:
     @property
     def text(self) -> str:
         """Stable words and the rest."""
-        return f"{self.stable} {self.rest}".strip()
+        return join_texts([self.stable, self.rest])
 
 
 @dataclass(frozen=True, slots=True)
