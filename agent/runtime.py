@@ -11,6 +11,7 @@ from talkpath.agent.models import ModelStore
 
 if TYPE_CHECKING:
     from talkpath.agent.reply import ReplyEndpoint, ReplyServer
+    from talkpath.agent.smart_turn import SmartTurn
     from talkpath.agent.speech import SileroVad
     from talkpath.agent.voice import Voice
     from talkpath.agent.whisper import WhisperEngine
@@ -59,7 +60,8 @@ class Runtime:
     def vad(self) -> "SileroVad":
         """The voice activity model."""
         if self._vad is None:
-            from talkpath.agent.speech import SileroVad
+            from talkpath.agent.smart_turn import SmartTurn
+    from talkpath.agent.speech import SileroVad
 
             self._vad = SileroVad()
         return self._vad
@@ -103,6 +105,19 @@ class Runtime:
 
         voice: Voice = await self._once("voice", load)
         return voice
+
+    async def smart_turn(self) -> "SmartTurn":
+        """A turn analyser for one session, on a model that all sessions share."""
+
+        async def load() -> Any:
+            from talkpath.agent.smart_turn import load_smart_turn
+
+            return await asyncio.to_thread(load_smart_turn)
+
+        model = await self._once("smart turn", load)
+        from talkpath.agent.smart_turn import SmartTurn
+
+        return SmartTurn(model)
 
     async def aclose(self) -> None:
         """Stop all that was started."""

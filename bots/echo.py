@@ -8,7 +8,7 @@ from pipecat.runner.types import RunnerArguments
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_worker
+from talkpath.bots.session import make_worker, run_worker, turn_strategies
 from talkpath.processors.echo import Echo
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
@@ -18,8 +18,9 @@ __all__ = ["bot", "prepare"]
 
 
 async def prepare() -> None:
-    """Load the speech model before the first caller is let in."""
+    """Load the models before the first caller is let in."""
     await runtime().whisper()
+    await runtime().smart_turn()
 
 
 async def bot(runner_args: RunnerArguments) -> None:
@@ -33,7 +34,7 @@ async def bot(runner_args: RunnerArguments) -> None:
             transport.input(),
             SpeechDetector(shared.vad(), shared.config.speech),
             StreamingWhisper(await shared.whisper()),
-            UserTurnProcessor(),
+            UserTurnProcessor(user_turn_strategies=await turn_strategies()),
             Echo(),
             transport.output(),
         ],

@@ -8,13 +8,15 @@ from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.runner.types import RunnerArguments
 from pipecat.transports.base_transport import BaseTransport
+from pipecat.turns.user_stop import TurnAnalyzerUserTurnStopStrategy
+from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
 from talkpath.agent.runtime import runtime
 from talkpath.processors.latency_timeline import LatencyTimeline
 from talkpath.processors.page_feed import PageFeed
 
-__all__ = ["make_worker", "run_worker"]
+__all__ = ["make_worker", "run_worker", "turn_strategies"]
 
 
 def make_worker(
@@ -42,6 +44,12 @@ def make_worker(
         await worker.cancel()
 
     return worker
+
+
+async def turn_strategies() -> UserTurnStrategies:
+    """When a user turn starts (speech or words) and stops (Smart Turn says it is complete)."""
+    analyser = await runtime().smart_turn()
+    return UserTurnStrategies(stop=[TurnAnalyzerUserTurnStopStrategy(turn_analyzer=analyser)])
 
 
 async def run_worker(runner_args: RunnerArguments, worker: PipelineWorker) -> None:
