@@ -1,0 +1,112 @@
+"""Chromium for tests: a real browser with a microphone that plays a file."""
+
+import asyncio
+import contextlib
+import wave
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.async_api import Browser, Page, async_playwright, expect
+
+__all__ = ["WAIT_MS", "chromium", "eventually", "expect", "microphone_wav", "watched"]
+
+# Machines under test are small and shared: conditions are waited for, long enough for these.
+WAIT_MS = 30_000
+
+expect.set_options(timeout=WAIT_MS)
+
+
+@contextlib.asynccontextmanager
+async def chromium(
+    program: str, *, microphone: Path | None = None, allow: bool = True
+) -> AsyncIterator[Browser]:
+    """Start Chromium without a window and end it with the block.
+
+    Args:
+        program: path of Chromium.
+        microphone: WAV file that the microphone plays once; beeps without one.
+        allow: whether pages get the microphone without a question; otherwise the question
+            is never answered unless the test's context grants or denies it.
+    """
+    flags = [
+        "--no-sandbox",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
+        "--no-first-run",
+        "--use-fake-device-for-media-stream",
+        "--autoplay-policy=no-user-gesture-required",
+        "--allow-loopback-in-peer-connection",
+    ]
+    if allow:
+        flags.append("--use-fake-ui-for-media-stream")
+    if microphone is not None:
+        flags.append(f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=program, args=flags)
+        try:
+            yield browser
+        finally:
+            await browser.close()
+
+
+class watched:
+    """What a page did that it should not: collects while the block runs.
+
+    Attributes:
+        origin: the only origin the page may talk to.
+        strangers: URLs of requests to anywhere else.
+        complaints: errors and warnings on the page's console, and uncaught exceptions.
+    """
+
+    def __init__(self, page: Page, origin: str) -> None:
+        self.origin = origin
+        self.strangers: list[str] = []
+        self.complaints: list[str] = []
+        page.on("request", lambda request: self._request(request.url))
+        page.on("websocket", lambda socket: self._request(socket.url))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on(
+            "console",
+            lambda message: (
+                self.complaints.append(message.text)
+                if message.type in ("error", "warning")
+                else None
+            ),
+        )
+
+    def _request(self, url: str) -> None:
+        if not url.startswith((self.origin + "/", "data:", "blob:")):
+            self.strangers.append(url)
+
+
+async def eventually(
+    condition: Callable[[], bool | Awaitable[bool]], what: str, within_s: float = WAIT_MS / 1000
+) -> None:
+    """Wait until a condition holds; fail with ``what`` when it never does."""
+    try:
+        async with asyncio.timeout(within_s):
+            while True:
+                result = condition()
+                if await result if isinstance(result, Awaitable) else result:
+                    return
+                await asyncio.sleep(0.05)
+    except TimeoutError:
+        raise AssertionError(f"did not happen within {within_s:.0f} s: {what}") from None
+
+
+def microphone_wav(
+    path: Path, samples: NDArray[np.float32] | None = None, rate_hz: int = 48_000
+) -> Path:
+    """Write a mono WAV for the microphone: the samples, or 20 s of a loud 440 Hz tone."""
+    if samples is None:
+        time_s = np.arange(20 * rate_hz) / rate_hz
+        samples = (0.5 * np.sin(2 * np.pi * 440 * time_s)).astype(np.float32)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return path

@@ -1,0 +1,35 @@
+// Errors whose message is a sentence for the person at the page.
+
+export class CallError extends Error {
+  /** @type {number | undefined} HTTP status, when a server refused */
+  status;
+  /** Whether an established connection was lost. */
+  lost = false;
+}
+
+/**
+ * Ask the server something.
+ * @param {"POST" | "PATCH"} method
+ * @param {string} path
+ * @param {object} body
+ * @returns {Promise<any>} the answer's JSON
+ * @throws {CallError} without `status` when there was no answer
+ */
+export async function ask(method, path, body) {
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(body),
+      signal: AbortSignal.timeout(15_000),
+    });
+  } catch (cause) {
+    throw new CallError("The server does not answer. Check that it is running, then try again.", { cause });
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (response.ok) return answer;
+  const error = new CallError(answer.detail ?? `The server refused the call (status ${response.status}).`);
+  error.status = response.status;
+  throw error;
+}
