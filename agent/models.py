@@ -207,6 +207,7 @@ class ModelStore:
                     )
                 )
 
+            _log.info("looking for model %s at the %s", spec.name, source)
             work = Path(tempfile.mkdtemp(prefix=f"{spec.name}@", dir=staging))
             try:
                 files = work / "files"

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _DEFAULTS = Config()
-# Chatty at INFO: one line a request, a candidate pair or a compiled function.
-_NOISY = ("aioice", "aiortc", "faster_whisper", "httpcore2", "httpx", "httpx2", "uvicorn.access")
+# Chatty at INFO: a line for each request, candidate pair or step of starting.
+_NOISY = ("aioice", "aiortc", "faster_whisper", "httpcore2", "httpx", "httpx2", "uvicorn")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -287,7 +287,7 @@ def _run(args: argparse.Namespace) -> int:
         runtime = Runtime(config)
         set_runtime(runtime)
         try:
-            await serve(bot, config, prepare=prepare)
+            await serve(bot, config, prepare=prepare, name=Path(args.bot).stem)
         finally:
             set_runtime(None)
             await runtime.aclose()
