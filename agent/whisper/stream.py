@@ -31,6 +31,8 @@ _PRE_ROLL_S = 0.3
 _SPLIT_AT_S = 28.0
 _SPLIT_SEARCH_S = 5.0
 _SPLIT_FRAME_S = 0.1
+# So little at a time that a split never leaves more than a window holds (28.5 s).
+_FEED_SAMPLES = SAMPLE_RATE_HZ // 2
 _QUIET_BUFFER_S = 2.5
 _SURE_LANGUAGE = 0.9
 
@@ -78,21 +80,14 @@ StreamAction = Decode | Promote | Cancel
 
 
 @dataclass(slots=True)
-class _Pending:
-    """A decode that has not come back."""
+class _PendingFinal:
+    """A final that has not gone out: it waits for its outcome, the stop, or earlier finals."""
 
     ticket: int
     utterance: int
-
-
-@dataclass(slots=True)
-class _PendingFinal(_Pending):
-    """A final that has not gone out: it waits for the transcript, the stop, or both."""
-
     speculative: bool
-    stopped: bool
     ends_speech: bool = True
-    transcript: Transcript | None = None
+    outcome: Transcript | Exception | None = None
 
 
 class Stream:
@@ -106,7 +101,7 @@ class Stream:
         self._agreement = Agreement()
         self._language: str | None = None
         self._next_partial = 0
-        self._partial: _Pending | None = None
+        self._partial: int | None = None  # its ticket
         self._speculation: _PendingFinal | None = None
         self._finals: list[_PendingFinal] = []
         self._tickets = 0
@@ -138,7 +133,11 @@ class Stream:
         return results
 
     def feed(self, audio: FloatArray) -> None:
-        """Take the next samples, float32 ``[n]``, 16 kHz."""
+        """Take the next samples, float32 ``[n]``, 16 kHz, any number of them."""
+        for start in range(0, len(audio), _FEED_SAMPLES):
+            self._feed(audio[start : start + _FEED_SAMPLES])
+
+    def _feed(self, audio: FloatArray) -> None:
         self._audio.append(audio)
         if not self._speaking:
             keep = round(_QUIET_BUFFER_S * SAMPLE_RATE_HZ)
@@ -168,7 +167,7 @@ class Stream:
         """Speech went on: what was speculated is void."""
         if self._speculation is None:
             return
-        if self._speculation.transcript is None:
+        if self._speculation.outcome is None:
             self._actions.append(Cancel(self._speculation.ticket))
         self._speculation = None
 
@@ -180,9 +179,8 @@ class Stream:
         final, self._speculation = self._speculation, None
         if final is None:
             final = self._final(self._audio.snapshot(), Priority.FINAL)
-        elif final.transcript is None:
+        elif final.outcome is None:
             self._actions.append(Promote(final.ticket))
-        final.stopped = True
         self._finals.append(final)
         self._speaking = False
         # The next utterance reaches back a little: not into this one's last word.
@@ -191,26 +189,24 @@ class Stream:
 
     def transcript(self, ticket: int, transcript: Transcript) -> None:
         """A decode came back. A ticket that nobody waits for is ignored."""
-        if self._partial is not None and self._partial.ticket == ticket:
-            pending, self._partial = self._partial, None
-            self._take_partial(pending, transcript)
+        if ticket == self._partial:
+            self._partial = None
+            self._take_partial(transcript)
         final = self._find_final(ticket)
         if final is not None:
-            final.transcript = transcript
+            final.outcome = transcript
             self._release_finals()
 
     def failed(self, ticket: int, error: Exception) -> None:
         """A decode failed. A lost partial is made up for by the next one; a final is reported."""
-        if self._partial is not None and self._partial.ticket == ticket:
+        final = self._find_final(ticket)
+        if ticket == self._partial:
             self._partial = None
-        elif self._speculation is not None and self._speculation.ticket == ticket:
+        elif final is not None and final is self._speculation:
             self._speculation = None  # the stop will ask for the final anew
-        else:
-            final = self._find_final(ticket)
-            if final is not None:
-                self._finals.remove(final)
-                self._results.append(StreamFailure(final.utterance, error))
-                self._release_finals()
+        elif final is not None:
+            final.outcome = error
+            self._release_finals()
 
     def close(self) -> None:
         """Nobody waits for anything of this stream any more."""
@@ -219,7 +215,7 @@ class Stream:
             self._finals.append(self._speculation)
             self._speculation = None
         for final in self._finals:
-            if final.transcript is None:
+            if final.outcome is None:
                 self._actions.append(Cancel(final.ticket))
         self._finals = []
         self._speaking = False
@@ -241,7 +237,6 @@ class Stream:
             ticket=self._decode(audio, priority),
             utterance=self._utterance,
             speculative=priority is Priority.SPECULATIVE,
-            stopped=False,
         )
 
     def _maybe_partial(self) -> None:
@@ -253,19 +248,16 @@ class Stream:
         ):
             return
         priority = Priority.PARTIAL if self._agreement.begun else Priority.FIRST_PARTIAL
-        ticket = self._decode(self._audio.snapshot(), priority)
-        self._partial = _Pending(ticket, self._utterance)
+        self._partial = self._decode(self._audio.snapshot(), priority)
         interval = round(self._options.partial_interval_s * SAMPLE_RATE_HZ)
         self._next_partial = len(self._audio) + interval
 
     def _cancel_partial(self) -> None:
         if self._partial is not None:
-            self._actions.append(Cancel(self._partial.ticket))
+            self._actions.append(Cancel(self._partial))
             self._partial = None
 
-    def _take_partial(self, pending: _Pending, transcript: Transcript) -> None:
-        if pending.utterance != self._utterance or not self._speaking:
-            return
+    def _take_partial(self, transcript: Transcript) -> None:
         if self._language is None and transcript.language_probability >= _SURE_LANGUAGE:
             self._language = transcript.language
         if transcript.possible_hallucination or not transcript.text:
@@ -277,16 +269,18 @@ class Stream:
 
     def _find_final(self, ticket: int) -> _PendingFinal | None:
         candidates = [*self._finals, *([self._speculation] if self._speculation else [])]
-        return next((final for final in candidates if final.ticket == ticket), None)
+        return next(
+            (item for item in candidates if item.ticket == ticket and item.outcome is None), None
+        )
 
     def _release_finals(self) -> None:
         """Hand out finals in the order of their utterances, each once it is decoded."""
-        while self._finals and self._finals[0].transcript is not None:
+        while self._finals and (outcome := self._finals[0].outcome) is not None:
             final = self._finals.pop(0)
-            transcript = final.transcript
-            assert transcript is not None
             self._results.append(
-                Final(final.utterance, transcript, final.ends_speech, final.speculative)
+                StreamFailure(final.utterance, outcome)
+                if isinstance(outcome, Exception)
+                else Final(final.utterance, outcome, final.ends_speech, final.speculative)
             )
 
     def _split(self) -> None:
@@ -297,7 +291,7 @@ class Stream:
             round(_SPLIT_SEARCH_S * SAMPLE_RATE_HZ), round(_SPLIT_FRAME_S * SAMPLE_RATE_HZ)
         )
         final = self._final(self._audio.snapshot(cut), Priority.FINAL)
-        final.stopped, final.ends_speech = True, False
+        final.ends_speech = False
         self._finals.append(final)
         self._audio.drop_first(cut)
         language = self._language

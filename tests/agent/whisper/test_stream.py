@@ -1,0 +1,620 @@
+"""A stream's sessions, scripted: audio and speech events in, jobs and results out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from talkpath.agent.audio import FloatArray
+from talkpath.agent.whisper.batcher import Priority
+from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult, Transcript
+from talkpath.agent.whisper.stream import (
+    Cancel,
+    Decode,
+    Promote,
+    Stream,
+    StreamAction,
+    StreamOptions,
+)
+from talkpath.agent.whisper.windows import MAX_AUDIO_S
+
+RATE_HZ = 16_000
+
+
+class Session:
+    """A stream, with what it wanted and gave so far.
+
+    Every sample fed is its own number, so that a decode's audio tells where it comes from.
+    """
+
+    def __init__(
+        self, *, language: str | None = "en", partials: bool = True, interval_s: float = 0.5
+    ) -> None:
+        self.stream = Stream(
+            StreamOptions(language=language, partials=partials, partial_interval_s=interval_s)
+        )
+        self.fed = 0
+        self.open: dict[int, Decode] = {}
+        self.decodes: list[Decode] = []
+        self.promoted: list[int] = []
+        self.cancelled: list[int] = []
+        self.results: list[StreamResult] = []
+
+    def feed(self, seconds: float, block_s: float = 0.02) -> None:
+        """Feed so much audio, in blocks of 20 ms as it comes from a microphone."""
+        end = self.fed + round(seconds * RATE_HZ)
+        while self.fed < end:
+            count = min(round(block_s * RATE_HZ), end - self.fed)
+            self.stream.feed(np.arange(self.fed, self.fed + count, dtype=np.float32))
+            self.fed += count
+            self.collect()
+
+    def start(self, ago_s: float = 0.2) -> None:
+        self.stream.speech_started(ago_s)
+        self.collect()
+
+    def pause(self) -> None:
+        self.stream.early_pause()
+        self.collect()
+
+    def resume(self) -> None:
+        self.stream.speech_resumed()
+        self.collect()
+
+    def stop(self, silence_s: float = 0.2) -> None:
+        self.stream.speech_stopped(silence_s)
+        self.collect()
+
+    def close(self) -> None:
+        self.stream.close()
+        self.collect()
+
+    def answer(self, job: Decode, text: str = "words", **values: object) -> None:
+        transcript = Transcript(text=text, duration_s=len(job.audio) / RATE_HZ)
+        if values:
+            transcript = Transcript(**{"text": text, **values})  # type: ignore[arg-type]
+        self.open.pop(job.ticket, None)
+        self.stream.transcript(job.ticket, transcript)
+        self.collect()
+
+    def fail(self, job: Decode) -> None:
+        self.open.pop(job.ticket, None)
+        self.stream.failed(job.ticket, RuntimeError("the model stumbled"))
+        self.collect()
+
+    def collect(self) -> list[StreamAction]:
+        actions = self.stream.actions()
+        for action in actions:
+            match action:
+                case Decode():
+                    self.open[action.ticket] = action
+                    self.decodes.append(action)
+                case Promote(ticket):
+                    assert self.open[ticket].priority is Priority.SPECULATIVE
+                    self.promoted.append(ticket)
+                case Cancel(ticket):
+                    assert ticket in self.open, "what came back already cannot be cancelled"
+                    del self.open[ticket]
+                    self.cancelled.append(ticket)
+        self.results += self.stream.results()
+        return actions
+
+    def waiting(self, *priorities: Priority) -> list[Decode]:
+        return [job for job in self.open.values() if job.priority in priorities]
+
+    @property
+    def partial(self) -> Decode:
+        (job,) = self.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)
+        return job
+
+    @property
+    def final(self) -> Decode:
+        (job,) = self.waiting(Priority.FINAL, Priority.SPECULATIVE)
+        return job
+
+
+def stretch(audio: FloatArray) -> tuple[float, float]:
+    """Where in what was fed a decode's audio lies, in seconds; it must lie there in one piece."""
+    assert np.array_equal(audio, np.arange(audio[0], audio[0] + len(audio), dtype=np.float32))
+    return audio[0] / RATE_HZ, (audio[-1] + 1) / RATE_HZ
+
+
+# Beginning and end of an utterance
+
+
+def test_silence_asks_for_nothing() -> None:
+    session = Session()
+    session.feed(20)
+    assert session.decodes == []
+    assert not session.stream.speaking
+
+
+def test_an_utterance_reaches_back_to_its_beginning_and_a_little_before() -> None:
+    session = Session()
+    session.feed(10)
+    session.start(ago_s=0.2)
+    session.feed(1)
+    session.stop()
+    assert stretch(session.final.audio) == pytest.approx((9.5, 11.0))
+
+
+def test_an_utterance_at_the_very_beginning_has_what_there_is() -> None:
+    session = Session()
+    session.feed(0.1)
+    session.start(ago_s=0.2)
+    session.feed(0.4)
+    session.stop()
+    assert stretch(session.final.audio) == pytest.approx((0.0, 0.5))
+
+
+def test_the_next_utterance_does_not_hold_the_end_of_the_last_one() -> None:
+    session = Session()
+    session.feed(3)
+    session.start()
+    session.feed(1)
+    session.stop(silence_s=0.2)
+    first = stretch(session.final.audio)
+    session.answer(session.final)
+    session.feed(0.1)
+    session.start(ago_s=0.1)
+    session.feed(1)
+    session.stop(silence_s=0.2)
+    second = stretch(session.final.audio)
+    assert first[1] == pytest.approx(4.0)
+    assert second[0] == pytest.approx(3.8)  # where the silence behind the first one began
+
+
+def test_events_out_of_season_change_nothing() -> None:
+    session = Session()
+    session.feed(1)
+    session.pause()
+    session.resume()
+    session.stop()
+    assert session.decodes == []
+    session.start()
+    session.start(ago_s=0.0)
+    session.resume()
+    session.feed(1)
+    session.pause()
+    session.pause()
+    assert len(session.waiting(Priority.SPECULATIVE)) == 1
+    session.stop()
+    session.stop()
+    session.answer(session.final)
+    assert [type(result) for result in session.results] == [Final]
+
+
+# Partials
+
+
+def test_partials_come_every_half_second_of_speech() -> None:
+    session = Session()
+    session.feed(1)
+    session.start(ago_s=0.2)
+    ends = []
+    for _ in range(100):  # 2 s in blocks of 20 ms
+        session.feed(0.02)
+        for job in session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL):
+            ends.append(stretch(job.audio)[1])
+            session.answer(job)
+    assert ends[0] == pytest.approx(1.02)  # there is enough speech right after the start
+    assert np.diff(ends) == pytest.approx(0.5)
+    assert len(ends) == 4
+
+
+def test_the_first_partial_is_more_urgent_than_the_later_ones() -> None:
+    session = Session()
+    session.start(ago_s=0.0)
+    priorities = []
+    for _ in range(3):
+        session.feed(0.5)
+        priorities.append(session.partial.priority)
+        session.answer(session.partial)
+    assert priorities == [Priority.FIRST_PARTIAL, Priority.PARTIAL, Priority.PARTIAL]
+
+
+def test_no_partial_is_asked_for_while_one_is_out() -> None:
+    session = Session()
+    session.start()
+    session.feed(5)
+    assert len(session.decodes) == 1
+    session.answer(session.partial)
+    session.feed(0.02)
+    assert stretch(session.partial.audio)[1] == pytest.approx(5.02)
+
+
+def test_partials_that_nobody_wants_are_not_asked_for() -> None:
+    session = Session(partials=False)
+    session.start()
+    session.feed(5)
+    assert session.decodes == []
+    session.stop()
+    session.answer(session.final, "all words")
+    assert [type(result) for result in session.results] == [Final]
+
+
+def test_a_partial_tells_stable_words_from_the_rest() -> None:
+    session = Session()
+    session.start()
+    for text in ("to be or", "to be or not two", "to be or not to be"):
+        session.feed(0.5)
+        session.answer(session.partial, text)
+    partials = [result for result in session.results if isinstance(result, Partial)]
+    assert [(item.stable, item.rest) for item in partials] == [
+        ("", "to be or"),
+        ("to be or", "not two"),
+        ("to be or not", "to be"),
+    ]
+    assert [item.text for item in partials][-1] == "to be or not to be"
+    assert {item.utterance for item in partials} == {1}
+    assert [item.duration_s for item in partials] == pytest.approx([0.5, 1.0, 1.5])
+
+
+def test_partials_without_words_and_hallucinations_are_kept_back() -> None:
+    session = Session()
+    session.start()
+    session.feed(0.5)
+    session.answer(session.partial, "")
+    session.feed(0.5)
+    session.answer(session.partial, "thank you " * 9, possible_hallucination=True)
+    assert session.results == []
+    session.feed(0.5)
+    session.answer(session.partial, "right words")
+    assert [type(result) for result in session.results] == [Partial]
+
+
+def test_a_lost_partial_is_made_up_for_by_the_next() -> None:
+    session = Session()
+    session.start()
+    session.feed(0.5)
+    session.fail(session.partial)
+    assert session.results == []
+    session.feed(0.5)
+    session.answer(session.partial)
+    assert [type(result) for result in session.results] == [Partial]
+
+
+# Early pauses
+
+
+def test_a_final_that_was_speculated_on_goes_out_at_the_stop() -> None:
+    session = Session()
+    session.start()
+    session.feed(1)
+    session.pause()
+    job = session.final
+    assert job.priority is Priority.SPECULATIVE
+    session.answer(job, "all words")
+    assert not [result for result in session.results if isinstance(result, Final)]
+    assert not session.stream.pending
+    session.feed(0.1)
+    session.stop()
+    (final,) = (result for result in session.results if isinstance(result, Final))
+    assert (final.utterance, final.transcript.text) == (1, "all words")
+    assert final.speculative
+    assert final.ends_speech
+    assert session.promoted == []
+    assert not session.open
+
+
+def test_a_speculation_still_out_at_the_stop_becomes_urgent() -> None:
+    session = Session()
+    session.start()
+    session.feed(1)
+    session.pause()
+    job = session.final
+    session.stop()
+    assert session.promoted == [job.ticket]
+    assert session.stream.pending
+    session.answer(job, "all words")
+    assert not session.stream.pending
+    assert [type(result) for result in session.results] == [Final]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_resumed_speech_voids_the_speculation(answered: bool) -> None:
+    session = Session(partials=False)
+    session.start()
+    session.feed(1)
+    session.pause()
+    job = session.final
+    if answered:
+        session.answer(job, "half of it")
+    session.resume()
+    assert session.cancelled == ([] if answered else [job.ticket])
+    session.feed(1)
+    session.stop()
+    assert session.final.priority is Priority.FINAL
+    assert stretch(session.final.audio)[1] == pytest.approx(2.0)
+    session.answer(job, "half of it")  # too late
+    session.answer(session.final, "all of it")
+    (final,) = session.results
+    assert isinstance(final, Final)
+    assert final.transcript.text == "all of it"
+    assert not final.speculative
+
+
+def test_an_early_pause_withdraws_the_partial_and_keeps_others_away() -> None:
+    session = Session()
+    session.start()
+    session.feed(0.6)
+    partial = session.partial
+    session.pause()
+    assert session.cancelled == [partial.ticket]
+    session.feed(0.1)
+    assert len(session.open) == 1
+    session.resume()
+    session.feed(0.5)
+    assert session.partial.priority is Priority.FIRST_PARTIAL  # there was no text yet
+    session.answer(partial, "stale")
+    assert session.results == []
+
+
+def test_a_failed_speculation_is_tried_again_at_the_stop() -> None:
+    session = Session()
+    session.start()
+    session.feed(1)
+    session.pause()
+    session.fail(session.final)
+    session.stop()
+    assert session.final.priority is Priority.FINAL
+    session.answer(session.final)
+    assert [type(result) for result in session.results] == [Final]
+
+
+# Finals
+
+
+def test_a_failed_final_is_reported_and_the_next_utterance_is_heard() -> None:
+    session = Session()
+    session.start()
+    session.feed(1)
+    session.stop()
+    session.fail(session.final)
+    session.start()
+    session.feed(1)
+    session.stop()
+    session.answer(session.final)
+    failure, final = session.results
+    assert isinstance(failure, StreamFailure)
+    assert failure.utterance == 1
+    assert str(failure.error) == "the model stumbled"
+    assert isinstance(final, Final)
+    assert final.utterance == 2
+
+
+@pytest.mark.parametrize("fails", [(), (1,), (0, 2), (0, 1, 2)])
+def test_finals_go_out_in_the_order_of_the_speech(fails: Sequence[int]) -> None:
+    session = Session(partials=False)
+    for _ in range(3):
+        session.feed(1)
+        session.start()
+        session.feed(1)
+        session.stop()
+    jobs = session.waiting(Priority.FINAL)
+    for index in (1, 2, 0):
+        assert not session.results
+        assert session.stream.pending
+        if index in fails:
+            session.fail(jobs[index])
+        else:
+            session.answer(jobs[index], f"utterance {index}")
+    assert [
+        (result.utterance, isinstance(result, StreamFailure)) for result in session.results
+    ] == [(index + 1, index in fails) for index in range(3)]
+    assert not session.stream.pending
+
+
+def test_tickets_that_nobody_waits_for_are_ignored() -> None:
+    session = Session()
+    stranger = Decode(99, np.zeros(1, dtype=np.float32), Priority.FINAL, None)
+    session.answer(stranger)
+    session.fail(stranger)
+    session.start()
+    session.feed(1)
+    session.stop()
+    job = session.final
+    session.answer(job, "once")
+    session.answer(job, "twice")
+    session.fail(job)
+    (final,) = session.results
+    assert isinstance(final, Final)
+    assert final.transcript.text == "once"
+
+
+# Languages
+
+
+def test_a_given_language_is_kept_and_a_new_one_holds_from_the_next_utterance() -> None:
+    session = Session(language="de")
+    session.start()
+    session.feed(0.5)
+    session.stream.set_language("fr")
+    session.stop()
+    assert [job.language for job in session.decodes] == ["de", "de"]
+    session.start()
+    session.feed(0.5)
+    session.stop()
+    assert [job.language for job in session.decodes[2:]] == ["fr", "fr"]
+
+
+def test_a_language_is_detected_until_it_is_sure_and_anew_in_each_utterance() -> None:
+    session = Session(language=None)
+    session.start()
+    session.feed(0.5)
+    assert session.partial.language is None
+    session.answer(session.partial, "hm", language="nl", language_probability=0.6)
+    session.feed(0.5)
+    assert session.partial.language is None
+    session.answer(session.partial, "guten", language="de", language_probability=0.95)
+    session.feed(0.5)
+    assert session.partial.language == "de"
+    session.stop()
+    assert session.final.language == "de"
+    session.start()
+    session.feed(0.5)
+    assert session.partial.language is None
+
+
+# Speech longer than the window
+
+
+def _noise_with_gaps(seconds: float, every_s: float) -> FloatArray:
+    """Noise with a quiet moment of a quarter second every so often."""
+    audio = np.random.default_rng(5).normal(0, 0.1, round(seconds * RATE_HZ)).astype(np.float32)
+    for at in np.arange(every_s, seconds, every_s):
+        audio[round(at * RATE_HZ) : round((at + 0.25) * RATE_HZ)] *= 0.001
+    return audio
+
+
+@pytest.mark.parametrize("block", [320, 8_192, 16_000 * 100])
+@pytest.mark.parametrize("paused", [False, True])
+def test_long_speech_is_split_and_nothing_lost_or_doubled(block: int, paused: bool) -> None:
+    audio = _noise_with_gaps(90, every_s=4)
+    stream = Stream(StreamOptions(language=None))
+    stream.speech_started(0.0)
+    jobs: list[Decode] = []
+    for at in range(0, len(audio), block):
+        stream.feed(audio[at : at + block])
+        if paused:
+            stream.early_pause()
+        jobs += [action for action in stream.actions() if isinstance(action, Decode)]
+    if paused:
+        stream.speech_resumed()
+    stream.speech_stopped(0.0)
+    jobs += [action for action in stream.actions() if isinstance(action, Decode)]
+    finals = [job for job in jobs if job.priority is Priority.FINAL]
+    assert np.array_equal(np.concatenate([job.audio for job in finals]), audio)
+    assert all(len(job.audio) <= MAX_AUDIO_S * RATE_HZ for job in jobs)
+    position = 0
+    for job in finals[:-1]:
+        position += len(job.audio)
+        assert 23 * RATE_HZ <= len(job.audio)
+        into_gap_s = position / RATE_HZ % 4
+        assert into_gap_s <= 0.25, "the cut lies in a quiet moment"
+    for job in reversed(finals):
+        stream.transcript(job.ticket, Transcript(text=f"piece {job.ticket}"))
+    results = stream.results()
+    pieces = [result for result in results if isinstance(result, Final)]
+    assert len(pieces) == len(results) == len(finals) == 4
+    assert [piece.utterance for piece in pieces] == [1, 2, 3, 4]
+    assert [piece.transcript.text for piece in pieces] == [f"piece {job.ticket}" for job in finals]
+    assert [piece.ends_speech for piece in pieces] == [False, False, False, True]
+
+
+def test_a_split_keeps_the_language_and_starts_the_partials_anew() -> None:
+    session = Session(language=None)
+    session.start(ago_s=0.0)
+    session.feed(0.5)
+    session.answer(session.partial, "guten tag", language="de", language_probability=0.99)
+    session.feed(27.4)
+    session.answer(session.partial, "guten tag zusammen", language="de")
+    session.feed(0.3)
+    (piece,) = session.waiting(Priority.FINAL)
+    assert piece.language == "de"
+    session.feed(0.6)
+    assert session.partial.priority is Priority.FIRST_PARTIAL
+    assert session.partial.language == "de"
+    session.answer(session.partial, "und")
+    assert session.results[-1] == Partial(2, "", "und", "en", session.results[-1].duration_s)  # type: ignore[union-attr]
+
+
+# The end
+
+
+def test_closing_withdraws_all_that_is_out() -> None:
+    session = Session()
+    for _ in range(2):
+        session.start()
+        session.feed(1)
+        session.stop()
+    session.answer(session.waiting(Priority.FINAL)[1])
+    session.start()
+    session.feed(1)
+    session.pause()
+    before = list(session.results)
+    session.close()
+    assert not session.open
+    assert not session.stream.pending
+    assert not session.stream.speaking
+    for job in session.decodes:
+        session.stream.transcript(job.ticket, Transcript(text="too late"))
+        session.stream.failed(job.ticket, RuntimeError("too late"))
+    assert session.collect() == []
+    assert session.results == before
+    session.close()
+
+
+def test_closing_in_the_middle_of_speech_withdraws_the_partial() -> None:
+    session = Session()
+    session.start()
+    session.feed(1)
+    session.close()
+    assert len(session.cancelled) == 1
+    assert not session.open
+
+
+# Anything in any order
+
+EVENTS = st.sampled_from(
+    ["feed", "feed", "feed", "long", "start", "pause", "resume", "stop", "answer", "fail", "stale"]
+)
+
+
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 100)), max_size=80), st.booleans())
+@settings(deadline=None, max_examples=150)
+def test_each_utterance_that_stopped_gets_one_final_or_failure_in_order(
+    events: list[tuple[str, int]], partials: bool
+) -> None:
+    session = Session(partials=partials)
+    answered: list[Decode] = []
+
+    def come_back(index: int, fails: bool) -> None:
+        job = list(session.open.values())[index % len(session.open)]
+        answered.append(job)
+        session.fail(job) if fails else session.answer(job)
+
+    stopped = 0
+    for name, number in events:
+        match name:
+            case "feed":
+                session.feed((number + 1) / 50, block_s=0.5)
+            case "long":
+                session.feed(number / 4, block_s=5)
+            case "start":
+                session.start(number / 100)
+            case "pause":
+                session.pause()
+            case "resume":
+                session.resume()
+            case "stop":
+                stopped += session.stream.speaking
+                session.stop(number / 100)
+            case "stale" if answered:
+                session.answer(answered[number % len(answered)], "stale")
+            case "answer" | "fail" if session.open:
+                come_back(number, name == "fail")
+        assert len(session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)) <= 1
+        assert all(len(job.audio) <= MAX_AUDIO_S * RATE_HZ for job in session.open.values())
+        assert all("stale" not in str(result) for result in session.results)
+    stopped += session.stream.speaking
+    session.stop()
+    while session.open:
+        come_back(0, fails=False)
+    ended = [result for result in session.results if not isinstance(result, Partial)]
+    assert [result.utterance for result in ended] == list(range(1, len(ended) + 1))
+    # The pieces of one long utterance, all but its last, do not end the speech. A failure
+    # does not tell.
+    finals = [result for result in ended if isinstance(result, Final)]
+    failures = len(ended) - len(finals)
+    ends = sum(final.ends_speech for final in finals)
+    assert ends <= stopped <= ends + failures
+    assert not session.stream.pending
+    seen = 0
+    for result in session.results:  # no partial comes behind its utterance's end
+        if isinstance(result, Partial):
+            assert result.utterance == seen + 1 or result.utterance > seen
+        else:
+            seen = result.utterance
