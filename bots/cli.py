@@ -369,7 +369,8 @@ def _progress(name: str) -> Iterator[Any]:
         nonlocal bar
         if event.stage == "waiting":
             sys.stderr.write(f"{name}: another process fetches it, waiting\n")
-        if event.stage != "downloading":
+        # Not before the first bytes: if no source has it, the error is to be the first line.
+        if event.stage != "downloading" or event.done == 0:
             return
         label = f"{name} from the {event.source}"
         if event.source not in told:
