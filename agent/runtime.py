@@ -60,8 +60,7 @@ class Runtime:
     def vad(self) -> "SileroVad":
         """The voice activity model."""
         if self._vad is None:
-            from talkpath.agent.smart_turn import SmartTurn
-    from talkpath.agent.speech import SileroVad
+            from talkpath.agent.speech import SileroVad
 
             self._vad = SileroVad()
         return self._vad
@@ -79,9 +78,7 @@ class Runtime:
 
             reply = self.config.reply
             if reply.url is not None:
-                return ReplyEndpoint(
-                    base_url=reply.url, api_key=reply.api_key, model=reply.model
-                )
+                return ReplyEndpoint(base_url=reply.url, api_key=reply.api_key, model=reply.model)
             path = await self._model(reply.model)
             self._reply_server = await ReplyServer.start(path, prompt=reply.prompt)
             return self._reply_server.endpoint
