@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -43,7 +44,7 @@ async def chromium(
     if allow:
         flags.append("--use-fake-ui-for-media-stream")
     if microphone is not None:
-        flags.append(f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop")
+        flags.append(f"--use-file-for-fake-audio-capture={os.path.abspath(microphone)}%noloop")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=program, args=flags)
         try:

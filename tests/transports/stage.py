@@ -68,7 +68,9 @@ class Scene:
     async def message(self, data: dict[str, Any]) -> None:
         await self.worker.rtvi.send_server_message(data)
 
-    async def caption(self, utterance: int, stable: str, rest: str = "", final: bool = False) -> None:
+    async def caption(
+        self, utterance: int, stable: str, rest: str = "", final: bool = False
+    ) -> None:
         await self.message(
             {
                 "type": "caption",
