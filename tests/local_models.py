@@ -1,6 +1,7 @@
 """The small models of a local reply and a local voice, for tests that run them.
 
-They come from the model store, which `make test` fills; without them these tests are skipped.
+They are fetched into this machine's own store at first; without their runtimes, which are an
+optional extra, these tests are skipped.
 """
 
 from pathlib import Path
@@ -15,17 +16,10 @@ __all__ = ["reply_model", "voice_model"]
 def reply_model() -> Path:
     """Path of the GGUF file."""
     pytest.importorskip("xllamacpp")
-    return _stored("smollm2-135m")
+    return ModelStore().pull("smollm2-135m")
 
 
 def voice_model() -> Path:
     """Path of the voice's .onnx file."""
     pytest.importorskip("piper")
-    return _stored("piper-en-us-joe")
-
-
-def _stored(name: str) -> Path:
-    path = ModelStore().path(name)
-    if path is None:
-        pytest.skip(f"the model {name} is not here: talkpath models pull {name}")
-    return path
+    return ModelStore().pull("piper-en-us-joe")

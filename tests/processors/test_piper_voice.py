@@ -161,7 +161,7 @@ async def test_a_reply_is_heard_and_kept_as_a_whole(voice: Voice) -> None:
     reply = "The 42 hens, because of the fox, hid. **None** of them - not one - was seen!"
     await session.run(lambda s: speak(s, [f"{word} " for word in reply.split()]))
     assert session.said == [reply]
-    assert 3 < session.loudspeaker.seconds < 9
+    assert 3 < session.loudspeaker.seconds() < 9
     words = [
         frame.text for frame in session.listener.of(TTSTextFrame) if isinstance(frame, TTSTextFrame)
     ]
@@ -204,7 +204,7 @@ async def test_an_interruption_keeps_only_the_words_that_were_played(voice: Voic
     # The same voice says how long these words last; the difference is less than a word.
     first = next(iter(phrases(LONG)))
     spoken = await voice.say(first)
-    played = session.loudspeaker.seconds * spoken.sample_rate_hz
+    played = session.loudspeaker.seconds() * spoken.sample_rate_hz
     heard = sum(word.end <= played for word in spoken.words)
     assert abs(len(kept.split()) - heard) <= 1
 

@@ -1,0 +1,73 @@
+"""assistant: listens, thinks and answers, all on this machine.
+
+Run it with ``talkpath run assistant``, or under Pipecat's runner with
+``python -m talkpath.bots.assistant``.
+"""
+
+from typing import Any
+
+from pipecat.frames.frames import TTSSpeakFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.runner.types import RunnerArguments
+from pipecat.transports.base_transport import BaseTransport
+
+from talkpath.agent.runtime import runtime
+from talkpath.bots.session import make_worker, run_worker, turn_strategies
+from talkpath.processors.local_reply import LocalReply
+from talkpath.processors.piper_voice import PiperVoice
+from talkpath.processors.speech_detector import SpeechDetector
+from talkpath.processors.streaming_whisper import StreamingWhisper
+from talkpath.transports.factory import create_transport
+
+__all__ = ["GREETING", "bot", "prepare"]
+
+GREETING = "Hello, what can I do for you?"
+
+
+async def prepare() -> None:
+    """Load the models before the first caller is let in."""
+    shared = runtime()
+    await shared.whisper()
+    await shared.smart_turn()
+    await shared.reply_endpoint()
+    await shared.voice()
+
+
+async def bot(runner_args: RunnerArguments) -> None:
+    """One session."""
+    shared = runtime()
+    transport = await create_transport(runner_args)
+    context = LLMContextAggregatorPair(
+        LLMContext(),
+        user_params=LLMUserAggregatorParams(user_turn_strategies=await turn_strategies()),
+    )
+    worker = make_worker(
+        runner_args,
+        transport,
+        [
+            transport.input(),
+            SpeechDetector(shared.vad(), shared.config.speech),
+            StreamingWhisper(await shared.whisper()),
+            context.user(),
+            LocalReply(await shared.reply_endpoint(), shared.config.reply),
+            PiperVoice(await shared.voice()),
+            transport.output(),
+            context.assistant(),
+        ],
+    )
+
+    @transport.event_handler("on_client_connected")
+    async def on_client_connected(transport: BaseTransport, client: Any) -> None:
+        await worker.queue_frame(TTSSpeakFrame(GREETING, append_to_context=True))
+
+    await run_worker(runner_args, worker)
+
+
+if __name__ == "__main__":
+    from pipecat.runner.run import main
+
+    main()
