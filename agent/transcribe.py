@@ -1,0 +1,353 @@
+"""Files to text: speech is found, cut into pieces, decoded side by side and put in order.
+
+Memory does not grow with the file: a piece has at most 28 s and a bounded number is in flight.
+
+Pieces end in pauses. The longer a piece is already, the shorter a pause will do, because Whisper
+is better on ten to twenty seconds than on one (it hears the sentence) and no worse for a short
+pause inside; where nobody pauses, the cut falls on the least likely speech of the last seconds.
+"""
+
+import asyncio
+import dataclasses
+import math
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
+from talkpath.agent.media import AudioFile
+from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
+from talkpath.agent.whisper import Segment, Transcript, WhisperEngine
+
+__all__ = ["Chunk", "Chunker", "FileTranscription", "Progress"]
+
+Progress = Callable[[float, float | None], None]
+"""Called with the seconds of audio that are done and the file's length, if it is known."""
+
+_LONGEST_S = 28.0  # fits Whisper's window with the silence that its end needs
+_PAUSE_AT_START_S, _PAUSE_AT_TARGET_S, _TARGET_S = 2.0, 0.3, 18.0
+_SEARCH_S = 10.0  # where no pause comes, the cut falls within so much of the end
+# Kept around speech, whose soft beginnings and endings are below the threshold. Measured on the
+# reference clips: 0.1 s 3.7 % word errors, 0.3 s 3.3, 0.6 s 3.2, the whole clip 3.2.
+_PAD_S = 0.6
+_CUE_PAD_S = 0.15  # the same for the times of a segment
+_ONSET_S = 0.1  # shorter sounds than this are clicks
+_HYSTERESIS = 0.15  # as in the speech detector
+
+_BLOCK_S = 32 * WINDOW_S
+_IN_FLIGHT = 8  # as many as the engine takes ahead from one caller
+
+# The language is taken for certain at this probability, or after so much speech.
+_SURE_LANGUAGE = 0.8
+_LANGUAGE_SPEECH_S = 30.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """A piece of speech.
+
+    Attributes:
+        start_s: where it begins in the file.
+        audio: float32, ``[n]``, 16 kHz, at most 28 s.
+        speech: where in the file somebody speaks in it, as pairs of seconds.
+    """
+
+    start_s: float
+    audio: FloatArray
+    speech: tuple[tuple[float, float], ...]
+
+    @property
+    def end_s(self) -> float:
+        """Where it ends in the file."""
+        return self.start_s + len(self.audio) / SAMPLE_RATE_HZ
+
+
+class Chunker:
+    """Cuts a stream of windows of 32 ms into pieces of speech; sans-IO.
+
+    Args:
+        threshold: Silero probability from which a window counts as speech.
+    """
+
+    def __init__(self, threshold: float = 0.5) -> None:
+        self._threshold = threshold
+        self._windows: deque[FloatArray] = deque()
+        self._probabilities: deque[float] = deque()
+        self._first = 0  # number of the first window that is held
+        self._run = 0  # windows of speech one after the other
+        self._speaking = False
+        self._speech: list[list[int]] = []  # first window and the one after the last
+
+    def push(self, windows: FloatArray, probabilities: FloatArray) -> list[Chunk]:
+        """Take windows ``[n, 512]`` and their probabilities ``[n]``; give what is complete."""
+        chunks = []
+        for window, probability in zip(windows, probabilities.tolist(), strict=True):
+            self._windows.append(window)
+            self._probabilities.append(probability)
+            self._follow(probability)
+            if not self._speech:
+                self._forget(_count(_PAD_S) + self._run)
+            elif self._pause_is_long_enough():
+                chunks.append(self._cut(min(self._speech[-1][1] + _count(_PAD_S), self._end)))
+            elif self._end - self._first >= _count(_LONGEST_S):
+                chunks.append(self._cut(self._quietest()))
+        return chunks
+
+    def finish(self) -> list[Chunk]:
+        """Give the rest: no more audio comes."""
+        if not self._speech:
+            return []
+        return [self._cut(min(self._speech[-1][1] + _count(_PAD_S), self._end))]
+
+    @property
+    def quiet(self) -> bool:
+        """Whether no piece is under way."""
+        return not self._speech and not self._run
+
+    @property
+    def _end(self) -> int:
+        return self._first + len(self._windows)
+
+    def _follow(self, probability: float) -> None:
+        threshold = self._threshold - (_HYSTERESIS if self._speaking else 0)
+        if probability < threshold:
+            self._run = 0
+            self._speaking = False
+            return
+        self._run += 1
+        if self._speaking:
+            self._speech[-1][1] = self._end
+        elif self._run >= _count(_ONSET_S):
+            self._speaking = True
+            self._speech.append([self._end - self._run, self._end])
+
+    def _pause_is_long_enough(self) -> bool:
+        pause_s = (self._end - self._speech[-1][1]) * WINDOW_S
+        length_s = (self._speech[-1][1] - self._first) * WINDOW_S
+        share = min(length_s / _TARGET_S, 1.0)
+        enough_s = _PAUSE_AT_START_S + share * (_PAUSE_AT_TARGET_S - _PAUSE_AT_START_S)
+        return self._run == 0 and pause_s >= enough_s
+
+    def _quietest(self) -> int:
+        """Where in the last seconds speech is least likely, over 0.16 s."""
+        smooth = np.convolve(np.array(self._probabilities), np.full(5, 0.2), mode="valid")
+        start = len(smooth) - _count(_SEARCH_S)
+        return self._first + start + int(smooth[start:].argmin()) + 2
+
+    def _cut(self, end: int) -> Chunk:
+        """Make a piece of all up to a window, and go on with what follows it."""
+        count = end - self._first
+        audio = np.concatenate([self._windows[index] for index in range(count)])
+        before = [(start, min(stop, end)) for start, stop in self._speech if start < end]
+        chunk = Chunk(
+            self._first * WINDOW_S,
+            audio,
+            tuple((start * WINDOW_S, stop * WINDOW_S) for start, stop in before),
+        )
+        self._speech = [[max(start, end), stop] for start, stop in self._speech if stop > end]
+        self._forget(len(self._windows) - count)
+        if not self._speech:
+            self._speaking = False
+            self._forget(_count(_PAD_S) + self._run)
+        return chunk
+
+    def _forget(self, keep: int) -> None:
+        while len(self._windows) > keep:
+            self._windows.popleft()
+            self._probabilities.popleft()
+            self._first += 1
+
+
+class FileTranscription:
+    """The transcription of one file.
+
+    Args:
+        path: any file with sound in it.
+        engine: decodes; shared with whoever else decodes.
+        vad: finds the speech.
+        language: Whisper's code, or None to detect it once, from the first speech.
+        threshold: Silero probability from which a window counts as speech.
+        progress: called on the event loop as the file is worked off.
+
+    Attributes:
+        language: the language once it is certain, else None.
+        duration_s: length of the file as it states it; the true length at the end.
+        problem: at the end, one sentence on what of the file could not be read, or None.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        engine: WhisperEngine,
+        vad: SileroVad,
+        *,
+        language: str | None = None,
+        threshold: float = 0.5,
+        progress: Progress | None = None,
+    ) -> None:
+        self.path = path
+        self.language = engine.check_language(language)
+        self.duration_s: float | None = None
+        self.problem: str | None = None
+        self._engine = engine
+        self._vad = vad
+        self._threshold = threshold
+        self._progress = progress
+
+    async def segments(self) -> AsyncGenerator[Segment, None]:
+        """Give the segments in order, each as soon as those before it are there.
+
+        Times are seconds from the start of the file; segments do not overlap. Close the
+        generator (``contextlib.aclosing``) when leaving it early.
+
+        Raises:
+            AudioError: the file cannot be read or has no sound in it.
+            DecodeFailed: the model failed.
+            EngineClosed: the engine was closed.
+        """
+        last_end_s = 0.0
+        async with aclosing(self._transcripts()) as transcripts:
+            async for chunk, transcript in transcripts:
+                for segment in transcript.segments:
+                    placed = _place(segment, chunk, last_end_s)
+                    if placed.text:
+                        yield placed
+                        last_end_s = placed.end_s
+                if self._progress is not None:
+                    self._progress(chunk.end_s, self.duration_s)
+        if self._progress is not None and self.duration_s is not None:
+            self._progress(self.duration_s, self.duration_s)
+
+    async def _transcripts(self) -> AsyncGenerator[tuple[Chunk, Transcript], None]:
+        in_flight: deque[tuple[Chunk, asyncio.Task[Transcript]]] = deque()
+        try:
+            async with aclosing(self._chunks()) as chunks:
+                if self.language is None:
+                    for known in await self._detect_language(chunks):
+                        yield known
+                async for chunk in chunks:
+                    in_flight.append((chunk, asyncio.create_task(self._decode(chunk))))
+                    while in_flight and (len(in_flight) >= _IN_FLIGHT or in_flight[0][1].done()):
+                        ready, task = in_flight.popleft()
+                        yield ready, await task
+                while in_flight:
+                    ready, task = in_flight.popleft()
+                    yield ready, await task
+        finally:
+            for _, task in in_flight:
+                task.cancel()
+            await asyncio.gather(*(task for _, task in in_flight), return_exceptions=True)
+
+    async def _detect_language(
+        self, chunks: AsyncGenerator[Chunk, None]
+    ) -> list[tuple[Chunk, Transcript]]:
+        """Decode pieces until the language is certain; those in another one once more."""
+        first: list[tuple[Chunk, Transcript]] = []
+        votes: dict[str, float] = {}
+        heard_s = 0.0
+        async for chunk in chunks:
+            transcript = await self._engine.decode(chunk.audio)
+            first.append((chunk, transcript))
+            seconds = sum(stop - start for start, stop in chunk.speech)
+            vote = seconds * transcript.language_probability
+            votes[transcript.language] = votes.get(transcript.language, 0.0) + vote
+            heard_s += seconds
+            sure = transcript.language_probability >= _SURE_LANGUAGE
+            if (sure and seconds > 1.0) or heard_s >= _LANGUAGE_SPEECH_S:
+                break
+        if not votes:
+            return []
+        self.language = max(votes, key=lambda code: votes[code])
+        return [
+            (chunk, transcript)
+            if transcript.language == self.language and not transcript.possible_hallucination
+            else (chunk, await self._decode(chunk))
+            for chunk, transcript in first
+        ]
+
+    async def _decode(self, chunk: Chunk) -> Transcript:
+        """Decode a piece; where the model goes round in circles, its two halves."""
+        transcript = await self._engine.decode(chunk.audio, language=self.language)
+        if not transcript.possible_hallucination:
+            return transcript
+        segments: list[Segment] = []
+        middle = _middle_pause(chunk)
+        for offset, audio in ((0, chunk.audio[:middle]), (middle, chunk.audio[middle:])):
+            half = await self._engine.decode(audio, language=self.language)
+            if half.possible_hallucination:
+                continue  # what the model made up is worse than nothing
+            shift_s = offset / SAMPLE_RATE_HZ
+            segments += [
+                Segment(item.start_s + shift_s, item.end_s + shift_s, item.text)
+                for item in half.segments
+            ]
+        text = " ".join(segment.text for segment in segments)
+        return dataclasses.replace(transcript, segments=tuple(segments), text=text)
+
+    async def _chunks(self) -> AsyncGenerator[Chunk, None]:
+        """Read and cut the file in a thread, one step at a time."""
+        file = await asyncio.to_thread(AudioFile, self.path)
+        self.duration_s = file.duration_s
+        reading: asyncio.Future[list[Chunk] | None] | None = None
+        try:
+            steps = self._steps(file)
+            while True:
+                reading = asyncio.ensure_future(asyncio.to_thread(next, steps, None))
+                chunks = await asyncio.shield(reading)
+                if chunks is None:
+                    break
+                for chunk in chunks:
+                    yield chunk
+            self.problem = file.problem
+        finally:
+            # A thread cannot be cancelled, and must not decode a file that is closed.
+            if reading is not None and not reading.done():
+                await asyncio.wait([reading])
+            file.close()
+
+    def _steps(self, file: AudioFile) -> Iterator[list[Chunk]]:
+        """Work through the file; each step that ends at least one piece gives it."""
+        chunker = Chunker(self._threshold)
+        state = SileroState()
+        samples = 0
+        for block in file.blocks(_BLOCK_S):
+            samples += len(block)
+            probabilities = self._vad.probabilities(block, state)
+            windows = np.pad(block, (0, -len(block) % WINDOW_SAMPLES)).reshape(-1, WINDOW_SAMPLES)
+            if chunks := chunker.push(windows, probabilities):
+                yield chunks
+            if chunker.quiet and max(probabilities) < 0.1:
+                state.reset()  # music or long silence can leave the model deaf
+        self.duration_s = samples / SAMPLE_RATE_HZ
+        yield chunker.finish()
+
+
+def _count(seconds: float) -> int:
+    """Windows in so many seconds."""
+    return max(1, round(seconds / WINDOW_S))
+
+
+def _place(segment: Segment, chunk: Chunk, not_before_s: float) -> Segment:
+    """Put a segment's times on the file's clock, and off the silence that they reach into."""
+    start_s, end_s = chunk.start_s + segment.start_s, chunk.start_s + segment.end_s
+    inside = [part for part in chunk.speech if part[1] > start_s and part[0] < end_s]
+    if inside:
+        start_s = max(start_s, inside[0][0] - _CUE_PAD_S)
+        end_s = min(end_s, inside[-1][1] + _CUE_PAD_S)
+    start_s = max(start_s, not_before_s)
+    return Segment(start_s, max(end_s, start_s + 0.02), segment.text)
+
+
+def _middle_pause(chunk: Chunk) -> int:
+    """Sample in the middle of the pause that is nearest to the middle of a piece."""
+    middle_s = (chunk.start_s + chunk.end_s) / 2
+    gaps = [
+        (left[1] + right[0]) / 2
+        for left, right in zip(chunk.speech, chunk.speech[1:], strict=False)
+    ]
+    at_s = min(gaps, key=lambda gap_s: math.fabs(gap_s - middle_s), default=middle_s)
+    return round((at_s - chunk.start_s) * SAMPLE_RATE_HZ)
