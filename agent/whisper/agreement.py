@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-__all__ = ["Agreement", "join_texts"]
+__all__ = ["Agreement", "join_texts", "split_words"]
 
 # Scripts that are written without spaces between words: Thai and Lao, Myanmar, Khmer, kana
 # and their punctuation, Chinese characters, full-width forms. Each letter counts as a word.
@@ -18,7 +18,13 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uff00-\uffef\U00020000-\U0003ffff"
 )
 _WORD = re.compile(rf"[{_UNSPACED}]|[^\s{_UNSPACED}]+")
+_STOPS = ".!?\u2026\u3002\uff01\uff1f"
 _UNSPACED_LETTER = re.compile(rf"[{_UNSPACED}]")
+
+
+def split_words(text: str) -> list[str]:
+    """Cut a text into words; where the script has no spaces, each letter is one."""
+    return _WORD.findall(text)
 
 
 def join_texts(texts: Iterable[str]) -> str:
@@ -57,14 +63,19 @@ class Agreement:
         Returns:
             The stable words and the rest. The stable words start with those of the last call.
         """
-        words = _WORD.findall(text)
+        words = split_words(text)
         rest = words[self._end_of_stable(words) :]
         agreed = 0
         for mine, theirs in zip(rest, self._previous, strict=False):
             if _key(mine) != _key(theirs):
                 break
             agreed += 1
-        self._stable += rest[:agreed]
+        settled = rest[:agreed]
+        if settled and agreed == len(rest):
+            # The last word so far: its full stop comes from the end of the audio, not of the
+            # sentence.
+            settled[-1] = settled[-1].rstrip(_STOPS) or settled[-1]
+        self._stable += settled
         self._previous = rest[agreed:]
         return join_texts(self._stable), join_texts(self._previous)
 

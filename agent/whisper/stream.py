@@ -35,6 +35,7 @@ _SPLIT_FRAME_S = 0.1
 _FEED_SAMPLES = SAMPLE_RATE_HZ // 2
 _QUIET_BUFFER_S = 2.5
 _SURE_LANGUAGE = 0.9
+_LIKELY_LANGUAGE = 0.5  # below it, a partial is more likely in another language's words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +98,7 @@ class Stream:
         self._options = options or StreamOptions()
         self._audio = _AudioBuffer()
         self._speaking = False
+        self._closed = False
         self._utterance = 0
         self._agreement = Agreement()
         self._language: str | None = None
@@ -150,7 +152,7 @@ class Stream:
 
     def speech_started(self, ago_s: float) -> None:
         """Speech began ``ago_s`` seconds before the end of the audio so far."""
-        if self._speaking:
+        if self._speaking or self._closed:
             return
         self._audio.keep_last(round((ago_s + _PRE_ROLL_S) * SAMPLE_RATE_HZ))
         self._speaking = True
@@ -219,6 +221,7 @@ class Stream:
                 self._actions.append(Cancel(final.ticket))
         self._finals = []
         self._speaking = False
+        self._closed = True
 
     def _begin_utterance(self) -> None:
         self._utterance += 1
@@ -260,7 +263,11 @@ class Stream:
     def _take_partial(self, transcript: Transcript) -> None:
         if self._language is None and transcript.language_probability >= _SURE_LANGUAGE:
             self._language = transcript.language
-        if transcript.possible_hallucination or not transcript.text:
+        if (
+            transcript.possible_hallucination
+            or not transcript.text
+            or transcript.language_probability < _LIKELY_LANGUAGE
+        ):
             return
         stable, rest = self._agreement.update(transcript.text)
         self._results.append(

@@ -38,7 +38,11 @@ def test_two_in_a_row_are_needed_not_any_two() -> None:
 
 
 def test_case_and_punctuation_do_not_count_and_stay_as_first_seen() -> None:
-    assert run("Well, it", "well it is", "Well! It is.")[-1] == ("well it is.", "")
+    assert run("Well, it", "well it is", "Well! It is so")[-1] == ("well it is", "so")
+
+
+def test_the_full_stop_at_the_end_of_the_audio_does_not_settle() -> None:
+    assert run("it is.", "It is.", "It is so.")[1:] == [("It is", ""), ("It is", "so.")]
 
 
 def test_a_dash_is_a_word_of_its_own() -> None:
