@@ -21,6 +21,7 @@ from talkpath.agent.errors import (
     EngineClosed,
     EngineOverloaded,
 )
+from talkpath.agent.whisper.agreement import join_texts
 from talkpath.agent.whisper.backend import Backend, CTranslate2Backend, Decoded
 from talkpath.agent.whisper.batcher import Priority, Request, choose
 from talkpath.agent.whisper.guard import compression_ratio, is_loop
@@ -296,16 +297,28 @@ class WhisperEngine:
                 for job in batch:
                     self._run([job])
                 return
+            self._count(failed=1)
+            if isinstance(error, AudioError):
+                _deliver(batch[0], error)
+                return
             _log.exception("decoding failed")
-            self.statistics.failed += 1
             failure = DecodeFailed(f"Whisper failed: {error}")
             failure.__cause__ = error
             _deliver(batch[0], failure)
             return
-        self.statistics.batches += 1
-        self.statistics.decoded += len(batch)
+        self._count(batches=1, decoded=len(batch))
         for job, transcript in zip(batch, transcripts, strict=True):
             _deliver(job, transcript)
+
+    def _count(
+        self, *, batches: int = 0, decoded: int = 0, full_windows: int = 0, failed: int = 0
+    ) -> None:
+        """Add to the statistics; several workers may do so at once."""
+        with self._changed:
+            self.statistics.batches += batches
+            self.statistics.decoded += decoded
+            self.statistics.full_windows += full_windows
+            self.statistics.failed += failed
 
     def _transcribe(self, requests: Sequence[Request]) -> list[Transcript]:
         started = time.perf_counter()
@@ -315,7 +328,7 @@ class WhisperEngine:
         for index, request in enumerate(requests):
             loops = is_loop(transcripts[index].text)
             if loops and _deserves_retry(request):
-                self.statistics.full_windows += 1
+                self._count(full_windows=1)
                 again = self._decode_window([request], FULL_WINDOW)[0]
                 loops = is_loop(again.text)
                 transcripts[index] = dataclasses.replace(again, full_window=True)
@@ -443,9 +456,12 @@ class WhisperStream:
                 self._stream.transcript(action.ticket, outcome)
             self._pump()
 
-        self._orders[action.ticket] = self._engine._submit(
-            action.audio, action.priority, action.language, deliver
-        )
+        try:
+            self._orders[action.ticket] = self._engine._submit(
+                action.audio, action.priority, action.language, deliver
+            )
+        except EngineClosed as error:
+            self._stream.failed(action.ticket, error)
 
 
 def _deliver(job: _Job, outcome: _Outcome) -> None:
@@ -477,7 +493,7 @@ def _transcript(
         if silence
         else tuple(Segment(item.start_s, item.end_s, item.text) for item in decoded.segments)
     )
-    text = " ".join(segment.text for segment in segments)
+    text = join_texts(segment.text for segment in segments)
     return Transcript(
         text=text,
         segments=segments,

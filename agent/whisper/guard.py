@@ -1,12 +1,16 @@
 """Guard: does a text look like a decoder that went round in circles?"""
 
+import re
 import zlib
+
+from talkpath.agent.whisper.agreement import split_words
 
 __all__ = ["compression_ratio", "is_loop"]
 
 _MAX_COMPRESSION_RATIO = 2.4  # Whisper's own threshold for its fallback
 _MIN_REPEATS = 4
 _MAX_PERIOD = 8
+_MARKS = re.compile(r"[\W_]+")
 
 
 def compression_ratio(text: str) -> float:
@@ -20,11 +24,12 @@ def is_loop(text: str) -> bool:
 
     Either its compression ratio is over 2.4, or it ends in the same one to eight words said
     four times or more, which shorter texts than zlib needs can show. A run of single short
-    words ("no no no no", digits) counts only from eight on.
+    words ("no no no no", digits) counts only from eight on. What a hyphen or another mark
+    joins counts as words of its own: decoders also get stuck in "y-y-y-y".
     """
     if compression_ratio(text) > _MAX_COMPRESSION_RATIO:
         return True
-    words = text.lower().split()
+    words = _MARKS.sub(" ", " ".join(split_words(text.lower()))).split()
     for period in range(1, _MAX_PERIOD + 1):
         repeats = 1
         while (

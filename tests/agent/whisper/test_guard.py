@@ -11,6 +11,9 @@ LOOPS = [
     "you you you you you you you you",
     "I said so. I said so. I said so. I said so.",
     "はい" * 40,
+    "そうですね" + "はい" * 4,
+    "He was not an old-s-s-y-y-y-y-y-y-y-y-y",
+    "and so on - and so on - and so on - and so on",
     # The circle begins behind right words.
     "And mister John Dashwood had then leisure to consider it. So it was. So it was. "
     "So it was. So it was.",
@@ -25,6 +28,10 @@ SPEECH = [
     "eight of spades four of clubs seven of hearts",
     "to be or not to be that is the question",
     "I said so. I said so. I said so.",
+    "one-on-one, face-to-face and day-to-day",
+    "call 1-800-555-5555",
+    "はいはいはい",
+    "...",
     "and mister john dashwood had then leisure to consider how much there might be "
     "prudently in his power to do for them",
 ]

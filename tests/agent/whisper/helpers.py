@@ -1,0 +1,215 @@
+"""Whisper for tests: real models, loaded once, and wrappers that delay or spoil a decode."""
+
+import asyncio
+import functools
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from talkpath.agent.audio import FloatArray, float_to_pcm16
+from talkpath.agent.config import WhisperConfig
+from talkpath.agent.models import ModelStore
+from talkpath.agent.speech import (
+    EarlyPause,
+    SileroVad,
+    SpeechResumed,
+    SpeechStarted,
+    SpeechStopped,
+    SpeechTracker,
+)
+from talkpath.agent.whisper import (
+    Final,
+    Partial,
+    StreamFailure,
+    StreamResult,
+    WhisperEngine,
+    WhisperStream,
+)
+from talkpath.agent.whisper.backend import Backend, CTranslate2Backend, Decoded, TimedText
+
+__all__ = [
+    "WAIT_S",
+    "Gate",
+    "Looping",
+    "Results",
+    "Spoiled",
+    "backend",
+    "engine",
+    "marked",
+    "speak",
+    "until",
+    "vad",
+]
+
+# So long until a hanging test fails; nothing is ever measured against it.
+WAIT_S = 60
+BLOCK = 320
+
+
+@functools.cache
+def backend(name: str) -> CTranslate2Backend:
+    """A model on the CPU, loaded once for all tests; its engines come and go."""
+    return CTranslate2Backend(ModelStore().pull(name), device="cpu", workers=2)
+
+
+@functools.cache
+def vad() -> SileroVad:
+    return SileroVad()
+
+
+@asynccontextmanager
+async def engine(
+    model: Backend | str = "tiny.en", config: WhisperConfig | None = None
+) -> AsyncIterator[WhisperEngine]:
+    """An engine on a loaded model."""
+    running = WhisperEngine(backend(model) if isinstance(model, str) else model, config)
+    try:
+        yield running
+    finally:
+        await asyncio.to_thread(running.close)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something to come true."""
+    async with asyncio.timeout(WAIT_S):
+        while not condition():  # noqa: ASYNC110 - worker threads change it and set no event
+            await asyncio.sleep(0.002)
+
+
+class Results:
+    """What a stream handed out."""
+
+    def __init__(self) -> None:
+        self.all: list[StreamResult] = []
+
+    def __call__(self, result: StreamResult) -> None:
+        self.all.append(result)
+
+    @property
+    def partials(self) -> list[Partial]:
+        return [result for result in self.all if isinstance(result, Partial)]
+
+    @property
+    def finals(self) -> list[Final]:
+        return [result for result in self.all if isinstance(result, Final)]
+
+    @property
+    def failures(self) -> list[StreamFailure]:
+        return [result for result in self.all if isinstance(result, StreamFailure)]
+
+    @property
+    def text(self) -> str:
+        return " ".join(final.transcript.text for final in self.finals)
+
+
+async def speak(
+    stream: WhisperStream, audio: FloatArray, *, block: int = BLOCK, paced: bool = False
+) -> None:
+    """Feed a stream as a caller would: blocks of audio, and what the detector says of them.
+
+    ``paced`` lets other tasks and the decoding threads run between two blocks.
+    """
+    tracker = SpeechTracker(vad())
+    for at in range(0, len(audio), block):
+        part = audio[at : at + block]
+        stream.feed(float_to_pcm16(part))
+        for event in tracker.process(part):
+            match event:
+                case SpeechStarted(ago_s):
+                    stream.speech_started(ago_s)
+                case EarlyPause():
+                    stream.early_pause()
+                case SpeechResumed():
+                    stream.speech_resumed()
+                case SpeechStopped(silence_s):
+                    stream.speech_stopped(silence_s)
+        await asyncio.sleep(0.005 if paced else 0)
+
+
+def marked(audio: FloatArray) -> FloatArray:
+    """The same audio with a mark by which ``Spoiled`` and ``Looping`` know it."""
+    return np.concatenate([audio, np.full(3, 0.7654321, dtype=np.float32)])
+
+
+def _is_marked(audio: FloatArray) -> bool:
+    return len(audio) >= 3 and bool(np.all(audio[-3:] == np.float32(0.7654321)))
+
+
+class _Wrapper:
+    """A backend that is another one but for what a subclass changes."""
+
+    def __init__(self, real: Backend) -> None:
+        self._real = real
+        self.multilingual = real.multilingual
+        self.languages = real.languages
+        self.workers = real.workers
+
+    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+        return self._real.encode(audio, bucket)
+
+    def detect_language(self, encoded: Any) -> list[tuple[str, float]]:
+        return self._real.detect_language(encoded)
+
+    def generate(
+        self, encoded: Any, languages: Sequence[str], samples: Sequence[int], max_tokens: int
+    ) -> list[Decoded]:
+        return self._real.generate(encoded, languages, samples, max_tokens)
+
+
+class Gate(_Wrapper):
+    """Lets nothing through before it is opened; ``batches`` tells what came to it."""
+
+    def __init__(self, real: Backend, workers: int = 1) -> None:
+        super().__init__(real)
+        self.workers = workers
+        self.batches: list[list[int]] = []
+        self._open = threading.Event()
+
+    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+        self.batches.append([len(item) for item in audio])
+        if not self._open.wait(WAIT_S):
+            raise TimeoutError("the test never opened the gate")
+        return super().encode(audio, bucket)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+class Spoiled(Gate):
+    """Fails on every batch with a marked item in it."""
+
+    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+        encoded = super().encode(audio, bucket)
+        if any(_is_marked(item) for item in audio):
+            raise RuntimeError("out of memory, or so")
+        return encoded
+
+
+class Looping(_Wrapper):
+    """Goes round in circles on marked items, in short windows or in all."""
+
+    LOOP = "and again " * 20
+
+    def __init__(self, real: Backend, *, always: bool) -> None:
+        super().__init__(real)
+        self._always = always
+
+    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+        loops = [_is_marked(item) and (self._always or bucket < 3000) for item in audio]
+        return super().encode(audio, bucket), loops
+
+    def detect_language(self, encoded: Any) -> list[tuple[str, float]]:
+        return super().detect_language(encoded[0])
+
+    def generate(
+        self, encoded: Any, languages: Sequence[str], samples: Sequence[int], max_tokens: int
+    ) -> list[Decoded]:
+        decoded = super().generate(encoded[0], languages, samples, max_tokens)
+        return [
+            replace(item, segments=(TimedText(0.0, 1.0, self.LOOP.strip()),)) if loops else item
+            for item, loops in zip(decoded, encoded[1], strict=True)
+        ]
