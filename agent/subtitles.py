@@ -1,0 +1,240 @@
+"""Transcripts as text, SubRip, WebVTT or JSON, written as the segments come.
+
+A writer gives strings and knows no files::
+
+    writer = TranscriptWriter("srt")
+    out.write(writer.begin("talk.mp3"))
+    for segment in segments:
+        out.write(writer.segment(segment))
+    out.write(writer.end(language="en", duration_s=61.2))
+
+Formats: WebVTT is https://www.w3.org/TR/webvtt1/; SubRip has no standard, so what all players
+take is written: numbers from 1, a comma before the milliseconds, no markup.
+
+Subtitles have at most two lines of 42 columns and stay for at most seven seconds, the usual
+limits of broadcasters; longer segments are split between words, at punctuation where it is near,
+and share their time by the length of the text.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from talkpath.agent.whisper.results import Segment
+
+__all__ = ["FORMATS", "Cue", "TranscriptWriter", "cues"]
+
+FORMATS = {"text": "txt", "srt": "srt", "vtt": "vtt", "json": "json"}
+"""The formats, and the extension of a file in each."""
+
+_LINE_COLUMNS = 42
+_LINES = 2
+_LONGEST_MS = 7000
+_SHORTEST_MS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Cue:
+    """One subtitle.
+
+    Attributes:
+        start_ms: when it appears.
+        end_ms: when it goes; always later than it appears.
+        lines: one or two lines of text, without markup.
+    """
+
+    start_ms: int
+    end_ms: int
+    lines: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Word:
+    """A word, or a letter of a script that puts no spaces; ``glue`` is what stands before it."""
+
+    glue: str
+    text: str
+
+
+class TranscriptWriter:
+    """Writes one transcript.
+
+    Args:
+        form: ``text``, ``srt``, ``vtt`` or ``json``.
+
+    Raises:
+        ValueError: there is no such format.
+    """
+
+    def __init__(self, form: str) -> None:
+        if form not in FORMATS:
+            raise ValueError(f"{form!r} is not a format; there are {', '.join(FORMATS)}")
+        self._form = form
+        self._cues = 0
+        self._last_ms = 0
+        self._texts: list[str] = []
+
+    def begin(self, name: str) -> str:
+        """Give what stands before the first segment of the file called ``name``."""
+        if self._form == "json":
+            return f'{{"file": {json.dumps(name, ensure_ascii=False)}, "segments": ['
+        return "WEBVTT\n" if self._form == "vtt" else ""
+
+    def segment(self, segment: Segment) -> str:
+        """Give a segment's part; nothing for one without words."""
+        text = _clean(segment.text)
+        if not text:
+            return ""
+        if self._form == "text":
+            return text + "\n"
+        if self._form == "json":
+            return self._json(segment, text)
+        return "".join(self._cue(cue) for cue in self._following(segment))
+
+    def end(self, *, language: str | None, duration_s: float | None) -> str:
+        """Give what stands after the last segment."""
+        if self._form != "json":
+            return ""
+        rest = {
+            "text": " ".join(self._texts),
+            "language": language,
+            "duration_s": None if duration_s is None else round(duration_s, 3),
+        }
+        return "], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n"
+
+    def _json(self, segment: Segment, text: str) -> str:
+        separator = ", " if self._texts else ""
+        self._texts.append(text)
+        start_s, end_s = round(segment.start_s, 3), round(segment.end_s, 3)
+        item = {"start_s": start_s, "end_s": end_s, "text": text}
+        return separator + json.dumps(item, ensure_ascii=False)
+
+    def _following(self, segment: Segment) -> Iterator[Cue]:
+        for cue in cues(segment, not_before_ms=self._last_ms):
+            self._last_ms = cue.end_ms
+            yield cue
+
+    def _cue(self, cue: Cue) -> str:
+        self._cues += 1
+        text = "\n".join(cue.lines)
+        if self._form == "vtt":
+            for letter, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+                text = text.replace(letter, name)
+            return f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{text}\n"
+        # An arrow would be taken for another cue's times; SubRip knows no way to escape it.
+        text = text.replace("-->", "->")
+        before = "\n" if self._cues > 1 else ""
+        times = f"{_clock(cue.start_ms, ',')} --> {_clock(cue.end_ms, ',')}"
+        return f"{before}{self._cues}\n{times}\n{text}\n"
+
+
+def cues(segment: Segment, *, not_before_ms: int = 0) -> Iterator[Cue]:
+    """Split a segment into subtitles that follow on each other.
+
+    Args:
+        segment: its text may be of any length.
+        not_before_ms: the end of the subtitle before, which must not be overlapped.
+    """
+    start_ms = max(round(segment.start_s * 1000), not_before_ms)
+    words = _words(_clean(segment.text))
+    parts = _split(words, max(round(segment.end_s * 1000) - start_ms, _SHORTEST_MS))
+    end_ms = max(round(segment.end_s * 1000), start_ms + _SHORTEST_MS * len(parts))
+    total = sum(_width(part) for part in parts)
+    passed = 0
+    for index, part in enumerate(parts):
+        passed += _width(part)
+        share_ms = start_ms + round((end_ms - start_ms) * passed / max(total, 1))
+        latest_ms = end_ms - _SHORTEST_MS * (len(parts) - index - 1)
+        stop_ms = min(max(share_ms, not_before_ms + 1, start_ms + 1), latest_ms)
+        yield Cue(max(start_ms, not_before_ms), stop_ms, _lines(part))
+        not_before_ms = stop_ms
+
+
+def _split(words: list[_Word], duration_ms: float) -> list[list[_Word]]:
+    """Halve until every part fits."""
+    if not words:
+        return []
+    if len(words) == 1 or (duration_ms <= _LONGEST_MS and len(_wrap(words)) <= _LINES):
+        return [words]
+    at = _break(words)
+    left, right = words[:at], words[at:]
+    share = _width(left) / _width(words)
+    return _split(left, duration_ms * share) + _split(right, duration_ms * (1 - share))
+
+
+def _break(words: list[_Word]) -> int:
+    """Where to cut in two: near the middle, rather after punctuation."""
+    total = _width(words)
+
+    def cost(index: int) -> float:
+        off = abs(_width(words[:index]) / total - 0.5)
+        last = words[index - 1].text[-1]
+        return off - (0.2 if last in ".?!…。？！" else 0.12 if last in ",;:、，" else 0.0)  # noqa: RUF001
+
+    return min(range(1, len(words)), key=cost)
+
+
+def _lines(words: list[_Word]) -> tuple[str, ...]:
+    """Set a part in one line, or in two of about the same length."""
+    wrapped = _wrap(words)
+    if len(wrapped) != _LINES:
+        return tuple(_text(line) for line in wrapped)
+    at = _break(words)
+    if max(_width(words[:at]), _width(words[at:])) > _LINE_COLUMNS:
+        return tuple(_text(line) for line in wrapped)
+    return _text(words[:at]), _text(words[at:])
+
+
+def _wrap(words: list[_Word]) -> list[list[_Word]]:
+    lines: list[list[_Word]] = []
+    for word in words:
+        if lines and _width([*lines[-1], word]) <= _LINE_COLUMNS:
+            lines[-1].append(word)
+        else:
+            lines.append([word])
+    return lines
+
+
+def _words(text: str) -> list[_Word]:
+    words = []
+    for part in text.split():
+        if _columns(part) <= _LINE_COLUMNS:
+            words.append(_Word(" ", part))
+            continue
+        # A script without spaces, or nonsense: it may be broken anywhere.
+        glue = " "
+        for letter in part:
+            if unicodedata.combining(letter) and words:
+                words[-1] = _Word(words[-1].glue, words[-1].text + letter)
+            else:
+                words.append(_Word(glue, letter))
+            glue = ""
+    return words
+
+
+def _text(words: list[_Word]) -> str:
+    return "".join(word.glue + word.text for word in words).strip()
+
+
+def _width(words: list[_Word]) -> int:
+    return _columns(_text(words))
+
+
+def _columns(text: str) -> int:
+    """Columns on a screen: wide letters of East Asia take two (Unicode annex 11)."""
+    return sum(2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in text)
+
+
+def _clean(text: str) -> str:
+    """One line without control characters, which would end a cue or break a file."""
+    spaced = "".join(" " if letter.isspace() else letter for letter in text)
+    kept = (letter for letter in spaced if unicodedata.category(letter) not in ("Cc", "Cs"))
+    return " ".join("".join(kept).split())
+
+
+def _clock(milliseconds: int, point: str) -> str:
+    seconds, milliseconds = divmod(milliseconds, 1000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{milliseconds:03}"

@@ -1,0 +1,129 @@
+"""Transcripts in every format, whatever the segments say."""
+
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from talkpath.agent.subtitles import FORMATS, TranscriptWriter, cues
+from talkpath.agent.whisper.results import Segment
+
+SPEECH = [
+    Segment(0.0, 2.5, "A gold ring will please most any girl."),
+    Segment(3661.0041, 3663.9999, "Tom & Jerry said: <b>5 > 3</b> --> no?"),
+]
+
+
+def write(form: str, segments: list[Segment], name: str = "talk.wav") -> str:
+    writer = TranscriptWriter(form)
+    parts = [writer.begin(name), *(writer.segment(item) for item in segments)]
+    return "".join([*parts, writer.end(language="en", duration_s=4000.12345)])
+
+
+def test_text_has_a_line_for_each_segment() -> None:
+    assert write("text", SPEECH) == (
+        "A gold ring will please most any girl.\nTom & Jerry said: <b>5 > 3</b> --> no?\n"
+    )
+
+
+def test_subrip() -> None:
+    assert write("srt", SPEECH) == (
+        "1\n00:00:00,000 --> 00:00:02,500\nA gold ring will please most any girl.\n"
+        "\n2\n01:01:01,004 --> 01:01:04,000\nTom & Jerry said: <b>5 > 3</b> -> no?\n"
+    )
+
+
+def test_webvtt_escapes_what_is_markup_there() -> None:
+    assert write("vtt", SPEECH) == (
+        "WEBVTT\n"
+        "\n00:00:00.000 --> 00:00:02.500\nA gold ring will please most any girl.\n"
+        "\n01:01:01.004 --> 01:01:04.000\n"
+        "Tom &amp; Jerry said: &lt;b&gt;5 &gt; 3&lt;/b&gt; --&gt; no?\n"
+    )
+
+
+def test_json_is_one_object() -> None:
+    document = json.loads(write("json", SPEECH, name='a "quoted" näme.wav'))
+    assert document == {
+        "file": 'a "quoted" näme.wav',
+        "segments": [
+            {"start_s": 0.0, "end_s": 2.5, "text": SPEECH[0].text},
+            {"start_s": 3661.004, "end_s": 3664.0, "text": SPEECH[1].text},
+        ],
+        "text": f"{SPEECH[0].text} {SPEECH[1].text}",
+        "language": "en",
+        "duration_s": 4000.123,
+    }
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_no_speech_is_still_a_whole_file(form: str) -> None:
+    expected = {"text": "", "srt": "", "vtt": "WEBVTT\n"}
+    written = write(form, [Segment(1.0, 2.0, " \n")])
+    if form == "json":
+        assert json.loads(written)["segments"] == []
+    else:
+        assert written == expected[form]
+
+
+def test_an_unknown_format_is_refused() -> None:
+    with pytest.raises(ValueError, match="docx"):
+        TranscriptWriter("docx")
+
+
+def test_a_long_segment_is_split_at_a_sentence_and_shares_its_time() -> None:
+    text = (
+        "She saw a cat in the neighbour's house on Monday. "
+        "A pink shell was found on the sandy beach, and nobody knew why."
+    )
+    first, second = cues(Segment(10.0, 20.0, text))
+    assert " ".join(first.lines) == "She saw a cat in the neighbour's house on Monday."
+    assert (first.start_ms, second.end_ms) == (10_000, 20_000)
+    assert first.end_ms == second.start_ms
+    assert 13_500 < first.end_ms < 15_000
+
+
+def test_a_script_without_spaces_is_broken_between_letters() -> None:
+    text = "我们今天在这里讨论语音识别系统的质量以及它在电话中的应用" * 3
+    parts = list(cues(Segment(0.0, 12.0, text)))
+    assert "".join("".join(cue.lines) for cue in parts) == text
+    assert all(len(line) <= 21 for cue in parts for line in cue.lines)
+
+
+words = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=0, max_size=60)
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(0, 3), st.floats(0, 40), st.lists(words, max_size=30).map(" ".join)),
+        max_size=6,
+    )
+)
+def test_cues_never_overlap_and_lose_no_letter(items: list[tuple[float, float, str]]) -> None:
+    start_s, segments = 0.0, []
+    for gap_s, length_s, text in items:
+        segments.append(Segment(start_s + gap_s, start_s + gap_s + length_s, text))
+        start_s += gap_s + length_s
+    last_ms = 0
+    for segment in segments:
+        found = list(cues(segment, not_before_ms=last_ms))
+        for cue in found:
+            assert last_ms <= cue.start_ms < cue.end_ms
+            assert 1 <= len(cue.lines) <= 2
+            assert all(cue.lines) and not any("\n" in line for line in cue.lines)
+            last_ms = cue.end_ms
+        letters = "".join(json.loads(write("json", [segment]))["text"].split())
+        assert "".join("".join("".join(cue.lines).split()) for cue in found) == letters
+
+
+@given(st.lists(words, min_size=1, max_size=8))
+def test_a_subrip_reader_finds_as_many_cues_as_were_written(texts: list[str]) -> None:
+    segments = [Segment(index, index + 1.0, text) for index, text in enumerate(texts)]
+    blocks = [block for block in write("srt", segments).split("\n\n") if block]
+    for number, block in enumerate(blocks, 1):
+        head, times, *lines = block.rstrip("\n").split("\n")
+        assert int(head) == number
+        assert re.fullmatch(r"\d\d:\d\d:\d\d,\d{3} --> \d\d:\d\d:\d\d,\d{3}", times)
+        assert 1 <= len(lines) <= 2
