@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -19,18 +18,7 @@ WAIT_MS = 30_000
 expect.set_options(timeout=WAIT_MS)
 
 
-@contextlib.asynccontextmanager
-async def chromium(
-    program: str, *, microphone: Path | None = None, allow: bool = True
-) -> AsyncIterator[Browser]:
-    """Start Chromium without a window and end it with the block.
-
-    Args:
-        program: path of Chromium.
-        microphone: WAV file that the microphone plays once; beeps without one.
-        allow: whether pages get the microphone without a question; otherwise the question
-            is never answered unless the test's context grants or denies it.
-    """
+def _flags(microphone: Path | None, allow: bool) -> list[str]:
     flags = [
         "--no-sandbox",
         "--disable-background-networking",
@@ -44,9 +32,26 @@ async def chromium(
     if allow:
         flags.append("--use-fake-ui-for-media-stream")
     if microphone is not None:
-        flags.append(f"--use-file-for-fake-audio-capture={os.path.abspath(microphone)}%noloop")
+        flags.append(f"--use-file-for-fake-audio-capture={microphone.resolve()}%noloop")
+    return flags
+
+
+@contextlib.asynccontextmanager
+async def chromium(
+    program: str, *, microphone: Path | None = None, allow: bool = True
+) -> AsyncIterator[Browser]:
+    """Start Chromium without a window and end it with the block.
+
+    Args:
+        program: path of Chromium.
+        microphone: WAV file that the microphone plays once; beeps without one.
+        allow: whether pages get the microphone without a question; otherwise the question
+            is never answered unless the test's context grants or denies it.
+    """
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=program, args=flags)
+        browser = await playwright.chromium.launch(
+            executable_path=program, args=_flags(microphone, allow)
+        )
         try:
             yield browser
         finally:

@@ -18,6 +18,7 @@ from pipecat.frames.frames import (
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frameworks.rtvi.frames import RTVIServerMessageFrame
 from pipecat.workers.runner import WorkerRunner
 
 from talkpath.agent.config import Config, ServerConfig
@@ -66,7 +67,7 @@ class Scene:
         await self.worker.queue_frames(list(frames))
 
     async def message(self, data: dict[str, Any]) -> None:
-        await self.worker.rtvi.send_server_message(data)
+        await self.frames(RTVIServerMessageFrame(data))
 
     async def caption(
         self, utterance: int, stable: str, rest: str = "", final: bool = False

@@ -115,6 +115,7 @@ export class Conversation {
     if (entry?.interrupted) return; // a straggler
     entry ??= this.#entryFor("bot");
     const part = this.#part(entry, key);
+    if (spoken_status === "new" && part.firm.textContent) return; // its progress came first
     if (will_be_spoken && spoken_progress && spoken_status !== "completed") {
       set(part, spoken_progress.accumulated_text, spoken_progress.remaining_text);
     } else {

@@ -196,11 +196,11 @@ export class Peer {
   async #lost() {
     if (this.#ended || this.#restarting || !this.#id) return;
     this.#restarting = true;
-    const extra = { pc_id: this.#id, restart_pc: true };
-    this.#drop();
+    // Closing it now could tell the server, if anything still gets through, that we hung up.
+    const lost = this.#connection;
     this.#events.onRestarting();
     try {
-      await this.#dial(RESTART_WITHIN_MS, extra);
+      await this.#dial(RESTART_WITHIN_MS, { pc_id: this.#id, restart_pc: true });
     } catch (cause) {
       // 404: the server has already given the session up, or is another one by now.
       const why = cause.status === 404 || !cause.message ? "" : ` ${cause.message}`;
@@ -208,6 +208,7 @@ export class Peer {
       error.lost = true;
       this.#end(error);
     } finally {
+      lost?.close();
       this.#restarting = false;
     }
   }

@@ -1,0 +1,586 @@
+"""The page, in a real browser, with a real bot behind it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pipecat.frames.frames import (
+    ErrorFrame,
+    InterimTranscriptionFrame,
+    TranscriptionFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
+from playwright.async_api import Browser, Locator, Page
+
+from tests.browser import WAIT_MS, chromium, eventually, expect, microphone_wav, watched
+from tests.transports.stage import Scene, StageBot, served
+
+SERVER = """
+import asyncio
+import sys
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from talkpath.agent.config import Config, ServerConfig
+from talkpath.transports.server import serve
+from tests.transports.stage import StageBot
+asyncio.run(serve(StageBot(), Config(server=ServerConfig(port={port}))))
+"""
+
+
+@pytest.fixture
+async def browser(need_tool: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Browser]:
+    async with chromium(
+        need_tool("chromium"), microphone=microphone_wav(tmp_path / "tone.wav")
+    ) as started:
+        yield started
+
+
+@contextlib.asynccontextmanager
+async def visiting(
+    browser: Browser, url: str, *, width: int = 1280, height: int = 800, **options: Any
+) -> AsyncIterator[Page]:
+    """Open the page; at the end there was no stranger and no complaint."""
+    context = await browser.new_context(viewport={"width": width, "height": height}, **options)
+    page = await context.new_page()
+    page.set_default_timeout(WAIT_MS)
+    watch = watched(page, url)
+    await page.goto(url)
+    yield page
+    await context.close()
+    assert watch.strangers == []
+    assert watch.complaints == []
+
+
+async def connect(page: Page, bot: StageBot) -> Scene:
+    await page.get_by_role("button", name="Connect", exact=True).click()
+    scene = await bot.scene()
+    await expect(page.get_by_role("status")).to_have_text("Connected")
+    return scene
+
+
+async def loud(page: Page, who: str) -> bool:
+    meter = page.locator(f"#meter-{who}")
+    level = await meter.evaluate("meter => meter.style.getPropertyValue('--level')")
+    return float(level or 0) > 0.5
+
+
+def texts(page: Page, who: str, kind: str) -> Locator:
+    return page.locator(f".entry.{who} .{kind}")
+
+
+async def test_a_call_from_connect_to_disconnect_and_again(browser: Browser) -> None:
+    bot = StageBot()
+    async with served(bot) as url, visiting(browser, url) as page:
+        await expect(page.get_by_role("status")).to_have_text("Not connected")
+        await expect(page.get_by_role("button", name="Mute")).to_be_disabled()
+        for _ in range(2):
+            scene = await connect(page, bot)
+            await eventually(lambda scene=scene: scene.ears.loudest > 0.1, "sound at the bot")
+            await scene.speak(2)
+            for who in ("you", "bot"):
+                await eventually(lambda who=who: loud(page, who), f"the level of {who}")
+            await expect(page.locator("#note-bot")).to_have_text("speaking")
+            await expect(page.locator("#note-bot")).to_have_text("silent")
+            await page.get_by_role("button", name="Disconnect").click()
+            await expect(page.get_by_role("status")).to_have_text("Not connected")
+            # The server knows at once, not only when nothing has come for a while.
+            await eventually(lambda: bot.open == 0, "the end of the session", within_s=10)
+
+
+async def test_the_browser_is_asked_to_clean_the_sound(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        await page.evaluate(
+            """() => {
+                const media = navigator.mediaDevices;
+                const original = media.getUserMedia.bind(media);
+                media.getUserMedia = (wanted) => original(window.wanted = wanted);
+            }"""
+        )
+        await connect(page, bot)
+        assert await page.evaluate("window.wanted") == {
+            "audio": {"echoCancellation": True, "noiseSuppression": True, "autoGainControl": True}
+        }
+
+
+async def test_captions_are_solid_where_they_stand_and_pale_where_they_may_change(
+    browser: Browser,
+) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        firm, pale = texts(page, "you", "firm"), texts(page, "you", "pale")
+        announced = page.get_by_role("log", name="Final captions")
+
+        await scene.caption(1, "", "the quack brown")
+        await expect(pale).to_have_text("the quack brown")
+        await expect(page.locator("#note-you")).to_have_text("speaking")
+        await scene.caption(1, "the quick", " brown fax")
+        await expect(firm).to_have_text("the quick")
+        await expect(pale).to_have_text(" brown fax")
+        await expect(announced).to_be_empty()
+        colours = [
+            await part.evaluate("element => getComputedStyle(element).color")
+            for part in (firm, pale)
+        ]
+        assert colours[0] != colours[1]
+
+        await scene.caption(1, "The quick brown fox.", final=True)
+        await expect(firm).to_have_text("The quick brown fox.")
+        await expect(pale).to_be_empty()
+        await expect(announced).to_have_text("You: The quick brown fox.")
+        await expect(page.locator("#note-you")).to_have_text("silent")
+
+        await scene.caption(2, "noise", "")
+        await scene.caption(2, "", final=True)  # there were no words after all
+        await scene.caption(3, "It jumps.", final=True)
+        await expect(page.locator(".entry.you .text")).to_have_text(
+            "The quick brown fox. It jumps."
+        )
+        await expect(page.locator(".entry.you .firm").first).to_have_attribute("class", "firm")
+        assert await page.locator(".part").first.get_attribute("lang") == "en"
+
+
+async def test_without_captions_transcripts_are_shown_and_with_them_not_twice(
+    browser: Browser,
+) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        line = page.locator(".entry.you .text")
+        await scene.frames(InterimTranscriptionFrame("hello wor", "", "0"))
+        await expect(texts(page, "you", "pale")).to_have_text("hello wor")
+        await scene.frames(TranscriptionFrame("Hello world.", "", "0"))
+        await expect(texts(page, "you", "firm")).to_have_text("Hello world.")
+        await scene.caption(1, "Hello world.", final=True)
+        await scene.frames(TranscriptionFrame("Hello again.", "", "0"))
+        await scene.caption(2, "Hello again.", final=True)
+        await expect(line).to_have_text("Hello world. Hello again.")
+        await scene.frames(UserStoppedSpeakingFrame())
+        await scene.caption(3, "Another turn.", final=True)
+        await expect(line.nth(1)).to_have_text("Another turn.")
+
+
+async def test_the_bots_words_turn_solid_as_it_speaks_and_stop_when_it_is_interrupted(
+    browser: Browser,
+) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        announced = page.get_by_role("log", name="Final captions")
+        first = await scene.sentence("All is well.")
+        await scene.speak(1)
+        await expect(texts(page, "bot", "pale")).to_have_text("All is well.")
+        await scene.spoken(first, "All is", " well.")
+        await expect(texts(page, "bot", "firm")).to_have_text("All is")
+        await scene.spoken(first, "All is well.")
+        await expect(texts(page, "bot", "firm")).to_have_text("All is well.")
+        await expect(announced).to_have_text("Bot: All is well.")
+
+        await scene.frames(UserStartedSpeakingFrame())
+        await expect(page.locator("#note-you")).to_have_text("speaking")
+        await scene.caption(1, "Tell me more.", final=True)
+        await scene.frames(UserStoppedSpeakingFrame())
+        await expect(page.locator("#note-you")).to_have_text("silent")
+
+        second = await scene.sentence("There once was a very long story.")
+        await scene.speak(20)
+        await expect(texts(page, "bot", "pale").nth(1)).to_have_text(
+            "There once was a very long story."
+        )
+        await scene.spoken(second, "There once", " was a very long story.")
+        await expect(texts(page, "bot", "firm").nth(1)).to_have_text("There once")
+        await scene.interrupt()
+        entry = page.locator(".entry.bot").nth(1)
+        await expect(entry.locator("s")).to_have_text("was a very long story.")
+        await expect(entry.locator(".note")).to_have_text("interrupted")
+        await expect(announced).to_contain_text("Bot, interrupted: There once")
+        await expect(page.locator("#note-bot")).to_have_text("silent")
+        # What was said before stays as it is.
+        await expect(page.locator(".entry.bot").first.locator("s")).to_have_count(0)
+
+
+async def test_every_turns_latency_is_a_bar_of_its_parts_and_readable(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        await scene.latency(1, stop=200, final=100, turn=50, first_token=250)
+        await scene.latency(2, stop=200, final=50, something_new=50)
+        turns = page.locator("#turns li")
+        await expect(turns).to_have_count(2)
+        await expect(turns.first).to_contain_text("Turn 2")
+        await expect(turns.first).to_contain_text("300 ms")
+        await expect(turns.first.locator(".unseen")).to_have_text(
+            "Noticing the pause: 200 ms, Transcript: 50 ms, something-new: 50 ms"
+        )
+        await expect(page.locator(".latest")).to_have_text("300 ms")
+        await expect(page.locator("#latest-note")).to_have_text(
+            "latest turn; 450 ms is the median of 2"
+        )
+        await expect(page.locator("#legend")).to_contain_text("Transcript50 ms")
+        widths = [
+            await turns.nth(number).locator(".bar").evaluate("bar => bar.style.width")
+            for number in range(2)
+        ]
+        assert widths == ["50%", "100%"]
+        parts = turns.nth(1).locator(".piece")
+        boxes = [await part.bounding_box() for part in await parts.all()]
+        assert len(boxes) == 4
+        assert boxes[0] and boxes[1] and boxes[3]
+        assert boxes[3]["width"] > boxes[0]["width"] > boxes[1]["width"]
+
+
+async def test_mute_by_key_and_button_silences_the_microphone(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        await eventually(lambda: scene.ears.loudest > 0.1, "sound at the bot")
+        await page.keyboard.press("m")
+        button = page.get_by_role("button", name="Unmute")
+        await expect(button).to_have_attribute("aria-pressed", "true")
+        await expect(page.locator("#note-you")).to_have_text("muted")
+
+        async def quiet() -> bool:
+            scene.ears.loudest = 0
+            await asyncio.sleep(0.5)
+            return scene.ears.loudest < 0.001
+
+        await eventually(quiet, "silence at the bot")
+        await button.click()
+        await eventually(lambda: scene.ears.loudest > 0.1, "sound again")
+
+
+async def test_the_call_works_with_the_keyboard_alone(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        order = []
+        for _ in range(4):
+            await page.keyboard.press("Tab")
+            order.append(await page.evaluate("document.activeElement.id || 'skip'"))
+            outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+            assert outline == "solid", order
+        assert order == ["skip", "conversation", "connect", "microphone"]
+        await page.keyboard.press("Shift+Tab")
+        await page.keyboard.press("Enter")
+        await bot.scene()
+        await expect(page.get_by_role("status")).to_have_text("Connected")
+        await page.keyboard.press("Tab")
+        assert await page.evaluate("document.activeElement.id") == "mute"
+        await page.keyboard.press("Space")
+        await expect(page.get_by_role("button", name="Unmute")).to_be_focused()
+        await page.keyboard.press("Shift+Tab")
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("status")).to_have_text("Not connected")
+
+
+async def test_everything_has_a_name_for_screen_readers(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        await connect(page, bot)
+        snapshot = await page.locator("body").aria_snapshot()
+        for line in (
+            '- heading "talkpath" [level=1]',
+            "- status: Connected",
+            '- region "Conversation"',
+            '- complementary "Response times"',
+            '- button "Disconnect"',
+            '- button "Mute"',
+            '- combobox "Microphone"',
+        ):
+            assert line in snapshot, snapshot
+        nameless = await page.evaluate(
+            """() => [...document.querySelectorAll("button, select, svg, [role]")]
+                .filter((one) => one.checkVisibility() && !one.textContent.trim()
+                    && !one.ariaLabel && !one.ariaHidden).map((one) => one.outerHTML)"""
+        )
+        assert nameless == []
+        assert await page.evaluate("document.documentElement.lang") == "en"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+async def test_text_has_enough_contrast(browser: Browser, scheme: Any) -> None:
+    async with served(bot := StageBot()) as url:
+        async with visiting(browser, url, color_scheme=scheme) as page:
+            scene = await connect(page, bot)
+            await scene.caption(1, "settled", " and not", final=False)
+            await scene.latency(1, stop=200, final=100)
+            segment = await scene.sentence("spoken and not yet")
+            await scene.speak(2)
+            await scene.spoken(segment, "spoken", " and not yet")
+            await scene.frames(ErrorFrame("Something is wrong."))
+            await expect(page.get_by_role("alert")).to_be_visible()
+            await expect(texts(page, "bot", "firm")).to_have_text("spoken")
+            await expect(page.locator("#latest")).to_have_text("300")
+            poor = await page.evaluate(CONTRAST)
+            assert poor == []
+
+
+# Contrast by WCAG 2.2, 1.4.3: at least 4.5 to 1 for text of every size.
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const over = (colour, below) => {
+    canvas.fillStyle = `rgb(${below.join(" ")})`;
+    canvas.fillRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((byte) => byte / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const below = element.parentElement ? ground(element.parentElement) : [255, 255, 255];
+    return over(getComputedStyle(element).backgroundColor, below);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const poor = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || element.closest(".unseen, noscript, :disabled")) continue;
+    if (!element.checkVisibility()) continue;
+    const back = ground(element);
+    const lights = [light(over(getComputedStyle(element).color, back)), light(back)];
+    const ratio = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+    if (ratio < 4.5) poor.push(`${node.textContent.trim()}: ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
+
+
+async def test_a_phone_shows_everything_without_scrolling_sideways(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url:
+        async with visiting(browser, url, width=360, height=640) as page:
+            wide = "document.documentElement.scrollWidth"
+            assert await page.evaluate(wide) == 360
+            scene = await connect(page, bot)
+            await scene.caption(1, "a" * 120 + " " + "words " * 60, final=True)
+            await scene.latency(1, stop=200, final=100, turn=20, first_token=90, first_audio=80)
+            await expect(page.locator(".entry.you")).to_be_visible()
+            assert await page.evaluate(wide) == 360
+            toggle = page.get_by_role("button", name="Response times")
+            await toggle.click()
+            await expect(toggle).to_have_attribute("aria-expanded", "true")
+            await expect(page.locator("#turns")).to_be_visible()
+            assert await page.evaluate(wide) == 360
+            for name in ("Disconnect", "Mute"):
+                box = await page.get_by_role("button", name=name).bounding_box()
+                assert box and box["x"] >= 0 and box["x"] + box["width"] <= 360
+                assert box["height"] >= 44
+
+
+async def test_motion_is_left_out_for_those_who_ask(browser: Browser) -> None:
+    async with served(StageBot()) as url:
+        async with visiting(browser, url, reduced_motion="reduce") as page:
+            moving = await page.evaluate(
+                """() => [...document.querySelectorAll("*")].filter((one) => {
+                    const style = getComputedStyle(one);
+                    return style.animationName !== "none" || style.transitionDuration !== "0s";
+                }).length"""
+            )
+            assert moving == 0
+
+
+async def test_the_conversation_follows_unless_scrolled_up_and_stays_bounded(
+    browser: Browser,
+) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url, height=500) as page:
+        scene = await connect(page, bot)
+        entries = page.locator(".entry")
+
+        async def say(first: int, last: int) -> None:
+            for number in range(first, last):
+                await scene.caption(number, f"Sentence {number}.", final=True)
+                await scene.frames(UserStoppedSpeakingFrame())
+            await expect(entries.last).to_contain_text(f"Sentence {last - 1}.")
+
+        await say(0, 30)
+        await expect(entries.last).to_be_in_viewport()
+        await page.locator("#conversation").evaluate("element => element.scrollTo(0, 0)")
+        jump = page.get_by_role("button", name="Jump to the latest")
+        await expect(jump).to_be_visible()
+        await say(30, 32)
+        await expect(entries.last).not_to_be_in_viewport()
+        await jump.click()
+        await expect(entries.last).to_be_in_viewport()
+        await expect(jump).to_be_hidden()
+        for start in range(32, 512, 40):
+            await say(start, start + 40)
+        assert await entries.count() == 500
+        assert await page.locator("#announcer > p").count() <= 8
+
+
+async def test_a_refused_microphone_is_a_sentence_and_a_way_back(
+    need_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    bot = StageBot()
+    tone = microphone_wav(tmp_path / "tone.wav")
+    async with (
+        chromium(need_tool("chromium"), microphone=tone, allow=False) as browser,
+        served(bot) as url,
+        visiting(browser, url) as page,
+    ):
+        await page.get_by_role("button", name="Connect", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text("The microphone is blocked.")
+        await expect(page.get_by_role("status")).to_have_text("Not connected")
+        assert bot.open == 0
+        await page.context.grant_permissions(["microphone"], origin=url)
+        await page.get_by_role("button", name="Try again").click()
+        await bot.scene()
+        await expect(page.get_by_role("status")).to_have_text("Connected")
+        await expect(page.get_by_role("alert")).to_be_hidden()
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("NotFoundError", "No microphone was found."),
+        ("NotReadableError", "another program may be using it"),
+    ],
+)
+async def test_a_microphone_that_does_not_open_is_a_sentence(
+    browser: Browser, name: str, sentence: str
+) -> None:
+    async with served(StageBot()) as url, visiting(browser, url) as page:
+        # No flag of Chromium's makes its fake device fail.
+        await page.evaluate(
+            "name => navigator.mediaDevices.getUserMedia = async () => {"
+            " throw new DOMException('', name); }",
+            name,
+        )
+        await page.get_by_role("button", name="Connect", exact=True).click()
+        await expect(page.get_by_role("alert")).to_contain_text(sentence)
+
+
+async def test_another_microphone_can_be_chosen_in_the_call_and_is_remembered(
+    browser: Browser,
+) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        await connect(page, bot)
+        choice = page.get_by_role("combobox", name="Microphone")
+        names = await choice.locator("option").all_inner_texts()
+        assert names[0] == "Default microphone"
+        assert len(names) > 1
+        await choice.select_option(index=1)
+        await expect(page.get_by_role("status")).to_have_text("Connected")
+        chosen = await choice.input_value()
+        assert chosen
+        await page.get_by_role("button", name="Disconnect").click()
+        await page.reload()
+        await expect(choice).to_have_value(chosen)
+
+
+async def test_a_full_server_is_a_sentence_and_a_way_back(browser: Browser) -> None:
+    bot = StageBot()
+    async with served(bot, max_sessions=1) as url, visiting(browser, url) as first:
+        await connect(first, bot)
+        context = await browser.new_context()
+        second = await context.new_page()
+        await second.goto(url)
+        await second.get_by_role("button", name="Connect", exact=True).click()
+        await expect(second.get_by_role("alert")).to_contain_text("places on this server are taken")
+        await first.get_by_role("button", name="Disconnect").click()
+        await eventually(lambda: bot.open == 0, "the end of the first session")
+        await second.get_by_role("button", name="Try again").click()
+        await expect(second.get_by_role("status")).to_have_text("Connected")
+        await context.close()
+
+
+async def test_what_the_bot_reports_is_shown(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        await scene.frames(ErrorFrame("The model is slow today."))
+        await expect(page.get_by_role("alert")).to_contain_text("The model is slow today.")
+        await page.get_by_role("button", name="Dismiss").click()
+        await expect(page.get_by_role("alert")).to_be_hidden()
+        await expect(page.get_by_role("status")).to_have_text("Connected")
+
+
+async def test_a_bot_that_fails_and_one_that_hangs_up_say_so(browser: Browser) -> None:
+    fails = asyncio.Event()
+    stage = StageBot()
+
+    async def bot(arguments: Any) -> None:
+        if not fails.is_set():
+            raise RuntimeError("a secret")
+        await stage(arguments)
+
+    async with served(bot) as url, visiting(browser, url) as page:
+        await page.get_by_role("button", name="Connect", exact=True).click()
+        alert = page.get_by_role("alert")
+        await expect(alert).to_contain_text("The bot stopped because of an error.")
+        await expect(page.get_by_role("status")).to_have_text("Not connected")
+        fails.set()
+        await page.get_by_role("button", name="Connect again").click()
+        scene = await stage.scene()
+        await expect(page.get_by_role("status")).to_have_text("Connected")
+        await scene.worker.cancel()
+        await expect(alert).to_contain_text("The bot ended the call.")
+
+
+async def test_a_killed_server_is_noticed_and_the_call_comes_back_with_it(
+    need_tool: Callable[[str], str], tmp_path: Path, free_port: int
+) -> None:
+    script = tmp_path / "server.py"
+    root = str(Path(__file__).parents[2])
+    script.write_text(SERVER.format(root=root, port=free_port))
+
+    async def start() -> asyncio.subprocess.Process:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            str(script),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=os.environ | {"PYTHONWARNINGS": ""},
+        )
+        assert process.stdout is not None
+        async with asyncio.timeout(60):
+            await process.stdout.readline()
+        return process
+
+    async def stop(process: asyncio.subprocess.Process) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGKILL)
+        await process.communicate()
+
+    server = await start()
+    try:
+        async with chromium(
+            need_tool("chromium"), microphone=microphone_wav(tmp_path / "tone.wav")
+        ) as browser:
+            page = await browser.new_page()
+            await page.goto(f"http://127.0.0.1:{free_port}")
+            await page.get_by_role("button", name="Connect", exact=True).click()
+            status = page.get_by_role("status")
+            await expect(status).to_have_text("Connected")
+            await stop(server)
+            await expect(status).to_have_text("Connection lost", timeout=2 * WAIT_MS)
+            await expect(page.get_by_role("alert")).to_contain_text(
+                "The connection was lost. The server does not answer."
+            )
+            again = page.get_by_role("alert").get_by_role("button", name="Connect again")
+            await again.click()
+            await expect(page.get_by_role("alert")).to_contain_text("The server does not answer.")
+            server = await start()
+            await page.get_by_role("alert").get_by_role("button", name="Try again").click()
+            await expect(status).to_have_text("Connected")
+    finally:
+        await stop(server)
+
+
+async def test_a_connection_that_breaks_is_restarted_in_the_same_session(
+    browser: Browser,
+) -> None:
+    bot = StageBot()
+    async with served(bot) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        await scene.caption(1, "Before.", final=True)
+        scene.connected.clear()
+        # To the page it looks as if nothing came in any more.
+        await page.evaluate("RTCPeerConnection.prototype.getStats = async () => new Map()")
+        await expect(page.get_by_role("status")).to_have_text("Reconnecting")
+        await expect(page.locator("#state")).to_have_text("Connected")
+        await scene.connected.wait()
+        await scene.caption(2, "After.", final=True)
+        await expect(page.locator(".entry.you .text").last).to_contain_text("After.")
+        assert bot.open == 1
