@@ -47,6 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: arguments without the program's name; those of the process when None.
     """
+    # Whisper's and Smart Turn's mel features multiply small matrices: more threads only spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     arguments = list(sys.argv[1:] if argv is None else argv)
     args = _parser(arguments).parse_args(arguments)
     try:
@@ -124,6 +126,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     transcribe.set_defaults(handler=_transcribe)
 
     _add_models_command(commands, common)
+    _add_bench_command(commands, common, settings, measures=arguments[:1] == ["bench"])
 
     doctor = commands.add_parser(
         "doctor",
@@ -261,6 +264,41 @@ def _add_models_command(commands: Any, common: argparse.ArgumentParser) -> None:
     path.set_defaults(handler=_models_path)
 
 
+def _add_bench_command(
+    commands: Any,
+    common: argparse.ArgumentParser,
+    settings: argparse.ArgumentParser,
+    *,
+    measures: bool,
+) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure accuracy and latency",
+        description="Measure this machine, each time against a peer in the same run. "
+        "It needs the test extra.",
+    )
+    if not measures:  # their modules are not needed to parse other commands
+        return
+    from talkpath.agent.bench import accuracy
+    from talkpath.bots import bench_latency
+
+    actions = bench.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, module, what in (
+        ("accuracy", accuracy, "word error rate and processor seconds, against faster-whisper"),
+        ("latency", bench_latency, "time to the final of one stream, against Pipecat's service"),
+    ):
+        action = actions.add_parser(
+            name,
+            parents=[common, settings],
+            help=what,
+            description=module.__doc__,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        _add_whisper_arguments(action)
+        module.add_arguments(action)
+        action.set_defaults(handler=_bench, run=module.run)
+
+
 def _config(args: argparse.Namespace) -> Config:
     """Settings from file, environment and flags; a flag's destination is its setting's name."""
     flags = {name: value for name, value in vars(args).items() if "." in name}
@@ -300,6 +338,11 @@ def _transcribe(args: argparse.Namespace) -> int:
     from talkpath.bots.transcribe_command import run_transcribe
 
     code: int = run_transcribe(args, _config(args))
+    return code
+
+
+def _bench(args: argparse.Namespace) -> int:
+    code: int = args.run(args, _config(args))
     return code
 
 

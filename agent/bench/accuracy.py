@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import dataclasses
 import json
-import logging
 import multiprocessing
 import os
 import re
@@ -28,8 +27,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from talkpath.agent.bench.wer import word_errors
-from talkpath.agent.config import WhisperConfig
-from talkpath.agent.errors import AudioError, TalkpathError
+from talkpath.agent.config import Config, WhisperConfig
+from talkpath.agent.errors import AudioError
 from talkpath.agent.models import ModelStore
 
 __all__ = ["Clip", "Comparison", "Side", "add_arguments", "compare", "load_manifest", "run"]
@@ -185,10 +184,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
-def run(args: argparse.Namespace, config: WhisperConfig) -> int:
+def run(args: argparse.Namespace, config: Config) -> int:
     """Carry out ``talkpath bench accuracy``; give the exit code."""
-    model = ModelStore().pull(config.model)
-    result = compare(load_manifest(args.data), model, config)
+    model = ModelStore().pull(config.whisper.model)
+    result = compare(load_manifest(args.data), model, config.whisper)
     if args.json:
         figures = dataclasses.asdict(result) | {"processor_ratio": result.processor_ratio}
         sys.stdout.write(json.dumps(figures) + "\n")
@@ -270,21 +269,3 @@ def _run_theirs(clips: list[Clip], model: Path, config: WhisperConfig) -> Side:
         segments, _ = whisper.transcribe(str(clip.path), beam_size=1)
         texts[clip.id] = " ".join(segment.text.strip() for segment in segments)
     return Side(texts, _processor_s() - processor_s, time.perf_counter() - started)
-
-
-def main() -> int:
-    """Run as ``python -m talkpath.agent.bench.accuracy DATA``."""
-    parser = argparse.ArgumentParser(prog="talkpath bench accuracy", description="WER and cost")
-    add_arguments(parser)
-    parser.add_argument("--model", default="base", help="name or folder (default: base)")
-    args = parser.parse_args()
-    logging.basicConfig(level=logging.WARNING)
-    try:
-        return run(args, WhisperConfig(model=args.model))
-    except TalkpathError as error:
-        sys.stderr.write(f"talkpath: {error}\n")
-        return 1
-
-
-if __name__ == "__main__":
-    sys.exit(main())
