@@ -118,7 +118,7 @@ class ReplyServer:
 
 def _start(model_path: Path, key: str, slots: int, context_tokens: int, threads: int) -> Any:
     try:
-        import xllamacpp  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        import xllamacpp
     except ModuleNotFoundError as error:
         raise MissingDependency(
             'a reply on this machine needs xllamacpp: pip install "talkpath[local]"'

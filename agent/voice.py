@@ -201,13 +201,13 @@ def _timed_phonemes(chunk: Any) -> Iterator[tuple[str, int]]:
 
 def _load(model_path: Path) -> Any:
     try:
-        from piper import PiperVoice  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        from piper import PiperVoice
         from piper.config import PiperConfig
     except ModuleNotFoundError as error:
         raise MissingDependency(
             'a voice on this machine needs piper-tts: pip install "talkpath[local]"'
         ) from error
-    import onnxruntime  # type: ignore[import-not-found,import-untyped,unused-ignore]
+    import onnxruntime
 
     options = onnxruntime.SessionOptions()
     # Sentences run beside each other, not faster one by one.

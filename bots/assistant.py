@@ -12,11 +12,13 @@ from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
     LLMUserAggregatorParams,
 )
+from pipecat.processors.aggregators.llm_text_processor import LLMTextProcessor
 from pipecat.runner.types import RunnerArguments
 from pipecat.transports.base_transport import BaseTransport
 
 from talkpath.agent.runtime import runtime
 from talkpath.bots.session import make_worker, run_worker, turn_strategies
+from talkpath.processors.first_phrase import FirstPhrase
 from talkpath.processors.local_reply import LocalReply
 from talkpath.processors.piper_voice import PiperVoice
 from talkpath.processors.speech_detector import SpeechDetector
@@ -54,6 +56,7 @@ async def bot(runner_args: RunnerArguments) -> None:
             StreamingWhisper(await shared.whisper()),
             context.user(),
             LocalReply(await shared.reply_endpoint(), shared.config.reply),
+            LLMTextProcessor(text_aggregator=FirstPhrase()),
             PiperVoice(await shared.voice()),
             transport.output(),
             context.assistant(),
