@@ -38,6 +38,9 @@ _CUE_PAD_S = 0.15  # the same for the times of a segment
 _ONSET_S = 0.1  # shorter sounds than this are clicks
 _HYSTERESIS = 0.15  # as in the speech detector
 
+# So much speech is no false alarm of the detector.
+_CERTAIN_SPEECH_S = 0.5
+
 _BLOCK_S = 32 * WINDOW_S
 _IN_FLIGHT = 8  # as many as the engine takes ahead from one caller
 
@@ -252,7 +255,7 @@ class FileTranscription:
         async for chunk in chunks:
             transcript = await self._engine.decode(chunk.audio)
             first.append((chunk, transcript))
-            seconds = sum(stop - start for start, stop in chunk.speech)
+            seconds = _speech_s(chunk)
             vote = seconds * transcript.language_probability
             votes[transcript.language] = votes.get(transcript.language, 0.0) + vote
             heard_s += seconds
@@ -263,27 +266,38 @@ class FileTranscription:
             return []
         self.language = max(votes, key=lambda code: votes[code])
         return [
-            (chunk, transcript)
-            if transcript.language == self.language and not transcript.possible_hallucination
+            (chunk, await self._second_look(chunk, transcript))
+            if transcript.language == self.language
             else (chunk, await self._decode(chunk))
             for chunk, transcript in first
         ]
 
     async def _decode(self, chunk: Chunk) -> Transcript:
-        """Decode a piece; where the model goes round in circles, its two halves."""
         transcript = await self._engine.decode(chunk.audio, language=self.language)
-        if not transcript.possible_hallucination:
+        return await self._second_look(chunk, transcript)
+
+    async def _second_look(self, chunk: Chunk, transcript: Transcript) -> Transcript:
+        """Decode a piece in another cut where the model failed on it.
+
+        Where it goes round in circles, in two halves. Where it calls nobody's speech what the
+        detector is sure of, without the surroundings: it is unsure of strings of digits.
+        """
+        if transcript.possible_hallucination:
+            middle = _middle_pause(chunk)
+            parts = [(0, middle), (middle, len(chunk.audio))]
+        elif not transcript.text and _speech_s(chunk) >= _CERTAIN_SPEECH_S:
+            parts = [_tight(chunk)]
+        else:
             return transcript
         segments: list[Segment] = []
-        middle = _middle_pause(chunk)
-        for offset, audio in ((0, chunk.audio[:middle]), (middle, chunk.audio[middle:])):
-            half = await self._engine.decode(audio, language=self.language)
-            if half.possible_hallucination:
+        for start, end in parts:
+            again = await self._engine.decode(chunk.audio[start:end], language=self.language)
+            if again.possible_hallucination:
                 continue  # what the model made up is worse than nothing
-            shift_s = offset / SAMPLE_RATE_HZ
+            shift_s = start / SAMPLE_RATE_HZ
             segments += [
                 Segment(item.start_s + shift_s, item.end_s + shift_s, item.text)
-                for item in half.segments
+                for item in again.segments
             ]
         text = " ".join(segment.text for segment in segments)
         return dataclasses.replace(transcript, segments=tuple(segments), text=text)
@@ -340,6 +354,18 @@ def _place(segment: Segment, chunk: Chunk, not_before_s: float) -> Segment:
         end_s = min(end_s, inside[-1][1] + _CUE_PAD_S)
     start_s = max(start_s, not_before_s)
     return Segment(start_s, max(end_s, start_s + 0.02), segment.text)
+
+
+def _speech_s(chunk: Chunk) -> float:
+    """Seconds of speech in a piece."""
+    return sum(stop - start for start, stop in chunk.speech)
+
+
+def _tight(chunk: Chunk) -> tuple[int, int]:
+    """First and last sample of a piece that stay when it is cut close to the speech."""
+    start_s = chunk.speech[0][0] - _CUE_PAD_S - chunk.start_s
+    end_s = chunk.speech[-1][1] + _CUE_PAD_S - chunk.start_s
+    return max(0, round(start_s * SAMPLE_RATE_HZ)), round(end_s * SAMPLE_RATE_HZ)
 
 
 def _middle_pause(chunk: Chunk) -> int:
