@@ -84,10 +84,3 @@ tools:
 	else \
 		echo "some tests will be skipped without these programs:$$missing" >&2; \
 	fi
-
-ifneq ($(wildcard tests/web/package.json),)
-test: tests/web/node_modules/.package-lock.json
-tests/web/node_modules/.package-lock.json: tests/web/package.json | tools
-	@if command -v npm >/dev/null; then \
-		cd tests/web && if [ -f package-lock.json ]; then npm ci; else npm install; fi; fi
-endif

@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,21 @@ Lacking = Callable[[str], None]
 
 
 def _lacking(what: str) -> None:
-    if _STRICT:
-        pytest.fail(f"{what} is needed here (TALKPATH_REQUIRE_TOOLS is set)")
     pytest.skip(f"{what} is not installed")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Where CI demands everything, a skip is a failure, unless a mark on the test states it."""
+    report = yield
+    skipped = call.excinfo is not None and isinstance(call.excinfo.value, pytest.skip.Exception)
+    marked = any(item.get_closest_marker(mark) for mark in ("skip", "skipif"))
+    if _STRICT and skipped and not marked:
+        report.outcome = "failed"
+        report.longrepr = f"skipped where nothing may be: {call.excinfo and call.excinfo.value}"
+    return report
 
 
 @pytest.fixture(scope="session")
