@@ -24,9 +24,10 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from talkpath.agent.audio import FloatArray, Resampler, pcm16_to_float
+from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, Resampler, pcm16_to_float
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.speech import (
+    WINDOW_SAMPLES,
     EarlyPause,
     SileroVad,
     SpeechEvent,
@@ -88,9 +89,14 @@ class SpeechDetector(FrameProcessor):
 
     async def _handle_audio(self, frame: InputAudioRawFrame) -> None:
         self._last_audio = time.monotonic()
+        audio = self._to_16_khz(frame)
         # A window costs about 0.1 ms: less than a thread would, and the loop stays free.
-        for event in self._tracker.process(self._to_16_khz(frame)):
-            await self._emit(event)
+        for start in range(0, len(audio), WINDOW_SAMPLES):
+            events = self._tracker.process(audio[start : start + WINDOW_SAMPLES])
+            # The whole frame went on before the events that its first part shows.
+            since_s = max(0, len(audio) - start - WINDOW_SAMPLES) / SAMPLE_RATE_HZ
+            for event in events:
+                await self._emit(event, since_s)
         if (
             self._tracker.machine.speaking
             and self._last_audio - self._last_speaking >= _SPEAKING_PERIOD_S
@@ -103,17 +109,17 @@ class SpeechDetector(FrameProcessor):
             self._resampler = Resampler(frame.sample_rate)
         return self._resampler.process(pcm16_to_float(frame.audio))
 
-    async def _emit(self, event: SpeechEvent) -> None:
+    async def _emit(self, event: SpeechEvent, since_s: float) -> None:
         match event:
             case SpeechStarted(ago_s):
-                await self.broadcast_frame(VADUserStartedSpeakingFrame, start_secs=ago_s)
+                await self.broadcast_frame(VADUserStartedSpeakingFrame, start_secs=ago_s + since_s)
             case EarlyPause(silence_s):
-                await self.push_frame(EarlyPauseFrame(silence_s))
+                await self.push_frame(EarlyPauseFrame(silence_s + since_s))
             case SpeechResumed():
                 await self.push_frame(SpeechResumedFrame())
             case SpeechStopped():
                 await self.broadcast_frame(
-                    VADUserStoppedSpeakingFrame, stop_secs=self._config.stop_s
+                    VADUserStoppedSpeakingFrame, stop_secs=self._config.stop_s + since_s
                 )
 
     async def _watch_for_silence(self) -> None:

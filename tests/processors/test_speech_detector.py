@@ -1,0 +1,145 @@
+"""The speech detector in a real pipeline."""
+
+import asyncio
+
+import numpy as np
+import pytest
+from pipecat.audio.vad.vad_analyzer import VADParams
+from pipecat.frames.frames import (
+    ErrorFrame,
+    Frame,
+    InputAudioRawFrame,
+    SpeechControlParamsFrame,
+    UserSpeakingFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.filters.identity_filter import IdentityFilter
+from pipecat.processors.frame_processor import FrameDirection
+
+from talkpath.agent.config import SpeechConfig
+from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
+from talkpath.processors.speech_detector import SpeechDetector
+from tests.agent.whisper.helpers import vad
+from tests.processors.caller import Call, call
+from tests.speech import clip, join, resample, silence
+
+EVENTS = (
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+    EarlyPauseFrame,
+    SpeechResumedFrame,
+)
+Timed = tuple[type[Frame], float]
+
+
+def timeline(heard: Call) -> list[Timed]:
+    """What came down the pipeline, with the seconds of audio that came before it."""
+    seconds = 0.0
+    events: list[Timed] = []
+    for item in heard.heard:
+        if item.direction is FrameDirection.DOWNSTREAM:
+            if isinstance(item.frame, InputAudioRawFrame):
+                seconds += item.frame.num_frames / item.frame.sample_rate
+            elif isinstance(item.frame, EVENTS):
+                events.append((type(item.frame), seconds))
+    return events
+
+
+@pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 48_000])
+async def test_speech_is_found_behind_the_audio_that_shows_it(rate_hz: int) -> None:
+    audio = join(["cards-001", "cards-003"], gap_s=1.5)
+    async with call([SpeechDetector(vad())], rate_hz=rate_hz) as caller:
+        await caller.say(resample(audio, 16_000, rate_hz), pace_s=0)
+    events = timeline(caller)
+    starts = [at for kind, at in events if kind is VADUserStartedSpeakingFrame]
+    stops = [at for kind, at in events if kind is VADUserStoppedSpeakingFrame]
+    first_end_s = 0.5 + clip("cards-001").duration_s
+    second_start_s = first_end_s + 1.5
+    assert 0.7 < starts[0] < first_end_s
+    assert any(first_end_s - 1 < at < first_end_s + 0.4 for at in stops)
+    assert any(second_start_s < at < second_start_s + 1 for at in starts)
+    # An early pause stands between the last word and each stop.
+    kinds = [kind for kind, _ in events]
+    for index, kind in enumerate(kinds):
+        if kind is VADUserStoppedSpeakingFrame:
+            assert kinds[index - 1] is EarlyPauseFrame
+            assert 0.08 < events[index][1] - events[index - 1][1] < 0.17
+        if kind is SpeechResumedFrame:
+            assert kinds[index - 1] is EarlyPauseFrame
+    assert len(starts) == len(stops)
+    assert all(start < stop for start, stop in zip(starts, stops, strict=True))
+
+
+async def test_it_tells_both_sides_and_passes_all_audio_on() -> None:
+    audio = join(["cards-005"])
+    config = SpeechConfig(threshold=0.6, stop_s=0.3)
+    async with call([IdentityFilter(), SpeechDetector(vad(), config)]) as caller:
+        await caller.say(audio)
+    for kind in (VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame, UserSpeakingFrame):
+        down = caller.frames(kind)
+        up = caller.frames(kind, direction=FrameDirection.UPSTREAM)
+        assert len(down) == len(up) > 0
+    (params, *_) = caller.frames(SpeechControlParamsFrame)
+    assert isinstance(params.vad_params, VADParams)
+    assert (params.vad_params.confidence, params.vad_params.stop_secs) == (0.6, 0.3)
+    assert not caller.frames(EarlyPauseFrame, SpeechResumedFrame, direction=FrameDirection.UPSTREAM)
+    passed = sum(frame.num_frames for frame in caller.frames(InputAudioRawFrame))
+    assert passed == len(audio)
+    assert all(frame.stop_secs == 0.3 for frame in caller.frames(VADUserStoppedSpeakingFrame))
+    assert all(
+        0.15 < frame.start_secs < 0.25 for frame in caller.frames(VADUserStartedSpeakingFrame)
+    )
+
+
+async def test_a_large_block_does_not_hide_where_speech_began() -> None:
+    audio = np.concatenate([silence(1.5), clip("cards-005").samples()])
+    async with call([SpeechDetector(vad())]) as small:
+        await small.say(audio[:48_000], pace_s=0)
+    async with call([SpeechDetector(vad())]) as large:
+        await large.say(audio[:48_000], block_s=3.0)
+
+    def first_start_s(caller: Call) -> float:
+        at = next(at for kind, at in timeline(caller) if kind is VADUserStartedSpeakingFrame)
+        return at - caller.frames(VADUserStartedSpeakingFrame)[0].start_secs
+
+    assert abs(first_start_s(small) - first_start_s(large)) < 0.1
+
+
+async def test_silence_and_noise_tell_nothing() -> None:
+    noise = np.random.default_rng(2).normal(0, 0.02, 48_000).astype(np.float32)
+    async with call([SpeechDetector(vad())]) as caller:
+        await caller.say(np.concatenate([silence(2), noise]), pace_s=0)
+    assert timeline(caller) == []
+
+
+async def test_audio_that_fails_to_come_stops_the_speech() -> None:
+    audio = join(["librivox-0870"])[:32_000]  # in the middle of a sentence
+    async with call([SpeechDetector(vad())]) as caller:
+        await caller.say(audio, pace_s=0)
+        await caller.until(lambda: caller.frames(VADUserStoppedSpeakingFrame))
+        (stopped,) = caller.frames(VADUserStoppedSpeakingFrame)
+        assert stopped.stop_secs >= 1.0  # so long there was nothing
+        assert caller.frames(VADUserStoppedSpeakingFrame, direction=FrameDirection.UPSTREAM)
+        # The microphone is back.
+        await caller.say(join(["cards-003"]), pace_s=0)
+        await caller.until(lambda: len(caller.frames(VADUserStoppedSpeakingFrame)) >= 2)
+    kinds = [kind for kind, _ in timeline(caller) if kind in EVENTS[:2]]
+    assert kinds == [*EVENTS[:2]] * (len(kinds) // 2)
+
+
+async def test_a_frame_that_is_no_audio_is_an_error_and_the_next_is_heard() -> None:
+    async with call([SpeechDetector(vad())]) as caller:
+        await caller.send(InputAudioRawFrame(b"\0\0\0", 16_000, 1))
+        await caller.say(join(["cards-003"]), pace_s=0)
+    errors = caller.frames(ErrorFrame, direction=FrameDirection.UPSTREAM)
+    assert ["even number of bytes" in error.error for error in errors] == [True]
+    assert VADUserStoppedSpeakingFrame in [kind for kind, _ in timeline(caller)]
+
+
+@pytest.mark.parametrize("cancel", [False, True])
+async def test_nothing_runs_on_after_the_call(cancel: bool) -> None:
+    before = asyncio.all_tasks()
+    async with call([SpeechDetector(vad())], cancel=cancel) as caller:
+        await caller.say(join(["librivox-0870"])[:32_000], pace_s=0)
+    assert asyncio.all_tasks() == before
