@@ -122,9 +122,10 @@ class Runtime:
         for task in tasks.values():
             task.cancel()
         await asyncio.gather(*tasks.values(), return_exceptions=True)
-        whisper = tasks.get("whisper")
-        if whisper is not None and not whisper.cancelled() and whisper.exception() is None:
-            await asyncio.to_thread(whisper.result().close)
+        for name in ("whisper", "voice"):  # these have threads
+            loaded = tasks.get(name)
+            if loaded is not None and not loaded.cancelled() and loaded.exception() is None:
+                await asyncio.to_thread(loaded.result().close)
         if self._reply_server is not None:
             self._reply_server.close()
             self._reply_server = None
