@@ -24,6 +24,7 @@ from pipecat.frames.frames import (
     Frame,
     InterimTranscriptionFrame,
     StartFrame,
+    STTMuteFrame,
     TranscriptionFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -141,6 +142,9 @@ class StreamingWhisper(STTService):
         """Forward the frame, then tell the stream what it says about speech."""
         await super().process_frame(frame, direction)
         stream = self._stream
+        if stream is not None and isinstance(frame, STTMuteFrame):
+            self._mute(stream)
+            return
         if stream is None or self._muted or direction is not FrameDirection.DOWNSTREAM:
             return
         if isinstance(frame, VADUserStartedSpeakingFrame):
@@ -162,6 +166,13 @@ class StreamingWhisper(STTService):
             except TalkpathError as error:
                 await self.push_error(str(error), exception=error)
         return changed
+
+    def _mute(self, stream: WhisperStream) -> None:
+        """What was said before the mute is an utterance; so is what comes after it."""
+        if self._muted:
+            stream.speech_stopped(0.0)
+        elif self._user_speaking:
+            stream.speech_started(0.0)
 
     async def _close(self) -> None:
         if self._stream is not None:

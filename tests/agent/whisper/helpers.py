@@ -36,11 +36,11 @@ __all__ = [
     "Gate",
     "Looping",
     "Results",
+    "Speaker",
     "Spoiled",
     "backend",
     "engine",
     "marked",
-    "speak",
     "until",
     "vad",
 ]
@@ -106,28 +106,29 @@ class Results:
         return " ".join(final.transcript.text for final in self.finals)
 
 
-async def speak(
-    stream: WhisperStream, audio: FloatArray, *, block: int = BLOCK, paced: bool = False
-) -> None:
-    """Feed a stream as a caller would: blocks of audio, and what the detector says of them.
+class Speaker:
+    """Feeds a stream as a caller would: blocks of audio, and what the detector says of them."""
 
-    ``paced`` lets other tasks and the decoding threads run between two blocks.
-    """
-    tracker = SpeechTracker(vad())
-    for at in range(0, len(audio), block):
-        part = audio[at : at + block]
-        stream.feed(float_to_pcm16(part))
-        for event in tracker.process(part):
-            match event:
-                case SpeechStarted(ago_s):
-                    stream.speech_started(ago_s)
-                case EarlyPause():
-                    stream.early_pause()
-                case SpeechResumed():
-                    stream.speech_resumed()
-                case SpeechStopped(silence_s):
-                    stream.speech_stopped(silence_s)
-        await asyncio.sleep(0.005 if paced else 0)
+    def __init__(self, stream: WhisperStream) -> None:
+        self._stream = stream
+        self._tracker = SpeechTracker(vad())
+
+    async def say(self, audio: FloatArray, *, paced: bool = False) -> None:
+        """``paced`` lets the decoding threads run between two blocks."""
+        for at in range(0, len(audio), BLOCK):
+            part = audio[at : at + BLOCK]
+            self._stream.feed(float_to_pcm16(part))
+            for event in self._tracker.process(part):
+                match event:
+                    case SpeechStarted(ago_s):
+                        self._stream.speech_started(ago_s)
+                    case EarlyPause():
+                        self._stream.early_pause()
+                    case SpeechResumed():
+                        self._stream.speech_resumed()
+                    case SpeechStopped(silence_s):
+                        self._stream.speech_stopped(silence_s)
+            await asyncio.sleep(0.005 if paced else 0)
 
 
 def marked(audio: FloatArray) -> FloatArray:

@@ -27,11 +27,11 @@ from tests.agent.whisper.helpers import (
     Gate,
     Looping,
     Results,
+    Speaker,
     Spoiled,
     backend,
     engine,
     marked,
-    speak,
     until,
 )
 from tests.speech import clip, clips, join, resample, silence, word_error_rate
@@ -290,7 +290,12 @@ async def test_a_stream_gives_partials_and_then_the_words() -> None:
     results = Results()
     async with engine("base", WhisperConfig(language="en")) as running:
         stream = running.open_stream(results)
-        await speak(stream, join([speech.id]), paced=True)
+        speaker = Speaker(stream)
+        audio = join([speech.id])
+        await speaker.say(audio[:48_000])
+        await until(lambda: results.partials)
+        assert not results.finals
+        await speaker.say(audio[48_000:], paced=True)
         await stream.drain()
         stream.close()
     assert word_error_rate([speech.text], [results.text]) < 0.15
@@ -303,8 +308,6 @@ async def test_a_stream_gives_partials_and_then_the_words() -> None:
             before = by_utterance.get(result.utterance, "")
             assert result.stable.startswith(before)
             by_utterance[result.utterance] = result.stable
-    assert len(results.partials) >= 3
-    assert any(final.speculative for final in results.finals)
     assert [final.utterance for final in results.finals] == sorted(by_utterance)
 
 
@@ -316,7 +319,7 @@ async def test_many_speakers_at_once_each_get_their_own_words() -> None:
         assert running.streams == 20
         await asyncio.gather(
             *(
-                speak(stream, join([item.id], tail_s=0.8))
+                Speaker(stream).say(join([item.id], tail_s=0.8))
                 for stream, item in zip(streams, speech, strict=True)
             )
         )
