@@ -155,8 +155,7 @@ def phrases(text: str) -> Iterator[str]:
         for index, part in enumerate(parts):
             phrase = f"{phrase} {part}" if phrase else part
             rest = sum(map(len, parts[index + 1 :]))
-            if len(phrase) >= _SHORTEST and (rest >= _SHORTEST or not rest):
+            # The last phrase of a sentence cannot be short: its rest was long enough before.
+            if not rest or (len(phrase) >= _SHORTEST and rest >= _SHORTEST):
                 yield phrase
                 phrase = ""
-        if phrase:
-            yield phrase

@@ -214,7 +214,7 @@ async def watch(*processors: FrameProcessor, frames: Sequence[Frame]) -> list[Tu
 
 
 async def test_the_observer_counts_each_frame_once_in_a_real_pipeline() -> None:
-    told = await watch(Echo(), frames=[*a_turn(), *a_turn()])
+    told = await watch(Echo(), UserTurnProcessor(), frames=[*a_turn(), *a_turn()])
     assert [turn.turn for turn in told] == [1, 2]
     for turn in told:
         assert [name for name, _ in turn.parts] == [moment.value for moment in Moment]

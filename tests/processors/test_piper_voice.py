@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
@@ -323,3 +325,10 @@ def test_phrases_lose_no_word_and_are_neither_tiny_nor_long() -> None:
         "we walked to the sea,",
         "and then, at last, slept.",
     ]
+
+
+@given(st.text("ab ,.!A\n", max_size=200))
+def test_phrases_of_any_text_hold_all_its_words(text: str) -> None:
+    assert " ".join(phrases(text)).split() == text.split()
+    for phrase in phrases(text):
+        assert phrase.strip() or not text.strip()
