@@ -265,6 +265,19 @@ def test_partials_without_words_and_hallucinations_are_kept_back() -> None:
     assert [type(result) for result in session.results] == [Partial]
 
 
+def test_a_partial_in_an_unlikely_language_is_kept_back() -> None:
+    session = Session(language=None)
+    session.start()
+    session.feed(0.5)
+    session.answer(session.partial, "goede", language="nl", language_probability=0.3)
+    assert session.results == []
+    session.feed(0.5)
+    session.answer(session.partial, "good morning", language="en", language_probability=0.7)
+    (partial,) = session.results
+    assert isinstance(partial, Partial)
+    assert (partial.stable, partial.rest) == ("", "good morning")
+
+
 def test_a_lost_partial_is_made_up_for_by_the_next() -> None:
     session = Session()
     session.start()

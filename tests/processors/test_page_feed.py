@@ -1,0 +1,136 @@
+"""The page feed in a real pipeline with RTVI: what goes out to the page."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import numpy as np
+import pytest
+from pipecat.frames.frames import (
+    InterimTranscriptionFrame,
+    OutputTransportMessageUrgentFrame,
+    TranscriptionFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.filters.identity_filter import IdentityFilter
+from pipecat.processors.frame_processor import FrameProcessor
+
+from talkpath.agent.config import WhisperConfig
+from talkpath.agent.whisper import WhisperEngine
+from talkpath.processors.frames import NothingHeardFrame
+from talkpath.processors.latency_timeline import TurnLatency
+from talkpath.processors.page_feed import PageFeed
+from talkpath.processors.speech_detector import SpeechDetector
+from talkpath.processors.streaming_whisper import StreamingWhisper
+from tests.agent.whisper.helpers import engine, vad
+from tests.processors.caller import Call, call
+from tests.speech import clip, join, word_error_rate
+
+Message = dict[str, Any]
+
+
+@pytest.fixture
+async def base() -> AsyncIterator[WhisperEngine]:
+    async with engine("base", WhisperConfig(language="en")) as running:
+        yield running
+
+
+def messages(caller: Call, kind: str) -> list[Message]:
+    """What the page gets of one kind, in order."""
+    sent = [frame.message for frame in caller.frames(OutputTransportMessageUrgentFrame)]
+    assert all(message["label"] == "rtvi-ai" for message in sent)
+    data = [message["data"] for message in sent if message["type"] == "server-message"]
+    return [item for item in data if item["type"] == kind]
+
+
+def path(whisper: StreamingWhisper) -> list[FrameProcessor]:
+    # Frames pass on through other processors: only the first push may count.
+    return [SpeechDetector(vad()), whisper, IdentityFilter(), IdentityFilter()]
+
+
+async def test_captions_grow_word_by_word_until_they_are_final(base: WhisperEngine) -> None:
+    sentences = ["librivox-0870", "librivox-0930"]
+    async with call(
+        path(StreamingWhisper(base)), rtvi=True, observe=lambda worker: PageFeed(worker.rtvi)
+    ) as caller:
+        audio = join(sentences, gap_s=1.5)
+        await caller.say(audio[:48_000])
+        await caller.until(lambda: messages(caller, "caption"))
+        await caller.say(audio[48_000:], pace_s=0.01)
+    captions = messages(caller, "caption")
+    keys = {"type", "utterance", "stable", "rest", "final", "language"}
+    shown: dict[int, Message] = {}
+    for caption in captions:
+        assert set(caption) == keys
+        before = shown.get(caption["utterance"])
+        if before is not None:
+            assert not before["final"]
+            if not caption["final"]:
+                assert caption["stable"].startswith(before["stable"])
+        if caption["final"]:
+            assert caption["rest"] == ""
+        shown[caption["utterance"]] = caption
+    assert list(shown) == sorted(shown)
+    assert all(caption["final"] for caption in shown.values())
+    text = " ".join(caption["stable"] for caption in shown.values())
+    assert word_error_rate([" ".join(clip(name).text for name in sentences)], [text]) < 0.1
+    assert {caption["language"] for caption in captions if caption["stable"]} == {"en"}
+    # One for each transcript, however many processors pass it on.
+    transcripts = caller.frames(InterimTranscriptionFrame, TranscriptionFrame, NothingHeardFrame)
+    assert len(captions) == len(transcripts)
+
+
+async def test_an_utterance_without_words_vanishes() -> None:
+    noise = np.random.default_rng(1).normal(0, 0.02, 48_000).astype(np.float32)
+    async with engine("base") as running:
+        async with call(
+            [StreamingWhisper(running)],
+            rtvi=True,
+            observe=lambda worker: PageFeed(worker.rtvi),
+        ) as caller:
+            await caller.send(VADUserStartedSpeakingFrame(start_secs=0.2))
+            await caller.say(noise)
+            await caller.send(VADUserStoppedSpeakingFrame(stop_secs=0.2))
+            await caller.until(lambda: messages(caller, "caption"))
+    assert messages(caller, "caption")[-1] == {
+        "type": "caption",
+        "utterance": 1,
+        "stable": "",
+        "rest": "",
+        "final": True,
+        "language": None,
+    }
+
+
+async def test_transcripts_of_others_are_not_shown(base: WhisperEngine) -> None:
+    async with call(
+        path(StreamingWhisper(base)), rtvi=True, observe=lambda worker: PageFeed(worker.rtvi)
+    ) as caller:
+        await caller.send(TranscriptionFrame("not mine", "", "now", finalized=True))
+        await caller.until(lambda: caller.frames(TranscriptionFrame))
+    assert not messages(caller, "caption")
+
+
+async def test_a_turns_latency_comes_in_parts_that_add_up() -> None:
+    feeds: list[PageFeed] = []
+
+    def observe(worker: Any) -> PageFeed:
+        feeds.append(PageFeed(worker.rtvi))
+        return feeds[0]
+
+    async with call([IdentityFilter()], rtvi=True, observe=observe) as caller:
+        parts = (("stop", 200.04), ("final", 12.34), ("first-audio", 100.0))
+        await feeds[0].turn_latency(TurnLatency(2, parts, 312.38))
+        await caller.until(lambda: messages(caller, "turn-latency"))
+    assert messages(caller, "turn-latency") == [
+        {
+            "type": "turn-latency",
+            "turn": 2,
+            "parts": [
+                {"name": "stop", "ms": 200.0},
+                {"name": "final", "ms": 12.3},
+                {"name": "first-audio", "ms": 100.0},
+            ],
+            "total_ms": 312.3,
+        }
+    ]
