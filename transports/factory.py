@@ -8,9 +8,9 @@ from typing import Any
 from pipecat.runner.types import SmallWebRTCRunnerArguments, WebSocketRunnerArguments
 from pipecat.runner.utils import create_transport as create_other_transport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
-from pipecat.transports.smallwebrtc.transport import SmallWebRTCTransport
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 
+from talkpath.transports.webrtc.media import LeadingTransport
 from talkpath.transports.websocket import CallerSerializer
 
 __all__ = ["create_transport"]
@@ -33,11 +33,8 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
         ValueError: Pipecat knows no transport for these arguments.
     """
     if isinstance(runner_args, SmallWebRTCRunnerArguments):
-        return SmallWebRTCTransport(
-            webrtc_connection=runner_args.webrtc_connection,
-            params=TransportParams(
-                audio_in_enabled=True, audio_out_enabled=audio_out, audio_out_10ms_chunks=2
-            ),
+        return LeadingTransport(
+            runner_args.webrtc_connection, audio_in_enabled=True, audio_out_enabled=audio_out
         )
     if isinstance(runner_args, WebSocketRunnerArguments) and (
         runner_args.transport_type == "websocket"

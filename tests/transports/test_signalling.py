@@ -45,14 +45,20 @@ class Caller:
         self.opened = asyncio.Event()
         self.pc_id = ""
         self._listening: asyncio.Task[None] | None = None
+        self._pinging: asyncio.Task[None] | None = None
         self.channel.on("message", lambda text: self.messages.append(json.loads(text)))
         self.channel.on("open", self._open)
         self.pc.on("track", self._listen)
 
     def _open(self) -> None:
-        self.channel.send("ping")
         self.channel.send(json.dumps(READY))
         self.opened.set()
+        self._pinging = asyncio.create_task(self._ping())
+
+    async def _ping(self) -> None:
+        while self.channel.readyState == "open":
+            self.channel.send("ping")
+            await asyncio.sleep(1)
 
     def _listen(self, track: MediaStreamTrack) -> None:
         self._listening = asyncio.create_task(self._measure(track))
@@ -90,9 +96,10 @@ class Caller:
 
     async def close(self) -> None:
         await self.pc.close()
-        if self._listening is not None:
-            self._listening.cancel()
-            await asyncio.wait({self._listening})
+        for task in (self._listening, self._pinging):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait({task})
 
 
 @contextlib.asynccontextmanager
@@ -154,6 +161,17 @@ async def test_candidates_may_come_after_the_answer() -> None:
         assert status == 200
         await caller.opened.wait()
         await bot.scene()
+
+
+async def test_speech_goes_on_over_a_restarted_connection() -> None:
+    bot = StageBot()
+    async with served(bot) as url, calling(url, 2) as [lost, again]:
+        await lost.connect()
+        scene = await bot.scene()
+        await scene.speak(60)
+        await eventually(lambda: lost.loudest > 4000, "the bot's tone at the caller")
+        await again.connect(pc_id=lost.pc_id, restart_pc=True)
+        await eventually(lambda: again.loudest > 4000, "the rest of the tone after it", 10)
 
 
 async def test_a_lost_connection_is_restarted_in_the_same_session() -> None:
