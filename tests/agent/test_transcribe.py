@@ -1,0 +1,274 @@
+"""Files become text: the right words at the right times, whatever the length."""
+
+import asyncio
+import sys
+import threading
+import wave
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+
+from talkpath.agent.audio import FloatArray
+from talkpath.agent.errors import AudioError, ConfigError, EngineClosed
+from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroVad
+from talkpath.agent.transcribe import Chunk, Chunker, FileTranscription
+from talkpath.agent.whisper import Segment, WhisperEngine
+from tests.speech import clip, clips, join, silence, speech_wav, word_error_rate, write_wav
+
+RATE_HZ = 16_000
+
+
+@pytest.fixture
+async def engine(model: Callable[[str], Path]) -> AsyncIterator[WhisperEngine]:
+    started = await WhisperEngine.start(model("base"))
+    yield started
+    started.close()
+
+
+@pytest.fixture(scope="module")
+def vad() -> SileroVad:
+    return SileroVad()
+
+
+async def transcribe(
+    path: Path, engine: WhisperEngine, vad: SileroVad, language: str | None = None
+) -> tuple[FileTranscription, list[Segment]]:
+    transcription = FileTranscription(path, engine, vad, language=language)
+    return transcription, [segment async for segment in transcription.segments()]
+
+
+def words(segments: list[Segment]) -> str:
+    return " ".join(segment.text for segment in segments)
+
+
+# -- cutting -----------------------------------------------------------------------------------
+
+
+def cut(probabilities: list[float], block: int = 32) -> list[Chunk]:
+    """Cut windows with these probabilities; each sample holds its window's number."""
+    numbers = np.arange(len(probabilities), dtype=np.float32)
+    windows = np.repeat(numbers[:, np.newaxis], WINDOW_SAMPLES, axis=1)
+    given = np.array(probabilities, dtype=np.float32)
+    chunker, chunks = Chunker(), []
+    for start in range(0, len(given), block):
+        part = slice(start, start + block)
+        chunks += chunker.push(windows[part], given[part])
+    return chunks + chunker.finish()
+
+
+def spoken(seconds: float) -> list[float]:
+    return [0.9] * round(seconds / WINDOW_S)
+
+
+def quiet(seconds: float) -> list[float]:
+    return [0.01] * round(seconds / WINDOW_S)
+
+
+def check_whole(chunks: list[Chunk], probabilities: list[float]) -> None:
+    """All speech is in exactly one piece, and every piece has the audio of its times."""
+    covered = []
+    for chunk in chunks:
+        numbers = chunk.audio[::WINDOW_SAMPLES].astype(int).tolist()
+        first = round(chunk.start_s / WINDOW_S)
+        assert numbers == list(range(first, first + len(numbers)))
+        assert len(chunk.audio) <= 28.0 * RATE_HZ
+        covered += numbers
+    assert len(covered) == len(set(covered))
+    speech = {number for number, value in enumerate(probabilities) if value > 0.5}
+    assert speech <= set(covered)
+
+
+def test_a_short_pause_does_not_end_a_short_piece() -> None:
+    probabilities = quiet(2) + spoken(3) + quiet(0.7) + spoken(2) + quiet(4)
+    (chunk,) = cut(probabilities)
+    check_whole([chunk], probabilities)
+    assert len(chunk.speech) == 2
+    assert chunk.start_s == pytest.approx(1.4, abs=0.05)
+    assert chunk.end_s == pytest.approx(8.3, abs=0.05)
+
+
+def test_a_long_pause_ends_a_piece() -> None:
+    probabilities = spoken(3) + quiet(5) + spoken(2)
+    chunks = cut(probabilities)
+    check_whole(chunks, probabilities)
+    assert [round(chunk.speech[0][0]) for chunk in chunks] == [0, 8]
+
+
+def test_the_longer_a_piece_the_shorter_the_pause_that_ends_it() -> None:
+    probabilities = spoken(19) + quiet(0.4) + spoken(2)
+    chunks = cut(probabilities)
+    check_whole(chunks, probabilities)
+    assert len(chunks) == 2
+
+
+def test_speech_without_pauses_is_cut_where_it_is_least_likely() -> None:
+    probabilities = spoken(22) + [0.4] * 6 + spoken(40)
+    chunks = cut(probabilities)
+    check_whole(chunks, probabilities)
+    assert chunks[0].end_s == pytest.approx(22.1, abs=0.1)
+    assert len(chunks) == 3
+
+
+def test_clicks_are_no_speech_and_silence_is_not_kept() -> None:
+    assert cut([*quiet(3), 0.9, 0.9, *quiet(30)]) == []
+
+
+@pytest.mark.parametrize("block", [1, 7, 32, 1000])
+def test_the_pieces_do_not_depend_on_the_blocks(block: int) -> None:
+    rng = np.random.default_rng(3)
+    probabilities: list[float] = []
+    for _ in range(40):
+        probabilities += spoken(float(rng.exponential(6))) + quiet(float(rng.exponential(0.8)))
+    chunks = cut(probabilities, block)
+    check_whole(chunks, probabilities)
+    assert [chunk.start_s for chunk in chunks] == [chunk.start_s for chunk in cut(probabilities)]
+
+
+# -- with the real model -----------------------------------------------------------------------
+
+
+async def test_sentences_are_understood(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    sentences = [item for item in clips() if item.id.startswith("librivox")]
+    path = speech_wav(tmp_path / "all.wav", [item.id for item in sentences], gap_s=1.0)
+    transcription, segments = await transcribe(path, engine, vad)
+    assert transcription.language == "en"
+    assert transcription.problem is None
+    said = " ".join(item.text for item in sentences)
+    assert word_error_rate([said], [words(segments)]) < 0.1
+
+
+async def test_times_are_those_of_the_file(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    """Three sentences with long silences between them, each in its place."""
+    names = ["librivox-0880", "librivox-0890", "librivox-0930"]
+    path = speech_wav(tmp_path / "a.wav", names, lead_s=5, gap_s=6, tail_s=4)
+    _, segments = await transcribe(path, engine, vad)
+    start_s, last_end_s = 5.0, 0.0
+    for name in names:
+        end_s = start_s + clip(name).duration_s
+        inside = [item for item in segments if item.start_s < end_s and item.end_s > start_s]
+        assert word_error_rate([clip(name).text], [words(inside)]) <= 0.35
+        assert inside[0].start_s == pytest.approx(start_s, abs=0.5)
+        assert inside[-1].end_s == pytest.approx(end_s, abs=0.7)
+        start_s = end_s + 6
+    for segment in segments:
+        assert last_end_s <= segment.start_s < segment.end_s
+        last_end_s = segment.end_s
+
+
+async def test_progress_rises_to_the_end(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", gap_s=2.5)
+    calls: list[tuple[float, float | None]] = []
+    transcription = FileTranscription(
+        path, engine, vad, language="en", progress=lambda done, total: calls.append((done, total))
+    )
+    async for _ in transcription.segments():
+        pass
+    done = [call[0] for call in calls]
+    assert len(done) > 5 and done == sorted(done)
+    assert calls[-1] == (transcription.duration_s, transcription.duration_s)
+
+
+@pytest.mark.parametrize("sound", ["silence", "noise", "tone"])
+async def test_no_speech_is_no_text(
+    sound: str, engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    samples = silence(20)
+    if sound == "noise":
+        noise = np.random.default_rng(4).standard_normal(len(samples)) * 0.05
+        samples = noise.astype(np.float32)
+    elif sound == "tone":
+        samples = 0.3 * np.sin(np.arange(len(samples), dtype=np.float32) * 0.17)
+    transcription, segments = await transcribe(write_wav(tmp_path / "a.wav", samples), engine, vad)
+    assert segments == []
+    assert transcription.duration_s == pytest.approx(20.0)
+
+
+async def test_a_truncated_file_gives_its_beginning_and_a_problem(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", ["librivox-0880", "librivox-0890"])
+    path.write_bytes(path.read_bytes()[: 44 + 2 * round(4.2 * RATE_HZ)])
+    transcription, segments = await transcribe(path, engine, vad)
+    assert word_error_rate([clip("librivox-0880").text], [words(segments)]) <= 0.25
+    assert transcription.problem is not None and "a.wav is incomplete" in transcription.problem
+
+
+async def test_errors_come_out_as_they_are(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    with pytest.raises(AudioError, match="nowhere"):
+        await transcribe(tmp_path / "nowhere.wav", engine, vad)
+    with pytest.raises(ConfigError, match="xx"):
+        FileTranscription(tmp_path / "a.wav", engine, vad, language="xx")
+
+
+async def test_leaving_early_lets_go_of_everything(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", gap_s=2.5)
+    transcription = FileTranscription(path, engine, vad, language="en")
+    async with aclosing(transcription.segments()) as segments:
+        async for _ in segments:
+            break
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not others
+    if sys.platform == "linux":
+        assert str(path) not in [file.path for file in psutil.Process().open_files()]
+
+
+async def test_a_closed_engine_ends_the_work_with_an_error(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", gap_s=2.5)
+    transcription = FileTranscription(path, engine, vad, language="en")
+    with pytest.raises(EngineClosed):
+        async for _ in transcription.segments():
+            engine.close()
+
+
+async def test_memory_does_not_grow_with_the_file(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    """Fifteen minutes with speech at both ends: as samples they would take 58 MB."""
+    path = tmp_path / "long.wav"
+    speech = join(["librivox-0880"], tail_s=3)
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        file.writeframes(_pcm(speech))
+        for _ in range(90):
+            file.writeframes(bytes(2 * 10 * RATE_HZ))
+        file.writeframes(_pcm(speech))
+    await transcribe(write_wav(tmp_path / "warm.wav", speech), engine, vad)
+    process = psutil.Process()
+    before = process.memory_info().rss
+    highest, done = before, threading.Event()
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.wait(0.05):
+            highest = max(highest, process.memory_info().rss)
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        transcription, segments = await transcribe(path, engine, vad)
+    finally:
+        done.set()
+        watcher.join()
+    assert highest - before < 25e6
+    assert transcription.duration_s == pytest.approx(900 + 2 * len(speech) / RATE_HZ)
+    assert segments[0].start_s < 1 and segments[-1].start_s > 900
+
+
+def _pcm(samples: FloatArray) -> bytes:
+    return (samples * 32767).astype("<i2").tobytes()
