@@ -178,7 +178,8 @@ async def served(
         serve(bot, config, limits=limits, on_listening=url.set_result), name="server under test"
     )
     try:
-        await asyncio.wait({server, url}, return_when=asyncio.FIRST_COMPLETED)
+        either: set[asyncio.Future[Any]] = {server, url}
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if server.done():
             await server
         yield url.result()

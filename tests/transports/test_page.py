@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,12 @@ from pipecat.frames.frames import (
 from playwright.async_api import Browser, Locator, Page
 
 from tests.browser import WAIT_MS, chromium, eventually, expect, microphone_wav, watched
-from tests.transports.stage import Scene, StageBot, served
+from tests.transports.stage import Ears, Scene, StageBot, served
 
 SERVER = """
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from talkpath.agent.config import Config, ServerConfig
@@ -65,6 +67,10 @@ async def connect(page: Page, bot: StageBot) -> Scene:
     return scene
 
 
+def hears(ears: Ears) -> bool:
+    return ears.loudest > 0.1
+
+
 async def loud(page: Page, who: str) -> bool:
     meter = page.locator(f"#meter-{who}")
     level = await meter.evaluate("meter => meter.style.getPropertyValue('--level')")
@@ -82,10 +88,10 @@ async def test_a_call_from_connect_to_disconnect_and_again(browser: Browser) -> 
         await expect(page.get_by_role("button", name="Mute")).to_be_disabled()
         for _ in range(2):
             scene = await connect(page, bot)
-            await eventually(lambda scene=scene: scene.ears.loudest > 0.1, "sound at the bot")
+            await eventually(partial(hears, scene.ears), "sound at the bot")
             await scene.speak(2)
             for who in ("you", "bot"):
-                await eventually(lambda who=who: loud(page, who), f"the level of {who}")
+                await eventually(partial(loud, page, who), f"the level of {who}")
             await expect(page.locator("#note-bot")).to_have_text("speaking")
             await expect(page.locator("#note-bot")).to_have_text("silent")
             await page.get_by_role("button", name="Disconnect").click()

@@ -12,7 +12,7 @@ way; it is dropped here after a moment, and the speech goes on over the new conn
 """
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 from pipecat.frames.frames import OutputAudioRawFrame
 from pipecat.transports.base_transport import TransportParams
@@ -50,7 +50,7 @@ class _LeadingOutput(SmallWebRTCOutputTransport):
         if self._write is not None:
             await self.cancel_task(self._write)
             self._write = None
-        await super().cleanup()
+        await cast(Any, super()).cleanup()  # Pipecat gives it no types
 
 
 class LeadingTransport(SmallWebRTCTransport):
