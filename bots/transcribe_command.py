@@ -117,16 +117,15 @@ class _Job:
             with _written_at_once(target) as write:
                 await self._write(path, write)
         elif self._args.format == "text":
-            if many:
-                sys.stdout.write(f"==> {path} <==\n")  # as head and tail do
-            await self._write(path, _print)
+            # The heading is that of head and tail.
+            await self._write(path, _print, heading=f"==> {path} <==\n" if many else "")
         else:
             # What was printed cannot be taken back, and half an object is worse than none.
             parts: list[str] = []
             await self._write(path, parts.append)
             _print("".join(parts))
 
-    async def _write(self, path: Path, write: Write) -> None:
+    async def _write(self, path: Path, write: Write, *, heading: str = "") -> None:
         from talkpath.agent.transcribe import FileTranscription
 
         writer = TranscriptWriter(self._args.format)
@@ -139,12 +138,13 @@ class _Job:
                 threshold=self._config.speech.threshold,
                 progress=progress,
             )
-            write(writer.begin(str(path)))
+            opening = heading + writer.begin(str(path))
             async with aclosing(transcription.segments()) as segments:
                 async for segment in segments:
-                    write(writer.segment(segment))
-            ending = {"language": transcription.language, "duration_s": transcription.duration_s}
-            write(writer.end(**ending))  # type: ignore[arg-type]
+                    write(opening + writer.segment(segment))
+                    opening = ""
+            language, duration_s = transcription.language, transcription.duration_s
+            write(opening + writer.end(language=language, duration_s=duration_s))
         if transcription.problem is not None:
             _complain(f"warning: {transcription.problem}")
 

@@ -1,0 +1,169 @@
+"""The command ``talkpath transcribe`` as a user runs it: a process, its output, its exit code."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.speech import clip, silence, speech_wav, word_error_rate, write_wav
+
+MAIN = "import sys; from talkpath.bots.cli import main; sys.exit(main())"
+COMMAND = [sys.executable, "-c", MAIN, "transcribe"]
+
+
+@pytest.fixture(autouse=True)
+def base(model: Callable[[str], Path]) -> Path:
+    """Fetch the model first: a download is no part of what is tested here."""
+    return model("base")
+
+
+def talkpath(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def error_lines(result: subprocess.CompletedProcess[str]) -> list[str]:
+    assert "Traceback" not in result.stderr
+    return result.stderr.splitlines()
+
+
+def test_good_files_are_transcribed_beside_bad_ones(tmp_path: Path) -> None:
+    good = clip("librivox-0880")
+    empty, words = tmp_path / "empty.mp3", tmp_path / "words.wav"
+    cut_off = speech_wav(tmp_path / "cut off.wav", ["librivox-0930", "librivox-0890"])
+    cut_off.write_bytes(cut_off.read_bytes()[: 44 + 2 * round(4.4 * 16_000)])
+    empty.touch()
+    words.write_text("Nobody speaks here.\n" * 9)
+    result = talkpath(empty, good.path, words, tmp_path / "nowhere.ogg", tmp_path, cut_off)
+    assert result.returncode == 1
+    head, text, other_head, other_text = result.stdout.splitlines()
+    assert (head, other_head) == (f"==> {good.path} <==", f"==> {cut_off} <==")
+    assert word_error_rate([good.text], [text]) <= 0.25
+    assert word_error_rate([clip("librivox-0930").text], [other_text]) <= 0.25
+    assert error_lines(result) == [
+        f"talkpath: {empty} is empty",
+        f"talkpath: {words} is not an audio file, or it is damaged",
+        f"talkpath: {tmp_path / 'nowhere.ogg'} does not exist",
+        f"talkpath: {tmp_path} is a folder, not an audio file",
+        f"talkpath: warning: {cut_off} is incomplete: 4.4 s of the 11.1 s that it states "
+        "could be read",
+    ]
+
+
+def test_a_cut_off_file_alone_is_a_warning_and_no_failure(tmp_path: Path) -> None:
+    path = speech_wav(tmp_path / "a.wav", ["librivox-0930", "librivox-0890"])
+    path.write_bytes(path.read_bytes()[:140_000])
+    result = talkpath(path)
+    assert result.returncode == 0
+    assert "amiable" in result.stdout
+    assert "warning" in result.stderr
+
+
+def test_each_recording_gets_a_file_of_its_own(tmp_path: Path) -> None:
+    first = speech_wav(tmp_path / "a.wav", ["librivox-0880"])
+    (tmp_path / "b").mkdir()
+    second = speech_wav(tmp_path / "b" / "A.WAVE", ["librivox-0930"])
+    third = speech_wav(tmp_path / "c.wav", ["librivox-0890"])
+    folder = tmp_path / "new" / "folder"
+    result = talkpath(first, second, third, first, "--format", "json", "--output", folder)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "A.WAVE.json",
+        "a.wav.json",
+        "c.json",
+    ]
+    document = json.loads((folder / "c.json").read_text(encoding="utf-8"))
+    assert document["file"] == str(third)
+    assert document["language"] == "en"
+    assert word_error_rate([clip("librivox-0890").text], [document["text"]]) <= 0.3
+
+
+def test_subtitles_on_standard_output() -> None:
+    result = talkpath(clip("librivox-0870").path, "--format", "vtt", "--language", "en")
+    assert result.returncode == 0
+    assert result.stdout.startswith("WEBVTT\n\n00:00:0")
+    assert "Dashwood" in result.stdout
+
+
+def test_json_of_several_files_is_a_line_each() -> None:
+    paths = [clip("cards-001").path, clip("librivox-0930").path]
+    result = talkpath(*paths, "--format", "json")
+    documents = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [document["file"] for document in documents] == [str(path) for path in paths]
+
+
+def test_progress_is_shown_when_asked_for() -> None:
+    result = talkpath(clip("librivox-0930").path, "--progress")
+    assert result.returncode == 0
+    assert "3/3" in result.stderr
+    assert "3/3" not in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a.wav", "--format", "docx"], "docx"),
+        ([], "FILE"),
+        (["a.wav", "b.wav", "--format", "srt"], "--output"),
+        (["x/a.wav", "y/a.wav", "--output", "out"], "a.wav"),
+        (["a.wav", "--output", "taken"], "taken"),
+    ],
+)
+def test_bad_arguments_are_told_at_once(
+    arguments: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("taken").touch()
+    result = talkpath(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert said in error_lines(result)[-1]
+
+
+def test_an_unknown_language_is_a_bad_argument() -> None:
+    result = talkpath(clip("cards-001").path, "--language", "tlh")
+    assert result.returncode == 2
+    (line,) = error_lines(result)
+    assert "tlh" in line
+
+
+def test_a_recording_is_not_replaced_by_its_transcript(tmp_path: Path) -> None:
+    path = speech_wav(tmp_path / "a.wav", ["cards-001"]).rename(tmp_path / "a.txt")
+    result = talkpath(path, "--output", tmp_path)
+    assert result.returncode == 2
+    assert path.read_bytes()[:4] == b"RIFF"
+
+
+def test_a_failed_file_leaves_the_older_transcript(tmp_path: Path) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "a.txt").write_text("older\n")
+    no_sound = write_wav(tmp_path / "a.wav", silence(0))
+    assert talkpath(no_sound, "--output", folder).returncode == 1
+    assert (folder / "a.txt").read_text() == "older\n"
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
+    path = speech_wav(tmp_path / "a.wav", gap_s=2.5)
+    folder = tmp_path / "out"
+    process = subprocess.Popen(
+        [*COMMAND, str(path), "--output", str(folder)], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 120
+    while not (folder.exists() and any(folder.iterdir())):  # it has begun to write
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert list(folder.iterdir()) == []
+    assert "Traceback" not in errors
