@@ -15,6 +15,7 @@ finals that come later by the time of one decode.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -154,7 +155,9 @@ class StreamingWhisper(STTService):
         elif isinstance(frame, SpeechResumedFrame):
             stream.speech_resumed()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
-            stream.speech_stopped(frame.stop_secs)
+            # A part of the silence may be audio that never came: the stream does not hold it.
+            missing_s = time.monotonic() - self._last_audio_time
+            stream.speech_stopped(max(0.0, frame.stop_secs - missing_s))
 
     # Pipecat's own STTService narrows the settings in the same way.
     async def _update_settings(self, delta: STTSettings) -> dict[str, Any]:  # type: ignore[override]

@@ -185,6 +185,39 @@ async def test_a_mute_in_the_middle_of_speech_cuts_out_what_is_said_meanwhile(
     assert "consider" not in text(caller).lower()
 
 
+async def test_a_line_that_went_silent_in_a_word_does_not_repeat_it() -> None:
+    missing_s = 0.5
+    async with engine("tiny.en") as running:
+        async with call([StreamingWhisper(running, partials=False)]) as caller:
+            await caller.send(VADUserStartedSpeakingFrame(start_secs=0.0))
+            await caller.say(LONG.samples()[:20_000], pace_s=0)
+            await asyncio.sleep(missing_s)  # no audio comes; this is what the stop reports
+            await caller.send(VADUserStoppedSpeakingFrame(stop_secs=missing_s))
+            await caller.until(lambda: text(caller))
+            await caller.say(SHORT.samples()[4_000:8_000], pace_s=0)
+            await caller.send(VADUserStartedSpeakingFrame(start_secs=0.2))
+            await caller.say(SHORT.samples()[8_000:], pace_s=0)
+            await caller.send(VADUserStoppedSpeakingFrame(stop_secs=0.2))
+    first, second = caller.frames(TranscriptionFrame)
+    assert first.text
+    assert second.result is not None
+    # Without the 0.3 s before its beginning, which belong to the utterance before.
+    assert second.result.transcript.duration_s == pytest.approx(SHORT.duration_s - 0.25, abs=0.05)
+
+
+async def test_an_engine_that_closes_in_a_call_is_an_error_not_a_silence() -> None:
+    async with engine("tiny.en") as running:
+        async with call(path(StreamingWhisper(running))) as caller:
+            await caller.say(join([SHORT.id]), pace_s=0)
+            await caller.until(lambda: text(caller))
+            await asyncio.to_thread(running.close)
+            await caller.say(join([SHORT.id]), pace_s=0)
+            await caller.until(lambda: errors(caller))
+    assert {error.error for error in errors(caller)} == {"the speech-to-text engine is closed"}
+    stops = len(caller.frames(VADUserStoppedSpeakingFrame))
+    assert len(errors(caller)) + len(caller.frames(TranscriptionFrame)) == stops
+
+
 async def test_a_new_language_holds_from_the_next_utterance(base: WhisperEngine) -> None:
     whisper = StreamingWhisper(base, language="en-GB")
     async with call(path(whisper)) as caller:

@@ -45,6 +45,13 @@ def test_the_full_stop_at_the_end_of_the_audio_does_not_settle() -> None:
     assert run("it is.", "It is.", "It is so.")[1:] == [("It is", ""), ("It is", "so.")]
 
 
+def test_a_full_stop_where_the_audio_ends_is_not_the_sentences() -> None:
+    heard = run("so it is.", "so it is.", "so it is good.", "so it is good. Well", "so it is good.")
+    assert heard[1] == ("so it is", "")
+    assert heard[3] == ("so it is good.", "Well")
+    assert run("好。", "好。")[-1] == ("好。", "")  # a letter of its own
+
+
 def test_a_dash_is_a_word_of_its_own() -> None:
     assert run("yes - no", "yes no", "yes no") == [("", "yes - no"), ("yes", "no"), ("yes no", "")]
 
