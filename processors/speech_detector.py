@@ -84,7 +84,7 @@ class SpeechDetector(FrameProcessor):
 
     async def cleanup(self) -> None:
         """Stop the watch over missing audio."""
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
         await self._stop_watching()
 
     async def _handle_audio(self, frame: InputAudioRawFrame) -> None:

@@ -131,7 +131,7 @@ class StreamingWhisper(STTService):
     async def cleanup(self) -> None:
         """Close the stream if neither the end nor a cancellation came through."""
         await self._close()
-        await super().cleanup()
+        await super().cleanup()  # type: ignore[no-untyped-call]
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Take the next samples, 16-bit mono PCM; transcripts come on their own time."""
@@ -214,7 +214,7 @@ class StreamingWhisper(STTService):
         )
 
     async def _push_final(self, final: Final) -> None:
-        await self.emit_stt_usage_metrics()
+        await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
         if not final.transcript.text:
             await self.push_frame(NothingHeardFrame(final.utterance))
             return
