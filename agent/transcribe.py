@@ -22,6 +22,7 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.media import AudioFile
 from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
 from talkpath.agent.whisper import Segment, Transcript, WhisperEngine
+from talkpath.agent.whisper.windows import MAX_AUDIO_S
 
 __all__ = ["Chunk", "Chunker", "FileTranscription", "Progress"]
 
@@ -256,10 +257,11 @@ class FileTranscription:
             transcript = await self._engine.decode(chunk.audio)
             first.append((chunk, transcript))
             seconds = _speech_s(chunk)
-            vote = seconds * transcript.language_probability
-            votes[transcript.language] = votes.get(transcript.language, 0.0) + vote
+            opinion = await self._better_opinion(chunk, transcript)
+            vote = seconds * opinion.language_probability
+            votes[opinion.language] = votes.get(opinion.language, 0.0) + vote
             heard_s += seconds
-            sure = transcript.language_probability >= _SURE_LANGUAGE
+            sure = opinion.language_probability >= _SURE_LANGUAGE
             if (sure and seconds > 1.0) or heard_s >= _LANGUAGE_SPEECH_S:
                 break
         if not votes:
@@ -271,6 +273,17 @@ class FileTranscription:
             else (chunk, await self._decode(chunk))
             for chunk, transcript in first
         ]
+
+    async def _better_opinion(self, chunk: Chunk, transcript: Transcript) -> Transcript:
+        """Ask for an unsure language again in Whisper's full window, for which it was trained.
+
+        Measured on a Spanish sentence of 4 s: a short window says Swahili (0.29), the full one
+        Spanish (0.54). Where the short window is sure, both agree.
+        """
+        missing = round(MAX_AUDIO_S * SAMPLE_RATE_HZ) - len(chunk.audio)
+        if transcript.language_probability >= _SURE_LANGUAGE or missing <= 0:
+            return transcript
+        return await self._engine.decode(np.pad(chunk.audio, (0, missing)))
 
     async def _decode(self, chunk: Chunk) -> Transcript:
         transcript = await self._engine.decode(chunk.audio, language=self.language)
