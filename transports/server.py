@@ -6,7 +6,7 @@
                               ``{"transport": "websocket"}``
 ``POST /api/offer``           an offer is answered, see ``webrtc/signalling.py``;
 ``PATCH /api/offer``          ICE candidates. Both also below ``/sessions/{id}``
-``/ws-client``, ``/ws``       WebSocket with Pipecat's protobuf frames
+``/ws-client``, ``/ws``       WebSocket with Pipecat's protobuf frames, see ``websocket.py``
 ``GET /status``               transports, and whether there is room
 ``GET /healthz``              200 while the server runs
 ============================  ==========================================================
@@ -387,3 +387,4 @@ async def serve(
         finally:
             server.should_exit = True
             await running
+            gc.unfreeze()
