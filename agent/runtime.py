@@ -1,7 +1,7 @@
 """Runtime: what all sessions of a process share, each part made when it is first needed."""
 
 import asyncio
-import logging
+import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from talkpath.agent.whisper import WhisperEngine
 
 __all__ = ["Runtime", "runtime", "set_runtime"]
-
-_log = logging.getLogger(__name__)
 
 
 class Runtime:
@@ -36,7 +34,6 @@ class Runtime:
         self.config = config
         self.store = store or ModelStore()
         self._tasks: dict[str, asyncio.Task[Any]] = {}
-        self._vad: SileroVad | None = None
         self._reply_server: ReplyServer | None = None
 
     async def whisper(self) -> "WhisperEngine":
@@ -57,13 +54,18 @@ class Runtime:
         engine: WhisperEngine = await self._once("whisper", load)
         return engine
 
-    def vad(self) -> "SileroVad":
+    async def vad(self) -> "SileroVad":
         """The voice activity model."""
-        if self._vad is None:
+
+        def load() -> "SileroVad":
             from talkpath.agent.speech import SileroVad
 
-            self._vad = SileroVad()
-        return self._vad
+            return SileroVad()
+
+        vad: SileroVad = await self._once(
+            "voice activity", functools.partial(asyncio.to_thread, load)
+        )
+        return vad
 
     async def reply_endpoint(self) -> "ReplyEndpoint":
         """Where replies come from: the server of the settings, or one in this process.
@@ -106,12 +108,12 @@ class Runtime:
     async def smart_turn(self) -> "SmartTurn":
         """A turn analyser for one session, on a model that all sessions share."""
 
-        async def load() -> Any:
+        def load() -> Any:
             from talkpath.agent.smart_turn import load_smart_turn
 
-            return await asyncio.to_thread(load_smart_turn)
+            return load_smart_turn()
 
-        model = await self._once("smart turn", load)
+        model = await self._once("smart turn", functools.partial(asyncio.to_thread, load))
         from talkpath.agent.smart_turn import SmartTurn
 
         return SmartTurn(model)

@@ -33,6 +33,7 @@ GREETING = "Hello, what can I do for you?"
 async def prepare() -> None:
     """Load the models before the first caller is let in."""
     shared = runtime()
+    await shared.vad()
     await shared.whisper()
     await shared.smart_turn()
     await shared.reply_endpoint()
@@ -52,7 +53,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            SpeechDetector(shared.vad(), shared.config.speech),
+            SpeechDetector(await shared.vad(), shared.config.speech),
             StreamingWhisper(await shared.whisper()),
             context.user(),
             LocalReply(await shared.reply_endpoint(), shared.config.reply),

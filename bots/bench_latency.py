@@ -232,7 +232,7 @@ async def _measure(args: argparse.Namespace, config: Config) -> dict[str, Latenc
                 "talkpath": await stack.enter_async_context(
                     _Line(
                         [
-                            SpeechDetector(runtime.vad(), config.speech),
+                            SpeechDetector(await runtime.vad(), config.speech),
                             StreamingWhisper(engine, language="en"),
                         ]
                     )

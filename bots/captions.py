@@ -16,7 +16,8 @@ __all__ = ["bot", "prepare"]
 
 
 async def prepare() -> None:
-    """Load the speech model before the first caller is let in."""
+    """Load the models before the first caller is let in."""
+    await runtime().vad()
     await runtime().whisper()
 
 
@@ -29,7 +30,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            SpeechDetector(shared.vad(), shared.config.speech),
+            SpeechDetector(await shared.vad(), shared.config.speech),
             StreamingWhisper(await shared.whisper()),
             transport.output(),
         ],

@@ -19,6 +19,7 @@ __all__ = ["bot", "prepare"]
 
 async def prepare() -> None:
     """Load the models before the first caller is let in."""
+    await runtime().vad()
     await runtime().whisper()
     await runtime().smart_turn()
 
@@ -32,7 +33,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            SpeechDetector(shared.vad(), shared.config.speech),
+            SpeechDetector(await shared.vad(), shared.config.speech),
             StreamingWhisper(await shared.whisper()),
             UserTurnProcessor(user_turn_strategies=await turn_strategies()),
             Echo(),

@@ -55,7 +55,7 @@ class Echo(FrameProcessor):
             self._record(frame.audio)
         elif isinstance(frame, VADUserStartedSpeakingFrame):
             self._recording = True
-            self._turn += self._last(self._recent, frame.start_secs + _PRE_ROLL_S)
+            self._turn += self._recent[-self._bytes(frame.start_secs + _PRE_ROLL_S) :]
             self._recent.clear()
         elif isinstance(frame, VADUserStoppedSpeakingFrame):
             self._recording = False
@@ -65,11 +65,10 @@ class Echo(FrameProcessor):
     def _record(self, audio: bytes) -> None:
         kept, limit_s = (self._turn, _LONGEST_TURN_S) if self._recording else (self._recent, 1.0)
         kept += audio
-        kept[:] = self._last(kept, limit_s)
+        del kept[: max(0, len(kept) - self._bytes(limit_s))]
 
-    def _last(self, audio: bytearray, seconds: float) -> bytearray:
-        count = round(seconds * self._bytes_per_s / 2) * 2
-        return audio[-count:]
+    def _bytes(self, seconds: float) -> int:
+        return round(seconds * self._bytes_per_s / 2) * 2
 
     async def _play(self) -> None:
         turn, self._turn = bytes(self._turn), bytearray()

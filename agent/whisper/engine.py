@@ -278,18 +278,27 @@ class WhisperEngine:
                 job.request = dataclasses.replace(job.request, priority=Priority.FINAL)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closed:
-                    self._changed.wait()
-                if self._closed:
-                    return
-                requests = choose([job.request for job in self._waiting.values()], _MAX_BATCH)
-                batch = [self._waiting.pop(request.order) for request in requests]
-            self._run(batch)
+        # No variable here holds a job: a worker that waits would keep it alive, and with it
+        # the whole session that asked.
+        while not self._closed:
+            self._wait()
+            self._run(self._take())
+
+    def _wait(self) -> None:
+        with self._changed:
+            while not self._waiting and not self._closed:
+                self._changed.wait()
+
+    def _take(self) -> list[_Job]:
+        """Take the next batch; there may be none left."""
+        with self._changed:
+            requests = choose([job.request for job in self._waiting.values()], _MAX_BATCH)
+            return [self._waiting.pop(request.order) for request in requests]
 
     def _run(self, batch: Sequence[_Job]) -> None:
         """Decode a batch; when it fails, each request alone, so that one spoils no other."""
+        if not batch:  # another worker was quicker, or the engine was closed
+            return
         try:
             transcripts = self._transcribe([job.request for job in batch])
         except Exception as error:

@@ -1,0 +1,142 @@
+"""Bots as a user starts them, and what a browser makes of them."""
+
+import asyncio
+import base64
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from playwright.async_api import Browser, Page
+
+from tests.browser import WAIT_MS, eventually
+
+__all__ = ["Call", "calling", "running"]
+
+_START_S = 180
+
+# Collects what comes over the data channel, and records what the bot says.
+_SPY = """
+window.heard = [];
+const create = RTCPeerConnection.prototype.createDataChannel;
+RTCPeerConnection.prototype.createDataChannel = function (...parameters) {
+  const channel = create.apply(this, parameters);
+  channel.addEventListener("message", (event) => {
+    const at = performance.now();
+    window.heard.push({ at, ...JSON.parse(event.data) });
+  });
+  this.addEventListener("track", (event) => {
+    if (event.track.kind !== "audio") return;
+    const chunks = [];
+    const recorder = new MediaRecorder(new MediaStream([event.track]));
+    recorder.ondataavailable = (piece) => chunks.push(piece.data);
+    window.recordingFrom = performance.now();
+    recorder.start(200);
+    window.finishRecording = () => new Promise((resolve) => {
+      recorder.onstop = async () => {
+        const reader = new FileReader();
+        reader.onload = () => resolve(reader.result.split(",")[1]);
+        reader.readAsDataURL(new Blob(chunks));
+      };
+      recorder.stop();
+    });
+  });
+  return channel;
+};
+"""
+
+
+@contextlib.asynccontextmanager
+async def running(bot: str, *arguments: str) -> AsyncIterator[str]:
+    """Run ``talkpath run BOT`` on a free port; yield the page's address. It must end cleanly."""
+    process = await asyncio.create_subprocess_exec(
+        *(str(Path(sys.executable).with_name("talkpath")), "run", bot, "--port", "0", *arguments),
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stderr is not None
+    lines: list[str] = []
+    url = None
+    try:
+        async with asyncio.timeout(_START_S):
+            while url is None:
+                line = (await process.stderr.readline()).decode()
+                assert line, "".join(lines)
+                lines.append(line)
+                found = re.search(r"listening at (http://\S+)", line)
+                url = found[1] if found else None
+        drain = asyncio.create_task(_collect(process.stderr, lines))
+        yield url
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)
+        try:
+            await asyncio.wait_for(process.wait(), 30)
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise AssertionError("did not end within 30 s:\n" + "".join(lines)) from None
+    await drain
+    assert process.returncode in (0, 130), "".join(lines)
+    assert "Traceback" not in "".join(lines), "".join(lines)
+
+
+async def _collect(stream: asyncio.StreamReader, lines: list[str]) -> None:
+    while line := await stream.readline():
+        lines.append(line.decode())
+
+
+@dataclass
+class Call:
+    """A page that is connected to a bot."""
+
+    page: Page
+
+    async def messages(self, *types: str) -> list[dict[str, Any]]:
+        """RTVI messages of these types so far, with ``at`` in ms of the page's clock."""
+        heard: list[dict[str, Any]] = json.loads(
+            await self.page.evaluate("JSON.stringify(window.heard)")
+        )
+        return [message for message in heard if not types or message.get("type") in types]
+
+    async def server_messages(self, kind: str) -> list[dict[str, Any]]:
+        """Contents of talkpath's own messages of a kind."""
+        return [
+            message["data"] | {"at": message["at"]}
+            for message in await self.messages("server-message")
+            if message["data"]["type"] == kind
+        ]
+
+    async def until(self, count: int, *types: str, within_s: float = 60) -> None:
+        """Wait for that many messages of these types."""
+
+        async def enough() -> bool:
+            return len(await self.messages(*types)) >= count
+
+        await eventually(enough, f"{count} of {types}", within_s)
+
+    async def recording(self, path: Path) -> Path:
+        """Stop recording the bot and write down what it said, as WebM."""
+        data = base64.b64decode(await self.page.evaluate("window.finishRecording()"))
+        await asyncio.to_thread(path.write_bytes, data)
+        return path
+
+
+@contextlib.asynccontextmanager
+async def calling(browser: Browser, url: str) -> AsyncIterator[Call]:
+    """Open the page and connect."""
+    page = await browser.new_page()
+    page.set_default_timeout(WAIT_MS)
+    await page.add_init_script(_SPY)
+    await page.goto(url)
+    await page.get_by_role("button", name="Connect", exact=True).click()
+    call = Call(page)
+    await call.until(1, "bot-ready")
+    yield call
+    await page.close()
