@@ -279,6 +279,7 @@ def _add_bench_command(
     )
     if not measures:  # their modules are not needed to parse other commands
         return
+    _configure_loguru("WARNING")  # Pipecat greets when it is imported
     from talkpath.agent.bench import accuracy
     from talkpath.bots import bench_latency
 
@@ -457,8 +458,12 @@ def _configure_logging(args: argparse.Namespace) -> None:
     )
     for name in ("numba", "PIL", *(() if args.debug else _NOISY)):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if args.command == "run":  # only Pipecat and what is above it log with loguru
-        from loguru import logger
+    if args.command in ("run", "bench"):  # only Pipecat and what is above it log with loguru
+        _configure_loguru(level)
 
-        logger.remove()
-        logger.add(sys.stderr, level=level, diagnose=False)
+
+def _configure_loguru(level: str) -> None:
+    from loguru import logger
+
+    logger.remove()
+    logger.add(sys.stderr, level=level, diagnose=False)
