@@ -34,7 +34,7 @@ FRAME_SAMPLES = 160
 FULL_WINDOW = 3000
 """Mel frames of the window that Whisper was trained on: 30 s."""
 
-BUCKETS = (512, 640, 768, 1024, 1280, 1536, 2048, 2560, FULL_WINDOW)
+BUCKETS = (512, 640, 768, 896, 1024, 1280, 1536, 2048, 2560, FULL_WINDOW)
 """Window sizes in mel frames. One batch has one size, so fewer sizes make larger batches."""
 
 MAX_AUDIO_S = 28.5

@@ -1,75 +1,22 @@
 """WebSocket sessions, with a plain WebSocket client that speaks protobuf."""
 
-import asyncio
-import json
 from typing import Any
 
 import numpy as np
-import pipecat.frames.protobufs.frames_pb2 as protobufs
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from talkpath.agent.errors import EngineOverloaded
 from talkpath.transports.sessions import Limits
 from tests.browser import eventually
+from tests.transports.socket_caller import RATE_HZ, READY, Ear, audio, message
 from tests.transports.stage import StageBot, served
-
-RATE_HZ = 16_000
 
 
 def tone(rate_hz: int = RATE_HZ, seconds: float = 0.02, at_s: float = 0.0) -> bytes:
     time_s = at_s + np.arange(int(rate_hz * seconds)) / rate_hz
     return (12_000 * np.sin(2 * np.pi * 400 * time_s)).astype("<i2").tobytes()
-
-
-def audio(data: bytes, rate_hz: int = RATE_HZ, channels: int = 1) -> bytes:
-    frame = protobufs.Frame()  # type: ignore[attr-defined]
-    frame.audio.audio = data
-    frame.audio.sample_rate = rate_hz
-    frame.audio.num_channels = channels
-    return bytes(frame.SerializeToString())
-
-
-def message(content: dict[str, Any]) -> bytes:
-    frame = protobufs.Frame()  # type: ignore[attr-defined]
-    frame.message.data = json.dumps(content)
-    return bytes(frame.SerializeToString())
-
-
-READY = message(
-    {
-        "label": "rtvi-ai",
-        "type": "client-ready",
-        "id": "1",
-        "data": {"version": "2.2.0", "about": {"library": "test"}},
-    }
-)
-
-
-class Ear:
-    """Reads everything the server sends."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.loudest = 0
-        self.messages: list[dict[str, Any]] = []
-        self._task = asyncio.create_task(self._read(socket))
-
-    async def _read(self, socket: ClientConnection) -> None:
-        async for data in socket:
-            frame = protobufs.Frame.FromString(data)  # type: ignore[attr-defined]
-            if frame.WhichOneof("frame") == "audio":
-                samples = np.frombuffer(frame.audio.audio, "<i2")
-                self.loudest = max(self.loudest, int(np.abs(samples).max(initial=0)))
-            elif frame.WhichOneof("frame") == "message":
-                self.messages.append(json.loads(frame.message.data))
-
-    def got(self, kind: str) -> bool:
-        return any(message["type"] == kind for message in self.messages)
-
-    async def close(self) -> None:
-        self._task.cancel()
-        await asyncio.wait({self._task})
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws-client"])

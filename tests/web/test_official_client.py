@@ -1,17 +1,20 @@
-"""Pipecat's own browser client calls our server."""
+"""Pipecat's own browser client calls our server, and our bots under Pipecat's own runner."""
 
 import asyncio
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from aiohttp import web
+from aiohttp import ClientConnectorError, ClientSession, web
 from pipecat.frames.frames import TranscriptionFrame, UserStartedSpeakingFrame
 from playwright.async_api import Page
 
 from tests.browser import WAIT_MS, chromium, eventually, microphone_wav, watched
+from tests.speech import clip, read_wav, resample, silence
 from tests.transports.stage import StageBot, served
 
 FOLDER = Path(__file__).parent
@@ -109,3 +112,52 @@ async def test_the_official_client_talks_with_us(
         await page.evaluate("window.stop()")
         await eventually(lambda: bot.open == 0, "the end of the session")
         assert [url_ for url_ in watch.strangers if not url_.startswith(url)] == []
+
+
+@pytest.mark.parametrize("name", ["captions", "echo", "assistant"])
+async def test_our_bots_run_under_pipecats_runner(
+    name: str,
+    elsewhere: str,
+    need_tool: Callable[[str], str],
+    free_port: int,
+    tmp_path: Path,
+) -> None:
+    speech = np.concatenate([silence(8.0), read_wav(clip("librivox-0880").path), silence(2.0)])
+    mic = microphone_wav(tmp_path / "mic.wav", resample(speech, 16_000, 48_000))
+    command = [sys.executable, "-m", f"talkpath.bots.{name}", "-t", "webrtc"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--host", "127.0.0.1", "--port", str(free_port), cwd=tmp_path
+    )
+    url = f"http://127.0.0.1:{free_port}"
+    try:
+        await eventually(lambda: answers(f"{url}/status"), "the runner listens", 120)
+        async with chromium(need_tool("chromium"), microphone=mic) as browser:
+            page = await browser.new_page()
+            page.set_default_timeout(WAIT_MS)
+            await page.goto(elsewhere)
+            await page.evaluate("url => window.start(url)", url)
+
+            async def heard() -> bool:
+                finals = [it[1] for it in await events(page) if it[0] == "transcript" and it[2]]
+                return any("young man" in final for final in finals)
+
+            await eventually(heard, "the transcript", 60)
+            if name != "captions":
+
+                async def spoke() -> bool:
+                    return ["bot speaks"] in await events(page)
+
+                await eventually(spoke, "the bot's answer", 60)
+            await page.evaluate("window.stop()")
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+async def answers(url: str) -> bool:
+    async with ClientSession() as session:
+        try:
+            async with session.get(url) as response:
+                return response.status == 200
+        except ClientConnectorError:
+            return False
