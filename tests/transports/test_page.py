@@ -209,6 +209,19 @@ async def test_the_bots_words_turn_solid_as_it_speaks_and_stop_when_it_is_interr
         await expect(page.locator(".entry.bot").first.locator("s")).to_have_count(0)
 
 
+async def test_the_rest_of_a_broken_off_reply_goes_when_the_next_is_spoken(
+    browser: Browser,
+) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        await scene.sentence("I am glad I")
+        following = await scene.sentence("You are welcome.")
+        await scene.speak(1)
+        await expect(texts(page, "bot", "pale")).to_have_text(["I am glad I", "You are welcome."])
+        await scene.spoken(following, "You are", " welcome.")
+        await expect(page.locator(".entry.bot .text")).to_have_text("You are welcome.")
+
+
 async def test_every_turns_latency_is_a_bar_of_its_parts_and_readable(browser: Browser) -> None:
     async with served(bot := StageBot()) as url, visiting(browser, url) as page:
         scene = await connect(page, bot)

@@ -122,6 +122,7 @@ export class Conversation {
       set(part, text, "");
     }
     part.settled = !part.pale.textContent;
+    if (part.firm.textContent) this.#dropUnsaid(entry, key);
     this.#follow();
   }
 
@@ -267,6 +268,19 @@ export class Conversation {
     entry.item.remove();
     this.#entries.splice(this.#entries.indexOf(entry), 1);
     this.#welcome.hidden = this.#entries.length > 0;
+  }
+
+  /**
+   * Parts are said in order: what stands before this one and was not begun is the rest of a
+   * reply that was broken off, come late.
+   * @param {Entry} entry
+   * @param {string} key
+   */
+  #dropUnsaid(entry, key) {
+    for (const [earlier, part] of [...entry.parts]) {
+      if (earlier === key) return;
+      if (!part.firm.textContent) this.#remove(entry, earlier);
+    }
   }
 
   /** @param {Entry} entry */
