@@ -17,6 +17,7 @@ SAMPLE_RATE_HZ = 16_000
 
 _ZERO_CROSSINGS = 16
 _KAISER_BETA = 8.0
+_MAX_RATIO = 2_000
 
 
 def pcm16_to_float(pcm: bytes) -> FloatArray:
@@ -54,7 +55,8 @@ class Resampler:
         to_hz: rate of what goes out.
 
     Raises:
-        AudioError: a rate outside 4 to 384 kHz.
+        AudioError: a rate outside 4 to 384 kHz, or two rates whose ratio is not one of small
+            numbers (44,100 to 16,000 Hz is 160 to 441), for the filters would fill the memory.
     """
 
     def __init__(self, from_hz: int, to_hz: int = SAMPLE_RATE_HZ) -> None:
@@ -66,6 +68,8 @@ class Resampler:
         divisor = math.gcd(from_hz, to_hz)
         self._up = to_hz // divisor
         self._down = from_hz // divisor
+        if self._up > _MAX_RATIO:
+            raise AudioError(f"cannot resample {from_hz} Hz to {to_hz} Hz: an unusual sample rate")
         self._bank = _filter_bank(self._up, self._down)
         self._taps = self._bank.shape[1]
         # History before the first sample is silence; the position counts in units of

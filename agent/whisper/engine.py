@@ -38,6 +38,7 @@ _OFFLINE_AHEAD = 8  # offline requests in flight; the caller of one more waits
 # Whisper's own rule for silence: it says that nobody speaks, and is unsure of the words.
 _NO_SPEECH_PROBABILITY = 0.6
 _NO_SPEECH_LOGPROB = -1.0
+_LIKELY_LANGUAGE = 0.5
 
 _Outcome = Transcript | Exception
 
@@ -335,14 +336,12 @@ class WhisperEngine:
             raise AudioError("the audio holds values that are not finite numbers")
         transcripts = self._decode_window(requests, requests[0].bucket)
         for index, request in enumerate(requests):
-            loops = is_loop(transcripts[index].text)
-            if loops and _deserves_retry(request):
+            if _is_doubtful(transcripts[index]) and _deserves_retry(request):
                 self._count(full_windows=1)
                 again = self._decode_window([request], FULL_WINDOW)[0]
-                loops = is_loop(again.text)
                 transcripts[index] = dataclasses.replace(again, full_window=True)
             transcripts[index] = dataclasses.replace(
-                transcripts[index], possible_hallucination=loops
+                transcripts[index], possible_hallucination=is_loop(transcripts[index].text)
             )
         cost_s = (time.perf_counter() - started) / len(requests)
         return [dataclasses.replace(item, cost_s=cost_s) for item in transcripts]
@@ -482,8 +481,21 @@ def _deliver(job: _Job, outcome: _Outcome) -> None:
             raise
 
 
+def _is_doubtful(transcript: Transcript) -> bool:
+    """Whether the short window may have misled the model: a loop, no words, no clear language.
+
+    On the reference clips it took a string of digits for silence and Spanish for Swahili; in
+    the full window it took neither.
+    """
+    return (
+        not transcript.text
+        or transcript.language_probability < _LIKELY_LANGUAGE
+        or is_loop(transcript.text)
+    )
+
+
 def _deserves_retry(request: Request) -> bool:
-    """Whether a looping text is worth the full window; the next partial replaces a partial."""
+    """Whether doubt is worth the full window; a partial is replaced by the next one anyway."""
     return (
         request.priority not in (Priority.FIRST_PARTIAL, Priority.PARTIAL)
         and request.bucket != FULL_WINDOW
