@@ -5,6 +5,8 @@ out: everything, and at the end of each user turn its speech as ``SpeechOutputAu
 pauses cut out.
 """
 
+import asyncio
+
 from pipecat.frames.frames import (
     Frame,
     InputAudioRawFrame,
@@ -15,7 +17,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor, FrameProcessorSetup
 
-from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
+from talkpath.agent.audio import FloatArray, Resampler, float_to_pcm16, pcm16_to_float
 
 __all__ = ["Echo"]
 
@@ -75,13 +77,16 @@ class Echo(FrameProcessor):
         if not turn:
             return
         resampler = Resampler(self._bytes_per_s // 2, self._out_hz)
-        speech = resampler.process(pcm16_to_float(turn))
-        chunk = round(_CHUNK_S * self._out_hz)
-        for start in range(0, len(speech), chunk):
+        step = self._bytes(_CHUNK_S)
+        for start in range(0, len(turn), step):
+            await self._say(resampler.process(pcm16_to_float(turn[start : start + step])))
+            await asyncio.sleep(0)  # other callers' turn: a minute takes a while to resample
+        await self._say(resampler.flush())
+
+    async def _say(self, speech: FloatArray) -> None:
+        if len(speech):
             await self.push_frame(
                 SpeechOutputAudioRawFrame(
-                    audio=float_to_pcm16(speech[start : start + chunk]),
-                    sample_rate=self._out_hz,
-                    num_channels=1,
+                    audio=float_to_pcm16(speech), sample_rate=self._out_hz, num_channels=1
                 )
             )

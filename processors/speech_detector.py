@@ -9,6 +9,7 @@ Frames in: audio. Frames out: everything, and after the audio that shows it
 
 import asyncio
 import time
+from dataclasses import replace
 
 from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.frames.frames import (
@@ -42,6 +43,7 @@ __all__ = ["SpeechDetector"]
 
 _SPEAKING_PERIOD_S = 0.2
 _NO_AUDIO_S = 1.0
+_LONGEST_BLOCK_S = 0.1
 
 
 class SpeechDetector(FrameProcessor):
@@ -67,10 +69,13 @@ class SpeechDetector(FrameProcessor):
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Forward the frame, then look for speech if it is audio."""
         await super().process_frame(frame, direction)
-        await self.push_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
-            await self._handle_audio(frame)
-        elif isinstance(frame, StartFrame):
+            for block in _blocks(frame):
+                await self.push_frame(block, direction)
+                await self._handle_audio(block)
+            return
+        await self.push_frame(frame, direction)
+        if isinstance(frame, StartFrame):
             params = VADParams(
                 confidence=self._config.threshold,
                 start_secs=self._config.start_s,
@@ -134,3 +139,12 @@ class SpeechDetector(FrameProcessor):
         if self._watch is not None:
             await self.cancel_task(self._watch)
             self._watch = None
+
+
+def _blocks(frame: InputAudioRawFrame) -> list[InputAudioRawFrame]:
+    """Cut a long frame up: what listens behind must not hear its end before its events."""
+    step = round(_LONGEST_BLOCK_S * frame.sample_rate) * frame.num_channels * 2
+    if len(frame.audio) <= step:
+        return [frame]
+    starts = range(0, len(frame.audio), step)
+    return [replace(frame, audio=frame.audio[start : start + step]) for start in starts]

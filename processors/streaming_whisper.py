@@ -23,6 +23,7 @@ from pipecat.frames.frames import (
     CancelFrame,
     EndFrame,
     Frame,
+    InputAudioRawFrame,
     InterimTranscriptionFrame,
     StartFrame,
     STTMuteFrame,
@@ -139,6 +140,18 @@ class StreamingWhisper(STTService):
             self._stream.feed(audio)
         yield None
 
+    async def process_audio_frame(
+        self, frame: InputAudioRawFrame, direction: FrameDirection
+    ) -> None:
+        """Take audio in the pipeline's own format; another one ends in an error frame."""
+        if (frame.sample_rate, frame.num_channels) != (self.sample_rate, 1) and self.is_usable:
+            await self.push_error(
+                f"audio of {frame.sample_rate} Hz and {frame.num_channels} channels came into a "
+                f"pipeline of {self.sample_rate} Hz mono",
+                force_treat_as_permanent=True,
+            )
+        await super().process_audio_frame(frame, direction)
+
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Forward the frame, then tell the stream what it says about speech."""
         await super().process_frame(frame, direction)
@@ -174,6 +187,7 @@ class StreamingWhisper(STTService):
         """What was said before the mute is an utterance; so is what comes after it."""
         if self._muted:
             stream.speech_stopped(0.0)
+            stream.forget()
         elif self._user_speaking:
             stream.speech_started(0.0)
 
@@ -215,7 +229,8 @@ class StreamingWhisper(STTService):
 
     async def _push_final(self, final: Final) -> None:
         await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
-        if not final.transcript.text:
+        # A loop in the full window, too, is the decoder's doing and nobody's words.
+        if not final.transcript.text or final.transcript.possible_hallucination:
             await self.push_frame(NothingHeardFrame(final.utterance))
             return
         frame = TranscriptionFrame(

@@ -413,6 +413,10 @@ class WhisperStream:
         self._stream.speech_stopped(silence_s)
         self._pump()
 
+    def forget(self) -> None:
+        """Forget the audio before the next utterance: what follows does not join it."""
+        self._stream.forget()
+
     def set_language(self, language: str | None) -> None:
         """Decode in this language from the next utterance on.
 

@@ -40,6 +40,8 @@ def timeline(heard: Call) -> list[Timed]:
     for item in heard.heard:
         if item.direction is FrameDirection.DOWNSTREAM:
             if isinstance(item.frame, InputAudioRawFrame):
+                if item.frame.num_frames > 0.1 * item.frame.sample_rate:
+                    continue  # the detector cuts it up: its pieces count
                 seconds += item.frame.num_frames / item.frame.sample_rate
             elif isinstance(item.frame, EVENTS):
                 events.append((type(item.frame), seconds))
