@@ -40,11 +40,13 @@ class ReplyEndpoint:
         base_url: an OpenAI-compatible server's URL, including ``/v1``.
         api_key: the key it wants, or None.
         model: the model's name there.
+        context_tokens: longest conversation that it takes, reply included; None if not known.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     model: str
+    context_tokens: int | None = None
 
 
 def threads_beside_whisper() -> int:
@@ -101,7 +103,10 @@ class ReplyServer:
         running = cls(
             server,
             ReplyEndpoint(
-                base_url=f"{server.listening_address}/v1", api_key=key, model=model_path.stem
+                base_url=f"{server.listening_address}/v1",
+                api_key=key,
+                model=model_path.stem,
+                context_tokens=context_tokens,
             ),
         )
         try:

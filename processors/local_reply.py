@@ -4,10 +4,14 @@ Frames in: ``LLMContextFrame``. Frames out: ``LLMTextFrame`` between the start a
 a response; on a failure an ``ErrorFrame`` upstream and a spoken apology downstream.
 """
 
+import itertools
+import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
+from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMInvocationParams
 from pipecat.frames.frames import ErrorFrame, TTSSpeakFrame
 from pipecat.services.openai.llm import OpenAILLMService
 
@@ -22,6 +26,9 @@ _CONNECT_TIMEOUT_S = 3.0
 _SILENCE_TIMEOUT_S = 20.0
 """Nobody on a telephone waits longer; the client's own limit is ten minutes."""
 _OPENAI_HOST = "api.openai.com"
+_CHARACTERS_PER_TOKEN = 3
+"""English has four or more."""
+_TOKENS_PER_MESSAGE = 8
 
 
 class LocalReply(OpenAILLMService):
@@ -35,6 +42,10 @@ class LocalReply(OpenAILLMService):
     def __init__(self, endpoint: ReplyEndpoint, config: ReplyConfig) -> None:
         host = urlsplit(endpoint.base_url).hostname or ""
         self._is_local = host in ("127.0.0.1", "::1", "localhost")
+        self._budget = None
+        if endpoint.context_tokens is not None:
+            self._budget = endpoint.context_tokens - config.max_tokens
+        self._forgotten = 0
         settings = OpenAILLMService.Settings(model=endpoint.model, system_instruction=config.prompt)
         # OpenAI itself refuses the older name for its newer models; most others know no other.
         if host == _OPENAI_HOST:
@@ -70,9 +81,48 @@ class LocalReply(OpenAILLMService):
             http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=not self._is_local),
         )
 
+    def build_chat_completion_params(
+        self, params_from_context: OpenAILLMInvocationParams
+    ) -> dict[str, Any]:
+        """Put a request together; what the server has no room for is left out."""
+        params: dict[str, Any] = super().build_chat_completion_params(params_from_context)
+        if self._budget is not None:
+            params["messages"] = self._recent(params["messages"], self._budget)
+        return params
+
+    def _recent(self, messages: Sequence[Any], budget: int) -> list[Any]:
+        """Leave out the oldest turns, never the system message or the newest turn.
+
+        A turn begins with the user's message, so a tool's call and its result stay together.
+        The server reads again all that follows a cut, which takes a while: so a cut goes down
+        to half of the budget, and stays where it is until the conversation is full again.
+        """
+        heads = list(itertools.takewhile(lambda message: message["role"] == "system", messages))
+        rest = messages[len(heads) :]
+        starts = [number for number, message in enumerate(rest) if message["role"] == "user"]
+        if self._forgotten not in starts:  # also when another context is given
+            self._forgotten = 0
+        fixed = sum(map(_tokens, heads))
+        sizes = [_tokens(message) for message in rest]
+        if fixed + sum(sizes[self._forgotten :]) > budget:
+            for start in starts:
+                self._forgotten = max(self._forgotten, start)
+                if fixed + sum(sizes[self._forgotten :]) <= budget // 2:
+                    break
+        return [*heads, *rest[self._forgotten :]]
+
     async def push_error_frame(
         self, error: ErrorFrame, force_treat_as_permanent: bool = False
     ) -> None:
         """Report an error, and tell the caller, who would hear nothing otherwise."""
         await super().push_error_frame(error, force_treat_as_permanent)
         await self.push_frame(TTSSpeakFrame(APOLOGY, append_to_context=False))
+
+
+def _tokens(message: Any) -> int:
+    """Estimate a message's length, rather too high than too low."""
+    text = json.dumps(message, ensure_ascii=False, default=str)
+    # Tokens are bytes at worst, and for other scripts than Latin they may be.
+    ascii_characters = sum(map(str.isascii, text))
+    others = len(text.encode(errors="replace")) - ascii_characters
+    return _TOKENS_PER_MESSAGE + ascii_characters // _CHARACTERS_PER_TOKEN + others

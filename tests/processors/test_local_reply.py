@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import pytest
 from openai import NOT_GIVEN
@@ -60,6 +61,76 @@ async def test_a_reply_is_no_longer_than_the_setting(server: ReplyServer) -> Non
     question = "Tell me a long story about a dog."
     down, _ = await answer(server.endpoint, question, config=ReplyConfig(max_tokens=5))
     assert 0 < len([frame for frame in down if isinstance(frame, LLMTextFrame)]) <= 5
+
+
+def conversation(turns: int) -> LLMContext:
+    words = "I went down to the harbour and looked at the ships for an hour."
+    context = LLMContext([{"role": "assistant", "content": "Hello!"}])
+    for number in range(turns):
+        context.add_message({"role": "user", "content": f"{number}. {words}"})
+        context.add_message({"role": "assistant", "content": f"That is nice. {words}"})
+    context.add_message({"role": "user", "content": "What is the capital of France?"})
+    return context
+
+
+async def test_a_conversation_longer_than_the_server_takes_gets_an_answer(
+    server: ReplyServer,
+) -> None:
+    context = conversation(100)
+    before = list(context.get_messages())
+    frame = LLMContextFrame(context)
+    down, up = await run_test(LocalReply(server.endpoint, ReplyConfig()), frames_to_send=[frame])
+    assert text_of(down).strip()
+    assert not [frame for frame in up if isinstance(frame, ErrorFrame)]
+    assert context.get_messages() == before
+
+
+def sent(reply: LocalReply, messages: list[Any]) -> list[Any]:
+    messages = [{"role": "system", "content": "Be brief."}, *messages]
+    params = reply.build_chat_completion_params(
+        OpenAILLMInvocationParams(messages=messages, tools=NOT_GIVEN, tool_choice=NOT_GIVEN)
+    )
+    kept: list[Any] = params["messages"]
+    assert kept[0] == messages[0]
+    return kept[1:]
+
+
+def endpoint_with(context_tokens: int | None) -> ReplyEndpoint:
+    url = "http://127.0.0.1:9/v1"
+    return ReplyEndpoint(base_url=url, model="any", context_tokens=context_tokens)
+
+
+def test_whole_turns_are_left_out_and_seldom() -> None:
+    reply = LocalReply(endpoint_with(2048), ReplyConfig())
+    short = conversation(5).get_messages()
+    assert sent(reply, short) == short
+    firsts = []
+    for turns in range(100):
+        messages = conversation(turns).get_messages()
+        kept = sent(reply, messages)
+        assert kept == messages[-len(kept) :]
+        assert kept[0]["role"] == ("assistant" if len(kept) == len(messages) else "user")
+        firsts.append(len(messages) - len(kept))
+    assert firsts == sorted(firsts)
+    assert 2 <= len(set(firsts)) < 15
+
+
+def test_a_tools_result_goes_with_its_call_and_the_newest_message_stays() -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+    turn = [
+        {"role": "user", "content": "What time is it? " * 40},
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "1", "content": "noon"},
+    ]
+    newest = {"role": "user", "content": "And now? " * 1000}
+    reply = LocalReply(endpoint_with(600), ReplyConfig(max_tokens=100))
+    assert sent(reply, [*turn, *turn, *turn]) == turn
+    assert sent(reply, [*turn, newest]) == [newest]
+
+
+def test_another_server_gets_everything() -> None:
+    messages = conversation(100).get_messages()
+    assert sent(LocalReply(endpoint_with(None), ReplyConfig()), messages) == messages
 
 
 @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "ALL_PROXY"])
