@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import websockets
 
-from talkpath.agent.audio import float_to_pcm16, pcm16_to_float
+from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
 from talkpath.agent.config import Config, load_config
 from talkpath.agent.runtime import Runtime, runtime, set_runtime
 from talkpath.bots.loader import load_bot
@@ -85,7 +85,7 @@ async def test_the_bot_of_twenty_lines_answers(shared: Runtime, tmp_path: Path) 
             await asyncio.sleep(max(0.0, started + index * 0.02 - time.monotonic()))
             await socket.send(audio(frame))
         await eventually(lambda: ear.got("bot-stopped-speaking"), "the bot has answered", 60)
-        heard = pcm16_to_float(bytes(ear.sound))
+        heard = Resampler(24_000).process(pcm16_to_float(bytes(ear.sound)))
         await ear.close()
     answer = (await engine.decode(heard)).text
     assert re.search(r"(seven|eight|nine|[789]) words", answer)  # ill-disposed is one or two

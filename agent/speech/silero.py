@@ -1,12 +1,14 @@
 """Silero voice activity detection: one model for the process, one small state a stream."""
 
 from collections.abc import Sequence
-from importlib.resources import as_file, files
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
+from talkpath.agent.errors import MissingDependency
 
 __all__ = ["WINDOW_S", "WINDOW_SAMPLES", "SileroState", "SileroVad"]
 
@@ -46,10 +48,9 @@ class SileroVad:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        with as_file(files("silero_vad.data") / "silero_vad.onnx") as path:
-            self._session = onnxruntime.InferenceSession(
-                str(path), sess_options=options, providers=["CPUExecutionProvider"]
-            )
+        self._session = onnxruntime.InferenceSession(
+            str(_model_path()), sess_options=options, providers=["CPUExecutionProvider"]
+        )
         self._rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
 
     def advance(self, windows: FloatArray, states: Sequence[SileroState]) -> FloatArray:
@@ -88,3 +89,12 @@ class SileroVad:
         padded = np.pad(audio, (0, -len(audio) % WINDOW_SAMPLES))
         windows = padded.reshape(-1, 1, WINDOW_SAMPLES)
         return np.array([self.advance(window, [state])[0] for window in windows], dtype=np.float32)
+
+
+def _model_path() -> Path:
+    """The model's file, found without importing its package, which would load all of torch."""
+    spec = find_spec("silero_vad")
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
+        raise MissingDependency("silero-vad is not installed: pip install silero-vad")
+    return Path(folders[0], "data", "silero_vad.onnx")

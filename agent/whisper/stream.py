@@ -36,6 +36,7 @@ _SPLIT_FRAME_S = 0.1
 _FEED_SAMPLES = SAMPLE_RATE_HZ // 2
 _QUIET_BUFFER_S = 2.5
 _SURE_LANGUAGE = 0.9
+_TELLING_S = 2.5  # with the pre-roll around it, about two seconds of speech
 _LIKELY_LANGUAGE = 0.5  # below it, a partial is more likely in another language's words
 
 
@@ -103,6 +104,7 @@ class Stream:
         self._utterance = 0
         self._agreement = Agreement()
         self._language: str | None = None
+        self._usual_language: str | None = None
         self._next_partial = 0
         self._partial: int | None = None  # its ticket
         self._speculation: _PendingFinal | None = None
@@ -129,6 +131,7 @@ class Stream:
     def set_language(self, language: str | None) -> None:
         """Decode in this language, or detect it (None), from the next utterance on."""
         self._options = replace(self._options, language=language)
+        self._usual_language = None
 
     def actions(self) -> list[StreamAction]:
         """Take what is to be done since the last call, in order."""
@@ -202,6 +205,8 @@ class Stream:
             self._take_partial(transcript)
         final = self._find_final(ticket)
         if final is not None:
+            if transcript.language_probability >= _SURE_LANGUAGE and transcript.text:
+                self._usual_language = transcript.language
             final.outcome = transcript
             self._release_finals()
 
@@ -238,7 +243,11 @@ class Stream:
 
     def _decode(self, audio: FloatArray, priority: Priority) -> int:
         self._tickets += 1
-        self._actions.append(Decode(self._tickets, audio, priority, self._language))
+        language = self._language
+        if language is None and len(audio) < _TELLING_S * SAMPLE_RATE_HZ:
+            # A word or two tell the language badly: the stream's usual one is a better guess.
+            language = self._usual_language
+        self._actions.append(Decode(self._tickets, audio, priority, language))
         return self._tickets
 
     def _final(self, audio: FloatArray, priority: Priority) -> _PendingFinal:

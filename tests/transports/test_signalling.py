@@ -214,7 +214,7 @@ async def test_an_offer_that_cannot_be_answered_gets_one_sentence_and_leaves_not
     body: Any, status: int
 ) -> None:
     gc.collect()
-    before = {id(item) for item in gc.get_objects() if isinstance(item, RTCPeerConnection)}
+    before = {id(item) for item in gc.get_objects() if type(item) is RTCPeerConnection}
     async with served(bot := StageBot()) as url, aiohttp.ClientSession(url) as http:
         async with http.post("/api/offer", json=body) as response:
             answer = await response.json()
@@ -224,7 +224,7 @@ async def test_an_offer_that_cannot_be_answered_gets_one_sentence_and_leaves_not
         assert "Traceback" not in answer["detail"]
         assert bot.open == 0
     gc.collect()
-    left = [item for item in gc.get_objects() if isinstance(item, RTCPeerConnection)]
+    left = [item for item in gc.get_objects() if type(item) is RTCPeerConnection]
     assert [
         item for item in left if id(item) not in before and item.connectionState != "closed"
     ] == []

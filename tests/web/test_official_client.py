@@ -130,7 +130,7 @@ async def test_our_bots_run_under_pipecats_runner(
     )
     url = f"http://127.0.0.1:{free_port}"
     try:
-        await eventually(lambda: answers(f"{url}/status"), "the runner listens", 120)
+        await eventually(lambda: listens(process, f"{url}/status"), "the runner listens", 120)
         async with chromium(need_tool("chromium"), microphone=mic) as browser:
             page = await browser.new_page()
             page.set_default_timeout(WAIT_MS)
@@ -150,11 +150,13 @@ async def test_our_bots_run_under_pipecats_runner(
                 await eventually(spoke, "the bot's answer", 60)
             await page.evaluate("window.stop()")
     finally:
-        process.terminate()
+        if process.returncode is None:
+            process.terminate()
         await process.wait()
 
 
-async def answers(url: str) -> bool:
+async def listens(process: asyncio.subprocess.Process, url: str) -> bool:
+    assert process.returncode is None, "the runner ended"
     async with ClientSession() as session:
         try:
             async with session.get(url) as response:

@@ -40,9 +40,11 @@ class _LeadingOutput(SmallWebRTCOutputTransport):
         before, self._write = self._write, self.create_task(super().write_audio_frame(frame))
         if before is None:
             return True
-        await asyncio.wait({before}, timeout=_STRANDED_AFTER_S)
-        if not before.done():
-            await self.cancel_task(before)
+        try:
+            await asyncio.wait({before}, timeout=_STRANDED_AFTER_S)
+        finally:  # this call may be cancelled, too, when the caller hangs up
+            if not before.done():
+                await self.cancel_task(before)
         return not before.cancelled() and before.result()
 
     async def cleanup(self) -> None:

@@ -24,7 +24,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from talkpath.agent.errors import ConfigError
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
 
-__all__ = ["Candidates", "Offer", "Signalling", "ice_server"]
+__all__ = ["Candidate", "Candidates", "Offer", "Signalling", "ice_server"]
 
 
 class Offer(BaseModel):
