@@ -4,6 +4,7 @@ Frames in: ``LLMContextFrame``. Frames out: ``LLMTextFrame`` between the start a
 a response; on a failure an ``ErrorFrame`` upstream and a spoken apology downstream.
 """
 
+import asyncio
 import itertools
 import json
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from urllib.parse import urlsplit
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMInvocationParams
 from pipecat.frames.frames import ErrorFrame, TTSSpeakFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.services.openai.llm import OpenAILLMService
 
 from talkpath.agent.config import ReplyConfig
@@ -68,7 +70,7 @@ class LocalReply(OpenAILLMService):
         default_headers: Any = None,
         **kwargs: Any,
     ) -> AsyncOpenAI:
-        """Make the client: one quick retry, and no proxy on the way to this machine."""
+        """Make the client: no second attempt, and no proxy on the way to this machine."""
         timeout = Timeout(_SILENCE_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
         return AsyncOpenAI(
             api_key=api_key,
@@ -76,7 +78,7 @@ class LocalReply(OpenAILLMService):
             organization=organization,
             project=project,
             default_headers=default_headers,
-            max_retries=1,
+            max_retries=0,  # it would repeat what timed out, too
             timeout=timeout,
             http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=not self._is_local),
         )
@@ -110,6 +112,18 @@ class LocalReply(OpenAILLMService):
                 if fixed + sum(sizes[self._forgotten :]) <= budget // 2:
                     break
         return [*heads, *rest[self._forgotten :]]
+
+    async def _process_context(self, context: LLMContext) -> None:
+        """Stream one reply; the patience is for each word, whatever the server does meanwhile."""
+        try:
+            async with asyncio.timeout(_SILENCE_TIMEOUT_S) as self._patience:
+                await super()._process_context(context)
+        except TimeoutError as error:
+            raise TimeoutError(f"no word for {_SILENCE_TIMEOUT_S:g} s") from error
+
+    async def _push_llm_text(self, text: str) -> None:
+        self._patience.reschedule(asyncio.get_running_loop().time() + _SILENCE_TIMEOUT_S)
+        await super()._push_llm_text(text)
 
     async def push_error_frame(
         self, error: ErrorFrame, force_treat_as_permanent: bool = False

@@ -1,6 +1,7 @@
 """Replies from real servers: the local one, one that is not there, one that says no."""
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
@@ -22,6 +23,7 @@ from pipecat.tests.utils import run_test
 
 from talkpath.agent.config import ReplyConfig
 from talkpath.agent.reply import ReplyEndpoint, ReplyServer
+from talkpath.processors import local_reply
 from talkpath.processors.local_reply import APOLOGY, LocalReply
 from tests.local_models import reply_model
 
@@ -161,6 +163,34 @@ async def test_a_wrong_key_is_reported_and_the_caller_told(server: ReplyServer) 
     good = server.endpoint
     endpoint = ReplyEndpoint(base_url=good.base_url, api_key="wrong", model=good.model)
     check_apology(*await answer(endpoint, "Hello?"))
+
+
+@pytest.mark.parametrize("headers", [b"", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"])
+async def test_a_server_that_says_nothing_is_asked_once_and_the_caller_told(
+    monkeypatch: pytest.MonkeyPatch, headers: bytes
+) -> None:
+    monkeypatch.setattr(local_reply, "_SILENCE_TIMEOUT_S", 0.5)
+    requests = 0
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal requests
+        await reader.readuntil(b"\r\n\r\n")
+        requests += 1
+        writer.write(headers)
+        with contextlib.suppress(ConnectionError):
+            while not writer.is_closing() and not reader.at_eof():
+                if headers:
+                    writer.write(b": still there\n\n")  # a comment, as proxies send them
+                await writer.drain()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(reader.read(65536), 0.1)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as web:
+        port = web.sockets[0].getsockname()[1]
+        endpoint = ReplyEndpoint(base_url=f"http://127.0.0.1:{port}/v1", model="any")
+        check_apology(*await answer(endpoint, "Hello?"))
+    assert requests == 1
 
 
 async def test_a_key_from_the_environment_goes_to_no_other_server(
