@@ -64,8 +64,14 @@ async def bot(runner_args: RunnerArguments) -> None:
         ],
     )
 
+    greeted = False
+
     @transport.event_handler("on_client_connected")
     async def on_client_connected(transport: BaseTransport, client: Any) -> None:
+        nonlocal greeted
+        if greeted:  # the page has restored a broken connection
+            return
+        greeted = True
         await worker.queue_frame(TTSSpeakFrame(GREETING, append_to_context=True))
 
     await run_worker(runner_args, worker)

@@ -1,6 +1,7 @@
 """The assistant with all its models, and a caller who interrupts it."""
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -87,6 +88,20 @@ async def test_it_greets_answers_and_ends_with_the_caller(
     assert names == ["stop", "final", "turn", "first-token", "first-audio", "first-packet"]
     assert sum(part["ms"] for part in latency["parts"]) == latency["total_ms"]
     assert speech.word_error_rate([clip.text], said(context, "user")) < 0.5
+
+
+async def test_it_greets_once_though_the_connection_is_restored(
+    room: Callable[[], Any], context: LLMContext
+) -> None:
+    caller = await room()
+    await caller.message("bot-stopped-speaking")
+    await caller.enter()
+    await asyncio.sleep(1)  # some words of a second greeting would be heard
+    caller.microphone.say(speech.clip("librivox-0880").samples())
+    await caller.message("turn-latency")
+    messages = [message for message in context.get_messages() if isinstance(message, dict)]
+    before = itertools.takewhile(lambda message: message["role"] != "user", messages)
+    assert [message.get("content") for message in before] == [assistant.GREETING]
 
 
 async def test_a_caller_who_speaks_silences_it_and_it_remembers_what_was_heard(
