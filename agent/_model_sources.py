@@ -7,11 +7,13 @@ Neither knows where a model finally lives; `talkpath.agent.models` does.
 import contextlib
 import hashlib
 import importlib.metadata
+import math
 import os
 import re
 import subprocess
 import sys
 import threading
+import time
 import zipfile
 import zlib
 from collections import deque
@@ -34,16 +36,19 @@ __all__ = [
 #: (bytes done, bytes in all)
 Report = Callable[[int, int], None]
 
-# A sealed machine drops packets rather than refusing them: waiting longer than this for a hub
+# A firewall may drop packets rather than refusing them: waiting longer than this for a hub
 # that other sources can replace only delays the start.
 _HUB_CONNECT_S = 4.0
 # Name resolution has no time limit of its own, hence one for the whole first exchange.
 _HUB_ANSWER_S = 6.0
+# For so long a hub out of reach is not asked again: several models share one wait.
+_HUB_REST_S = 60.0
 _CHUNK = 1 << 20
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
 _CAUSE = re.compile(r"\[Errno -?\d+\] ([^'\")]+)|(timed out|certificate verify failed)")
 
-_unreachable: dict[str, str] = {}
+# Why, and since when by the monotonic clock.
+_unreachable: dict[str, tuple[str, float]] = {}
 
 
 class SourceFailed(Exception):
@@ -76,8 +81,9 @@ def _ask_hub(call: Callable[[], Any]) -> Any:
     endpoint = _endpoint()
     if _is_offline():
         raise SourceFailed("switched off by HF_HUB_OFFLINE")
-    if endpoint in _unreachable:
-        raise SourceFailed(_unreachable[endpoint])
+    problem, since = _unreachable.get(endpoint, ("", -math.inf))
+    if time.monotonic() - since < _HUB_REST_S:
+        raise SourceFailed(problem)
     outcome: list[Any] = []
     failure: list[Exception] = []
 
@@ -95,8 +101,9 @@ def _ask_hub(call: Callable[[], Any]) -> Any:
     if failure and isinstance(failure[0], HfHubHTTPError):
         raise SourceFailed(_one_line(failure[0]))
     why = _one_line(failure[0]) if failure else f"no answer within {_HUB_ANSWER_S:g} s"
-    _unreachable[endpoint] = f"cannot be reached ({why})"
-    raise SourceFailed(_unreachable[endpoint])
+    problem = f"cannot be reached ({why})"
+    _unreachable[endpoint] = (problem, time.monotonic())
+    raise SourceFailed(problem)
 
 
 def hub_problem() -> str | None:

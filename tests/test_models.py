@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 import talkpath.agent
+from talkpath.agent import _model_sources
 from talkpath.agent.errors import ModelUnavailable, UnknownModel
 from talkpath.agent.models import MODELS, ModelState, ModelStore, PullProgress
 
@@ -589,3 +590,8 @@ def test_a_silent_hub_is_asked_once(
         silent.accept()[0].close()
         with pytest.raises(BlockingIOError):
             silent.accept()
+        # Not for good: a process that runs for days tries again.
+        monkeypatch.setattr(_model_sources, "_HUB_REST_S", 0.0)
+        with pytest.raises(ModelUnavailable, match="model hub: cannot be reached"):
+            store.pull("small")
+        silent.accept()[0].close()
