@@ -583,15 +583,11 @@ def test_a_silent_hub_is_asked_once(
         monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
         store = ModelStore()
         assert store.pull("tiny.en") == store.folder("tiny.en")
-        for name in ("turbo", "small"):
-            with pytest.raises(ModelUnavailable, match="model hub: cannot be reached"):
-                store.pull(name)
-        silent.setblocking(False)
-        silent.accept()[0].close()
-        with pytest.raises(BlockingIOError):
-            silent.accept()
-        # Not for good: a process that runs for days tries again.
-        monkeypatch.setattr(_model_sources, "_HUB_REST_S", 0.0)
-        with pytest.raises(ModelUnavailable, match="model hub: cannot be reached"):
-            store.pull("small")
-        silent.accept()[0].close()
+    # From here on a connection would be refused: who tells of silence has not asked again.
+    for name in ("turbo", "small"):
+        with pytest.raises(ModelUnavailable, match="model hub: cannot be reached .no answer"):
+            store.pull(name)
+    # Not for good: a process that runs for days asks again.
+    monkeypatch.setattr(_model_sources, "_HUB_REST_S", 0.0)
+    with pytest.raises(ModelUnavailable, match="model hub: cannot be reached .*refused"):
+        store.pull("small")
