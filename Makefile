@@ -56,9 +56,9 @@ clean:
 $(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 		echo "Python 3.11 or later is needed: make PYTHON=python3.11" >&2; exit 1; }
-	@$(PYTHON) -m venv $(VENV) || { \
+	@[ -e $(VENV) ] && there=1 || there=; $(PYTHON) -m venv $(VENV) || { \
 		echo "the venv module is needed, on Debian and Ubuntu: apt-get install python3-venv" >&2; \
-		rm -rf $(VENV); exit 1; }
+		[ -n "$$there" ] || rm -rf $(VENV); exit 1; }
 
 $(VENV)/.talkpath-run: EXTRAS := local
 $(VENV)/.talkpath-test: EXTRAS := local,test
