@@ -25,8 +25,9 @@ from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
 from talkpath.transports.factory import create_transport
 
-__all__ = ["GREETING", "bot", "prepare"]
+__all__ = ["GREETING", "MODELS", "bot", "prepare"]
 
+MODELS = ("whisper", "reply", "voice")
 GREETING = "Hello, what can I do for you?"
 
 

@@ -318,6 +318,8 @@ def _run(args: argparse.Namespace) -> int:
     from talkpath.bots.loader import load_bot
 
     bot, prepare = load_bot(args.bot)
+    module = sys.modules.get(getattr(bot, "__module__", ""))
+    _pull(_models_of(config, getattr(module, "MODELS", ("whisper",))))
     # Not before: this takes seconds, and a mistyped name should be told at once.
     from talkpath.agent.runtime import Runtime, set_runtime
     from talkpath.transports.server import serve
@@ -338,8 +340,29 @@ def _run(args: argparse.Namespace) -> int:
 def _transcribe(args: argparse.Namespace) -> int:
     from talkpath.bots.transcribe_command import run_transcribe
 
-    code: int = run_transcribe(args, _config(args))
+    config = _config(args)
+    if any(file.is_file() for file in args.files):  # else the error is quick
+        _pull(_models_of(config, ("whisper",)))
+    code: int = run_transcribe(args, config)
     return code
+
+
+def _models_of(config: Config, kinds: Sequence[str]) -> list[str]:
+    """Names of the models that a bot's ``MODELS`` asks for: whisper, reply, voice."""
+    names = {"whisper": config.whisper.model, "voice": config.voice.model}
+    if config.reply.url is None:
+        names["reply"] = config.reply.model
+    return [names[kind] for kind in kinds if kind in names]
+
+
+def _pull(names: Sequence[str]) -> None:
+    """Fetch what is not here yet; in the main thread, where Ctrl-C ends it, with its progress."""
+    from talkpath.agent.models import ModelStore
+
+    store = ModelStore()
+    for name in names:
+        with _progress(name) as show:
+            store.pull(name, progress=show)
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -305,6 +305,20 @@ def test_a_users_bot_is_served_until_a_signal(
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize(
+    ("content", "lacking"),
+    [("", "tiny.en"), ("MODELS = ('voice',)\n", "piper-en-us-joe")],
+)
+def test_a_bots_models_are_looked_for_before_it_is_served(
+    tmp_path: Path, content: str, lacking: str
+) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(f"{content}async def bot(runner_args): ...\n", encoding="utf-8")
+    answer = _talkpath("run", str(file), "--model", "tiny.en", env=_sealed(tmp_path))
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert f"talkpath: model {lacking!r} is not on this machine" in answer.stderr
+
+
 # -- doctor ----------------------------------------------------------------------------------
 
 
