@@ -39,6 +39,10 @@ async def shared() -> AsyncIterator[Runtime]:
     set_runtime(None)
 
 
+def test_nothing_is_left_to_fill_in() -> None:
+    assert "@@" not in README
+
+
 def test_every_linked_file_exists() -> None:
     links = re.findall(r"\]\((?!http)([^)#]+)\)", README)
     assert links
