@@ -1,6 +1,11 @@
-"""Calls over a WebSocket: Pipecat's protobuf frames, checked before they enter a pipeline."""
+"""Calls over a WebSocket: Pipecat's protobuf frames, checked before they enter a pipeline.
+
+A caller may send audio two seconds ahead of real time. One who is faster is held back: its
+messages are not read until time has caught up. A message holds one second of audio at most.
+"""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -21,18 +26,23 @@ __all__ = ["CallerSerializer", "WebSocketCalls"]
 _Message = MutableMapping[str, Any]
 _TRY_AGAIN_LATER = 1013  # RFC 6455 registry of close codes
 _RATES_HZ = range(8_000, 96_001)
+_AHEAD_S = 2.0
+_LONGEST_S = 1.0
 
 
 class CallerSerializer(ProtobufFrameSerializer):
     """Protobuf frames from a caller that is not trusted.
 
-    A message that is no frame is dropped with a warning and the session goes on. Audio
-    must be 16-bit mono PCM; another sample rate than the pipeline's is converted.
+    A message that is no usable frame is dropped and the session goes on; the first is logged
+    as a warning. Audio must be 16-bit mono PCM; another sample rate than the pipeline's is
+    converted. One serializer serves one connection.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self._rate_hz = 0
+        self._heard_until = 0.0  # monotonic time at which all audio so far has been spoken
+        self._dropped = 0
         self._resampler = create_stream_resampler()
 
     async def setup(self, setup: Any) -> None:  # a FrameProcessorSetup
@@ -41,7 +51,10 @@ class CallerSerializer(ProtobufFrameSerializer):
         self._rate_hz = setup.audio_in_sample_rate
 
     async def deserialize(self, data: str | bytes) -> Frame | None:
-        """Read one message; None for one that is no usable frame."""
+        """Read one message; None for one that is no usable frame.
+
+        While this waits, the transport reads no further message.
+        """
         try:
             if isinstance(data, str):
                 raise AudioError("a text message where protobuf is spoken")
@@ -49,7 +62,9 @@ class CallerSerializer(ProtobufFrameSerializer):
             if isinstance(frame, InputAudioRawFrame):
                 frame = await self._checked(frame)
         except Exception as error:  # protobuf's parser has no error of its own to name
-            logger.warning("dropped a WebSocket message: {}", error)
+            level = "DEBUG" if self._dropped else "WARNING"
+            logger.log(level, "dropped a WebSocket message: {}", error)
+            self._dropped += 1
             return None
         return frame
 
@@ -60,10 +75,19 @@ class CallerSerializer(ProtobufFrameSerializer):
             raise AudioError(f"audio at {frame.sample_rate} Hz")
         if len(frame.audio) % 2:
             raise AudioError(f"{len(frame.audio)} bytes of audio are no 16-bit samples")
+        seconds = len(frame.audio) / 2 / frame.sample_rate
+        if seconds > _LONGEST_S:
+            raise AudioError(f"{seconds:.1f} s of audio in one message")
+        await self._keep_pace(seconds)
         if not self._rate_hz or frame.sample_rate == self._rate_hz:
             return frame
         audio = await self._resampler.resample(frame.audio, frame.sample_rate, self._rate_hz)
         return InputAudioRawFrame(audio=audio, sample_rate=self._rate_hz, num_channels=1)
+
+    async def _keep_pace(self, seconds: float) -> None:
+        now = time.monotonic()
+        self._heard_until = max(self._heard_until, now) + seconds
+        await asyncio.sleep(max(0.0, self._heard_until - now - _AHEAD_S))
 
 
 class WebSocketCalls:

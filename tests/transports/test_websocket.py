@@ -1,5 +1,6 @@
 """WebSocket sessions, with a plain WebSocket client that speaks protobuf."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,7 @@ async def test_audio_at_another_rate_is_converted() -> None:
         audio(tone(), channels=2),
         audio(tone(), rate_hz=0),
         audio(tone(), rate_hz=2**31),
+        audio(tone(seconds=1.1)),
         message({}),
         message({"label": "rtvi-ai"}),
         message({"label": "rtvi-ai", "type": "no such thing", "id": "1"}),
@@ -73,6 +75,30 @@ async def test_a_message_that_makes_no_sense_loses_nothing_else(rubbish: str | b
             await socket.send(audio(tone(at_s=number * 0.02)))
         await eventually(lambda: scene.ears.heard_s > 0.19, "the audio after it")
         assert scene.ears.heard_s < 0.21
+
+
+async def test_a_caller_who_is_faster_than_speech_is_held_back() -> None:
+    bot = StageBot()
+    async with served(bot) as url, connect(url.replace("http", "ws") + "/ws") as socket:
+        scene = await bot.scene()
+        started = time.monotonic()
+        for number in range(4):
+            await socket.send(audio(tone(seconds=1.0, at_s=number)))
+        await eventually(lambda: scene.ears.heard_s > 3.9, "all of the audio")
+        # Four seconds, of which two may come ahead.
+        assert time.monotonic() - started >= 2.0
+
+
+async def test_only_the_first_message_that_makes_no_sense_is_a_warning(log: list[str]) -> None:
+    bot = StageBot()
+    async with served(bot) as url, connect(url.replace("http", "ws") + "/ws") as socket:
+        scene = await bot.scene()
+        for _ in range(5):
+            await socket.send("text")
+        await socket.send(audio(tone()))
+        await eventually(lambda: scene.ears.heard_s > 0, "the audio after them")
+    lines = [line for line in log if "dropped a WebSocket message" in line]
+    assert len([line for line in lines if line.startswith("WARNING")]) == 1
 
 
 async def test_a_message_that_is_too_long_ends_the_session() -> None:
