@@ -191,6 +191,22 @@ async def test_a_lost_connection_is_restarted_in_the_same_session() -> None:
         assert (await again.patch({"pc_id": lost.pc_id, "candidates": []}))[0] == 404
 
 
+async def test_a_restart_that_fails_ends_the_session_and_forgets_it() -> None:
+    sdp = PAST + "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\n"  # without a codec or a transport
+    async with served(bot := StageBot()) as url:
+        async with aiohttp.ClientSession(url) as http:
+            async with http.post("/start", json={}) as response:
+                path = f"/sessions/{(await response.json())['sessionId']}/api/offer"
+        async with calling(url, path=path) as [caller]:
+            await caller.connect()
+            await bot.scene()
+            bad = {"sdp": sdp, "type": "offer", "pc_id": caller.pc_id, "restart_pc": True}
+            assert (await caller.post(bad))[0] == 400
+            await eventually(lambda: bot.open == 0, "the end of the session")
+            assert (await caller.patch({"pc_id": caller.pc_id, "candidates": []}))[0] == 404
+            assert (await caller.post(bad))[0] == 404
+
+
 @pytest.mark.parametrize(
     ("body", "status"),
     [

@@ -197,6 +197,7 @@ class Signalling:
                 logger.debug("session {}: no renegotiation: {}", call.session_id, error)
                 if restart:  # the old connection is gone already
                     call.closed.set()
+                    self._calls.pop(before, None)
                 raise Refused(400, "This offer cannot be answered.") from error
             self._calls.pop(before, None)
             if call.closed.is_set():  # the session ended meanwhile
