@@ -13,12 +13,15 @@
 
 Errors are JSON, ``{"detail": "one sentence"}``. Browsers may call from the server's own
 origin and from pages on the same machine; programs send no ``Origin`` and are let in.
+A server bound to a loopback address answers only to loopback names in ``Host``: a foreign
+name that was made to resolve to this machine (DNS rebinding) is no origin of its own.
 """
 
 import asyncio
 import contextlib
 import gc
 import hashlib
+import ipaddress
 import json
 import re
 import signal
@@ -77,26 +80,53 @@ class _Start(BaseModel):
 
 
 class _OriginGuard:
-    """Refuses browsers that act for a foreign page, with status 403."""
+    """Refuses browsers that act for a foreign page, with status 403.
 
-    def __init__(self, app: ASGIApp) -> None:
+    Args:
+        app: what is guarded.
+        local: whether only callers that name this machine in ``Host`` are let in.
+    """
+
+    def __init__(self, app: ASGIApp, *, local: bool) -> None:
         self._app = app
+        self._local = local
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] in _SAFE_METHODS:
-            return await self._app(scope, receive, send)
-        if scope["type"] in ("http", "websocket") and not _trusted(scope):
-            if scope["type"] == "websocket":
-                # Closing before accepting makes the server answer 403.
-                await receive()
-                return await send({"type": "websocket.close", "code": 1008})
-            refusal = JSONResponse({"detail": "Pages of another site may not call here."}, 403)
-            return await refusal(scope, receive, send)
-        await self._app(scope, receive, send)
+        why = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
+        if why is None:
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":
+            # Closing before accepting makes the server answer 403.
+            await receive()
+            await send({"type": "websocket.close", "code": 1008, "reason": why})
+        else:
+            await JSONResponse({"detail": why}, 403)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> str | None:
+        headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
+        if self._local and not _is_loopback(_host_name(headers.get(b"host", ""))):
+            return "This server is for its own machine; bind it to another address to serve more."
+        if (scope["type"] == "http" and scope["method"] in _SAFE_METHODS) or _trusted(headers):
+            return None
+        return "Pages of another site may not call here."
 
 
-def _trusted(scope: Scope) -> bool:
-    headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
+def _host_name(host: str) -> str:
+    """The name in a ``Host`` header, without its port."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _is_loopback(name: str) -> bool:
+    try:
+        return name == "localhost" or ipaddress.ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+def _trusted(headers: dict[bytes, str]) -> bool:
     origin = headers.get(b"origin")
     if origin is None or re.fullmatch(_LOOPBACK, origin):
         return True
@@ -192,7 +222,7 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
         allow_methods=["GET", "POST", "PATCH"],
         allow_headers=["*"],
     )
-    app.add_middleware(_OriginGuard)
+    app.add_middleware(_OriginGuard, local=_is_loopback(config.server.host))
 
     @app.exception_handler(Refused)
     async def refused(_: Request, refusal: Refused) -> JSONResponse:

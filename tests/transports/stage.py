@@ -169,10 +169,15 @@ class StageBot:
 
 @contextlib.asynccontextmanager
 async def served(
-    bot: Bot, *, port: int = 0, max_sessions: int = 4, limits: Limits | None = None
+    bot: Bot,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    max_sessions: int = 4,
+    limits: Limits | None = None,
 ) -> AsyncIterator[str]:
-    """Serve a bot on 127.0.0.1 inside the block; gives the URL."""
-    config = Config(server=ServerConfig(port=port, max_sessions=max_sessions))
+    """Serve a bot inside the block; gives the URL."""
+    config = Config(server=ServerConfig(host=host, port=port, max_sessions=max_sessions))
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
         serve(bot, config, limits=limits, on_listening=url.set_result), name="server under test"

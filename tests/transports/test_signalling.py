@@ -330,9 +330,42 @@ async def test_foreign_pages_may_not_call(origin: str | None, status: int) -> No
 
 async def test_the_servers_own_pages_may_call_under_any_name() -> None:
     headers = {"Origin": "https://talk.example", "Host": "talk.example"}
-    async with served(StageBot()) as url, aiohttp.ClientSession(url, headers=headers) as http:
+    async with (
+        served(StageBot(), host="0.0.0.0") as url,
+        aiohttp.ClientSession(url, headers=headers) as http,
+    ):
         async with http.post("/start", json={}) as response:
             assert response.status == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "local"),
+    [
+        ("localhost:7860", True),
+        ("127.0.0.1", True),
+        ("127.8.9.10:1", True),
+        ("[::1]:7860", True),
+        ("talk.example", False),
+        ("127.0.0.1.talk.example:7860", False),
+        ("localhost.talk.example", False),
+        ("192.0.2.1", False),
+        ("[", False),
+    ],
+)
+async def test_a_server_on_loopback_answers_to_loopback_names_only(host: str, local: bool) -> None:
+    headers = {"Host": host, "Origin": f"http://{host}" if not local else "http://localhost"}
+    async with served(StageBot()) as url, aiohttp.ClientSession(url, headers=headers) as http:
+        async with http.get("/status") as response:
+            assert response.status == (200 if local else 403)
+        async with http.post("/start", json={}) as response:
+            assert response.status == (200 if local else 403)
+            assert local or (await response.json())["detail"].endswith(".")
+        if local:
+            await (await http.ws_connect("/ws")).close()
+        else:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await http.ws_connect("/ws")
+            assert refused.value.status == 403
 
 
 async def test_a_session_leaves_no_task_thread_or_connection() -> None:
