@@ -385,9 +385,9 @@ async def serve(
         port = listener.getsockname()[1]
         if prepare is not None:
             await prepare()
-            # What was loaded stays: no later collection needs to look at it.
-            gc.collect()
-            gc.freeze()
+        # What was loaded stays: no later collection needs to look at it.
+        gc.collect()
+        gc.freeze()
         try:
             listener.listen()
         except OSError as error:  # somebody else took it while we prepared

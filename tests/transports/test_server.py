@@ -1,6 +1,7 @@
 """The server as a process sees it: start, page files, stop."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -86,6 +87,18 @@ async def test_nobody_is_let_in_before_all_is_prepared(free_port: int) -> None:
     server.cancel()
     with pytest.raises(asyncio.CancelledError):
         await server
+
+
+async def test_what_was_loaded_is_frozen_before_callers_come_also_without_a_prepare() -> None:
+    frozen: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    gc.unfreeze()
+    config = Config(server=ServerConfig(port=0))
+    server = asyncio.create_task(
+        serve(StageBot(), config, on_listening=lambda _: frozen.set_result(gc.get_freeze_count()))
+    )
+    assert await frozen > 0
+    server.cancel()
+    await asyncio.wait({server})
 
 
 async def test_a_taken_port_is_one_sentence_and_nothing_is_prepared() -> None:
