@@ -28,6 +28,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from importlib import resources
@@ -203,7 +204,7 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
     }
     sessions = Sessions(config.server.max_sessions)
     signalling = Signalling(bot, sessions, ice_servers, limits)
-    started: dict[str, Any] = {}
+    started: dict[str, tuple[float, Any]] = {}  # oldest first: when, and the body
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -228,10 +229,18 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
     async def refused(_: Request, refusal: Refused) -> JSONResponse:
         return JSONResponse({"detail": str(refusal)}, refusal.status)
 
+    def forget_started(most: int) -> None:
+        oldest = time.monotonic() - limits.started_s
+        for session_id, (at, _) in list(started.items()):
+            if at >= oldest and len(started) <= most:
+                break
+            del started[session_id]
+
     def started_body(session_id: str) -> Any:
+        forget_started(limits.started)
         if session_id not in started and not signalling.has_session(session_id):
             raise Refused(404, "There is no such session; call /start for a new one.")
-        return started.get(session_id)
+        return started[session_id][1] if session_id in started else None
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
@@ -255,9 +264,10 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
             return {"sessionId": session_id, "wsUrl": url}
         if message.transport != "webrtc":
             raise Refused(400, f"There is no transport {message.transport!r} here.")
-        if len(started) >= limits.started:
-            del started[next(iter(started))]
-        started[session_id] = message.body
+        if len(json.dumps(message.body)) > limits.started_bytes:
+            raise Refused(413, f"The body is longer than {limits.started_bytes} bytes.")
+        forget_started(limits.started - 1)
+        started[session_id] = (time.monotonic(), message.body)
         return {"sessionId": session_id, "iceConfig": ice_config}
 
     @app.post("/api/offer")
@@ -273,7 +283,9 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
     async def session_offer(session_id: str, request: Request) -> dict[str, str]:
         message = await _read(request, Offer, limits)
         body = started_body(session_id)
-        return await signalling.answer(message, session_id=session_id, body=body)
+        answer = await signalling.answer(message, session_id=session_id, body=body)
+        started.pop(session_id, None)  # an offer that was refused may be made again
+        return answer
 
     @app.patch("/sessions/{session_id}/api/offer")
     async def session_candidates(session_id: str, request: Request) -> dict[str, str]:

@@ -36,6 +36,8 @@ class Limits:
         media_sections: most media sections in a session description.
         candidates: most ICE candidates of one connection.
         started: most sessions announced with ``/start`` and remembered.
+        started_s: seconds one is remembered until its first offer.
+        started_bytes: largest ``body`` in ``/start``, as JSON.
         message_bytes: largest WebSocket message.
     """
 
@@ -47,6 +49,8 @@ class Limits:
     media_sections: int = 8
     candidates: int = 128
     started: int = 1024
+    started_s: float = 60.0
+    started_bytes: int = 4 * 1024
     message_bytes: int = 1024 * 1024
 
 

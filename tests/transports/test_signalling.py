@@ -144,6 +144,43 @@ async def test_a_started_session_keeps_its_name_and_its_body() -> None:
             assert (await stranger.offer())[0] == 404
 
 
+async def start(http: aiohttp.ClientSession) -> str:
+    async with http.post("/start", json={}) as response:
+        return f"/sessions/{(await response.json())['sessionId']}/api/offer"
+
+
+async def test_a_started_session_is_forgotten_once_used() -> None:
+    bot = StageBot()
+    async with served(bot) as url, aiohttp.ClientSession(url) as http:
+        async with calling(url, 2, await start(http)) as [caller, late]:
+            assert (await caller.post({"sdp": "no SDP", "type": "offer"}))[0] == 400
+            await caller.connect()
+            await bot.scene()
+            await caller.close()
+            await eventually(lambda: bot.open == 0, "the end of the session")
+
+            async def forgotten() -> bool:
+                return (await late.post({"sdp": "no SDP", "type": "offer"}))[0] == 404
+
+            await eventually(forgotten, "the end of its name")
+
+
+async def test_a_started_session_is_forgotten_when_it_is_not_used() -> None:
+    async with (
+        served(StageBot(), limits=Limits(started_s=0)) as url,
+        aiohttp.ClientSession(url) as http,
+        calling(url, path=await start(http)) as [late],
+    ):
+        assert (await late.offer())[0] == 404
+
+
+async def test_a_body_to_remember_may_not_be_long() -> None:
+    async with served(StageBot()) as url, aiohttp.ClientSession(url) as http:
+        async with http.post("/start", json={"body": "x" * 5_000}) as response:
+            assert response.status == 413
+            assert (await response.json())["detail"].endswith(".")
+
+
 async def test_candidates_may_come_after_the_answer() -> None:
     async with served(bot := StageBot()) as url, calling(url) as [caller]:
         await caller.pc.setLocalDescription(await caller.pc.createOffer())
