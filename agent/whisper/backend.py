@@ -1,6 +1,7 @@
 """Backend: the model behind the engine. The engine knows this protocol and nothing else."""
 
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.errors import ConfigError, MissingDependency, ModelError
-from talkpath.agent.whisper.windows import FRAME_SAMPLES, pad_to_bucket
+from talkpath.agent.whisper.windows import pad_to_bucket
 
 __all__ = ["Backend", "CTranslate2Backend", "Decoded", "TimedText"]
 
@@ -18,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _TIMESTAMP_S = 0.02
 # An end stamp this close to the end of the audio ends the text: what follows was decoded
-# from the silence behind it (measured, see docs/performance.md).
+# from the silence behind it (0.5 s is what the short windows were measured with).
 _END_SLACK_S = 0.5
 
 
@@ -212,9 +213,4 @@ class CTranslate2Backend:
 
 
 def _cpu_count() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-assert FRAME_SAMPLES * 100 == SAMPLE_RATE_HZ
