@@ -1,6 +1,8 @@
 """Streaming Whisper: one engine for all streams of a process."""
 
-from talkpath.agent.whisper.engine import EngineStatistics, WhisperEngine, WhisperStream
+from talkpath.agent.whisper.engine import EngineStatistics, WhisperEngine
+from talkpath.agent.whisper.live import WhisperStream
+from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import (
     Final,
     Partial,
@@ -11,6 +13,7 @@ from talkpath.agent.whisper.results import (
 )
 
 __all__ = [
+    "DecodeOptions",
     "EngineStatistics",
     "Final",
     "Partial",

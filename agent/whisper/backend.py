@@ -1,26 +1,12 @@
 """Backend: the model behind the engine. The engine knows this protocol and nothing else."""
 
-import logging
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import numpy as np
+from talkpath.agent.audio import FloatArray
 
-from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
-from talkpath.agent.errors import ConfigError, MissingDependency, ModelError
-from talkpath.agent.whisper.windows import pad_to_bucket
-
-__all__ = ["Backend", "CTranslate2Backend", "Decoded", "TimedText"]
-
-_log = logging.getLogger(__name__)
-
-_TIMESTAMP_S = 0.02
-# An end stamp this close to the end of the audio ends the text: what follows was decoded
-# from the silence behind it (0.5 s is what the short windows were measured with).
-_END_SLACK_S = 0.5
+__all__ = ["Backend", "Decoded", "Item", "TimedText"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +19,37 @@ class TimedText:
 
 
 @dataclass(frozen=True, slots=True)
+class Item:
+    """How to decode one item of an encoded batch.
+
+    Attributes:
+        language: Whisper's code.
+        samples: length of its audio at 16 kHz, without the padding.
+        context: tokens of the text before it.
+        draft: tokens that the answer probably begins with, from an earlier decode.
+    """
+
+    language: str
+    samples: int
+    context: tuple[int, ...] = ()
+    draft: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Decoded:
-    """What the model answered for one item of a batch."""
+    """What the model answered for one item of a batch.
+
+    Attributes:
+        segments: the text between time stamps, cut off where the audio ends.
+        avg_logprob: mean natural log probability of a token.
+        no_speech_probability: the model's opinion that nobody speaks.
+        tokens: the answer as the model gave it, time stamps included.
+    """
 
     segments: tuple[TimedText, ...]
     avg_logprob: float
     no_speech_probability: float
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
 
 class Backend(Protocol):
@@ -53,6 +64,10 @@ class Backend(Protocol):
     workers: int
     """How many calls run side by side."""
 
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text, for ``Item.context``."""
+        ...
+
     def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
         """Encode a batch.
 
@@ -62,155 +77,28 @@ class Backend(Protocol):
         """
         ...
 
-    def detect_language(self, encoded: Any) -> list[tuple[str, float]]:
-        """Most likely language of each item of an encoded batch, and its probability."""
+    def detect_language(self, encoded: Any) -> list[dict[str, float]]:
+        """Probability of every language, for each item of an encoded batch."""
         ...
 
     def generate(
-        self, encoded: Any, languages: Sequence[str], samples: Sequence[int], max_tokens: int
+        self,
+        encoded: Any,
+        items: Sequence[Item],
+        *,
+        max_tokens: int,
+        task: str = "transcribe",
+        beam_size: int = 1,
+        temperature: float = 0.0,
     ) -> list[Decoded]:
-        """Decode an encoded batch greedily, with time stamps.
+        """Decode an encoded batch, with time stamps.
 
         Args:
             encoded: what ``encode`` gave.
-            languages: a code for each item.
-            samples: length of each item's audio, at 16 kHz, without the padding.
+            items: one for each item of the batch; all with a context of one length.
             max_tokens: most tokens for any item.
+            task: ``transcribe`` or ``translate``.
+            beam_size: hypotheses kept; 1 is greedy.
+            temperature: 0.0 takes the likeliest token; above it, tokens are drawn.
         """
         ...
-
-
-class CTranslate2Backend:
-    """CTranslate2's Whisper, loaded through faster-whisper, on a CPU or on CUDA.
-
-    Args:
-        path: folder with ``model.bin``, ``config.json``, ``tokenizer.json`` and the vocabulary.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        compute_type: CTranslate2's, or ``auto``: int8 on a CPU and float16 on CUDA.
-        workers: calls that run side by side; 0 means one a core on a CPU and two on CUDA.
-
-    Raises:
-        ModelError: the folder does not hold a Whisper model.
-        ConfigError: the device or the compute type is not to be had here.
-        MissingDependency: a CUDA library is not installed.
-    """
-
-    def __init__(
-        self, path: Path, *, device: str = "auto", compute_type: str = "auto", workers: int = 0
-    ) -> None:
-        import ctranslate2
-        from faster_whisper import WhisperModel
-        from faster_whisper.tokenizer import Tokenizer
-
-        if not (path / "model.bin").is_file():
-            raise ModelError(f"{path} is not a CTranslate2 Whisper model: it has no model.bin")
-        if device == "auto":
-            device = "cuda" if ctranslate2.get_cuda_device_count() else "cpu"
-        if compute_type == "auto":
-            compute_type = "int8" if device == "cpu" else "float16"
-        self.workers = workers or (_cpu_count() if device == "cpu" else 2)
-        try:
-            # One thread a worker: a second one gains nothing on a CPU (measured).
-            model = WhisperModel(
-                str(path),
-                device=device,
-                compute_type=compute_type,
-                cpu_threads=1,
-                num_workers=self.workers,
-            )
-        except ValueError as error:
-            raise ConfigError(f"cannot load Whisper on {device}: {error}") from error
-        except RuntimeError as error:
-            if "libcu" in str(error) or "libnv" in str(error):
-                raise MissingDependency(
-                    f'{error}; the CUDA libraries come with pip install "talkpath[cuda]"'
-                ) from error
-            raise ModelError(f"cannot load the Whisper model in {path}: {error}") from error
-        self._model = model.model
-        self._features = model.feature_extractor
-        self.multilingual = model.model.is_multilingual
-        self.languages = frozenset(model.supported_languages)
-        self._tokenizer = model.hf_tokenizer
-        tokenizer = Tokenizer(self._tokenizer, self.multilingual, task="transcribe", language="en")
-        self._timestamp_begin = tokenizer.timestamp_begin
-        self._end_of_text = tokenizer.eot
-        self._prompts = {code: self._prompt(tokenizer, code) for code in self.languages}
-        _log.info("Whisper on %s, %s, %d workers", device, compute_type, self.workers)
-
-    def _prompt(self, tokenizer: Any, language: str) -> list[int]:
-        if not self.multilingual:
-            return [tokenizer.sot]
-        token = self._tokenizer.token_to_id(f"<|{language}|>")
-        return [tokenizer.sot, token, tokenizer.transcribe]
-
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
-        """See ``Backend.encode``."""
-        import ctranslate2
-
-        mel = np.stack([self._features(pad_to_bucket(item, bucket), padding=0) for item in audio])
-        features = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32))
-        return self._model.encode(features)
-
-    def detect_language(self, encoded: Any) -> list[tuple[str, float]]:
-        """See ``Backend.detect_language``."""
-        results = self._model.detect_language(encoded)
-        return [(item[0][0].strip("<|>"), float(item[0][1])) for item in results]
-
-    def generate(
-        self, encoded: Any, languages: Sequence[str], samples: Sequence[int], max_tokens: int
-    ) -> list[Decoded]:
-        """See ``Backend.generate``."""
-        prompts = [self._prompts[language] for language in languages]
-        results = self._model.generate(
-            encoded,
-            prompts,
-            beam_size=1,
-            max_length=len(prompts[0]) + max_tokens,
-            return_scores=True,
-            return_no_speech_prob=True,
-        )
-        return [
-            Decoded(
-                segments=self._segments(result.sequences_ids[0], count / SAMPLE_RATE_HZ),
-                # The score is the sum over the tokens divided by their number; Whisper's own
-                # mean counts the end of text too.
-                avg_logprob=result.scores[0]
-                * len(result.sequences_ids[0])
-                / (len(result.sequences_ids[0]) + 1),
-                no_speech_probability=result.no_speech_prob,
-            )
-            for result, count in zip(results, samples, strict=True)
-        ]
-
-    def _segments(self, tokens: Sequence[int], duration_s: float) -> tuple[TimedText, ...]:
-        """Cut tokens at the time stamps, and off where the audio ends."""
-        segments: list[TimedText] = []
-        start_s = 0.0
-        words: list[int] = []
-        for token in tokens:
-            if token < self._timestamp_begin:
-                if token < self._end_of_text:
-                    words.append(token)
-                continue
-            stamp_s = (token - self._timestamp_begin) * _TIMESTAMP_S
-            if not words:
-                if stamp_s >= duration_s and segments:
-                    break
-                start_s = stamp_s
-                continue
-            segments.append(self._segment(words, start_s, min(stamp_s, duration_s)))
-            words = []
-            start_s = stamp_s
-            if stamp_s >= duration_s - _END_SLACK_S:
-                break
-        if words:
-            segments.append(self._segment(words, start_s, duration_s))
-        return tuple(segment for segment in segments if segment.text)
-
-    def _segment(self, words: list[int], start_s: float, end_s: float) -> TimedText:
-        text = self._tokenizer.decode(words).strip()
-        return TimedText(min(start_s, end_s), end_s, text)
-
-
-def _cpu_count() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -5,45 +5,10 @@ urgent request decides, and others of the same bucket ride along, the most urgen
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import IntEnum
 
-from talkpath.agent.audio import FloatArray
-from talkpath.agent.whisper.windows import bucket_for
+from talkpath.agent.whisper.requests import Request
 
-__all__ = ["Priority", "Request", "choose"]
-
-
-class Priority(IntEnum):
-    """How urgent a request is; lower goes first."""
-
-    FINAL = 0
-    SPECULATIVE = 1
-    FIRST_PARTIAL = 2
-    PARTIAL = 3
-    OFFLINE = 4
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Request:
-    """One piece of audio to decode.
-
-    Attributes:
-        audio: float32, ``[n]``, 16 kHz, at most 30 s.
-        priority: how urgent.
-        language: Whisper's code, or None to detect it.
-        order: rises with every request; the tie-breaker.
-    """
-
-    audio: FloatArray
-    priority: Priority
-    language: str | None
-    order: int
-
-    @property
-    def bucket(self) -> int:
-        """Window in mel frames that the audio needs."""
-        return bucket_for(len(self.audio) / 16_000)
+__all__ = ["choose"]
 
 
 def choose(waiting: Sequence[Request], max_batch: int) -> list[Request]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, Resampler, pcm16_to_float
+from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, Resampler
 from talkpath.agent.config import WhisperConfig
 from talkpath.agent.errors import (
     AudioError,
@@ -21,24 +21,22 @@ from talkpath.agent.errors import (
     EngineClosed,
     EngineOverloaded,
 )
-from talkpath.agent.whisper.agreement import join_texts
-from talkpath.agent.whisper.backend import Backend, CTranslate2Backend, Decoded
-from talkpath.agent.whisper.batcher import Priority, Request, choose
-from talkpath.agent.whisper.guard import compression_ratio, is_loop
-from talkpath.agent.whisper.results import Segment, StreamResult, Transcript
-from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream, StreamOptions
-from talkpath.agent.whisper.windows import BUCKETS, FULL_WINDOW, MAX_AUDIO_S, token_cap
+from talkpath.agent.whisper.backend import Backend, Item
+from talkpath.agent.whisper.batcher import choose
+from talkpath.agent.whisper.ctranslate import CTranslate2Backend
+from talkpath.agent.whisper.live import WhisperStream
+from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
+from talkpath.agent.whisper.results import StreamResult, Transcript
+from talkpath.agent.whisper.stream import Stream, StreamOptions
+from talkpath.agent.whisper.transcriber import Transcriber
+from talkpath.agent.whisper.windows import BUCKETS, MAX_AUDIO_S
 
-__all__ = ["EngineStatistics", "WhisperEngine", "WhisperStream"]
+__all__ = ["EngineStatistics", "WhisperEngine"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_BATCH = 4  # on a CPU the encoder loses from larger ones (measured)
 _OFFLINE_AHEAD = 8  # offline requests in flight; the caller of one more waits
-# Whisper's own rule for silence: it says that nobody speaks, and is unsure of the words.
-_NO_SPEECH_PROBABILITY = 0.6
-_NO_SPEECH_LOGPROB = -1.0
-_LIKELY_LANGUAGE = 0.5
 
 _Outcome = Transcript | Exception
 
@@ -87,6 +85,7 @@ class WhisperEngine:
         """Start the worker threads on a loaded backend; see ``start`` for the usual way."""
         self._config = config or WhisperConfig()
         self._backend = backend
+        self._transcriber = Transcriber(backend)
         self._language = self.check_language(self._config.language)
         self._waiting: dict[int, _Job] = {}
         self._orders = itertools.count()
@@ -127,7 +126,7 @@ class WhisperEngine:
             started = time.perf_counter()
             for bucket in BUCKETS:
                 encoded = backend.encode([np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)], bucket)
-                backend.generate(encoded, ["en"], [SAMPLE_RATE_HZ], 1)
+                backend.generate(encoded, [Item("en", SAMPLE_RATE_HZ)], max_tokens=1)
             _log.debug("warmed up in %.2f s", time.perf_counter() - started)
             return backend
 
@@ -193,7 +192,9 @@ class WhisperEngine:
                 f"all {self._config.max_streams} speech-to-text streams are in use; try later"
             )
         options = StreamOptions(
-            language=self._language if language is None else self.check_language(language),
+            decode=DecodeOptions(
+                language=self._language if language is None else self.check_language(language)
+            ),
             partials=partials,
             partial_interval_s=self._config.partial_interval_s,
         )
@@ -230,7 +231,9 @@ class WhisperEngine:
                 else:
                     future.set_result(outcome)
 
-            order = self._submit(audio, Priority.OFFLINE, code, deliver)
+            order = self._submit(
+                Request(audio, Priority.OFFLINE, DecodeOptions(language=code)), deliver
+            )
             try:
                 return await future
             except asyncio.CancelledError:
@@ -251,14 +254,8 @@ class WhisperEngine:
         for worker in self._workers:
             worker.join()
 
-    def _submit(
-        self,
-        audio: FloatArray,
-        priority: Priority,
-        language: str | None,
-        deliver: Callable[[_Outcome], None],
-    ) -> int:
-        request = Request(audio, priority, language, next(self._orders))
+    def _submit(self, request: Request, deliver: Callable[[_Outcome], None]) -> int:
+        request = dataclasses.replace(request, order=next(self._orders))
         job = _Job(request, asyncio.get_running_loop(), deliver)
         with self._changed:
             if self._closed:
@@ -301,7 +298,7 @@ class WhisperEngine:
         if not batch:  # another worker was quicker, or the engine was closed
             return
         try:
-            transcripts = self._transcribe([job.request for job in batch])
+            transcripts = self._transcriber.transcribe([job.request for job in batch])
         except Exception as error:
             if len(batch) > 1:
                 for job in batch:
@@ -316,7 +313,11 @@ class WhisperEngine:
             failure.__cause__ = error
             _deliver(batch[0], failure)
             return
-        self._count(batches=1, decoded=len(batch))
+        self._count(
+            batches=1,
+            decoded=len(batch),
+            full_windows=sum(transcript.full_window for transcript in transcripts),
+        )
         for job, transcript in zip(batch, transcripts, strict=True):
             _deliver(job, transcript)
 
@@ -330,151 +331,6 @@ class WhisperEngine:
             self.statistics.full_windows += full_windows
             self.statistics.failed += failed
 
-    def _transcribe(self, requests: Sequence[Request]) -> list[Transcript]:
-        started = time.perf_counter()
-        if not all(np.isfinite(request.audio).all() for request in requests):
-            raise AudioError("the audio holds values that are not finite numbers")
-        transcripts = self._decode_window(requests, requests[0].bucket)
-        for index, request in enumerate(requests):
-            if _is_doubtful(transcripts[index]) and _deserves_retry(request):
-                self._count(full_windows=1)
-                again = self._decode_window([request], FULL_WINDOW)[0]
-                transcripts[index] = dataclasses.replace(again, full_window=True)
-            transcripts[index] = dataclasses.replace(
-                transcripts[index], possible_hallucination=is_loop(transcripts[index].text)
-            )
-        cost_s = (time.perf_counter() - started) / len(requests)
-        return [dataclasses.replace(item, cost_s=cost_s) for item in transcripts]
-
-    def _decode_window(self, requests: Sequence[Request], bucket: int) -> list[Transcript]:
-        encoded = self._backend.encode([request.audio for request in requests], bucket)
-        languages = [(request.language or "", 1.0) for request in requests]
-        if not all(language for language, _ in languages):
-            detected = self._backend.detect_language(encoded)
-            languages = [
-                given if given[0] else found
-                for given, found in zip(languages, detected, strict=True)
-            ]
-        samples = [len(request.audio) for request in requests]
-        decoded = self._backend.generate(
-            encoded, [language for language, _ in languages], samples, token_cap(max(samples))
-        )
-        return [
-            _transcript(item, *language, count / SAMPLE_RATE_HZ)
-            for item, language, count in zip(decoded, languages, samples, strict=True)
-        ]
-
-
-class WhisperStream:
-    """One speaker's stream, for the event loop: feed audio, report speech, receive results."""
-
-    def __init__(
-        self,
-        engine: WhisperEngine,
-        stream: Stream,
-        resampler: Resampler,
-        on_result: Callable[[StreamResult], None],
-    ) -> None:
-        self._engine = engine
-        self._stream = stream
-        self._resampler = resampler
-        self._on_result = on_result
-        self._orders: dict[int, int] = {}
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._closed = False
-
-    def feed(self, pcm: bytes) -> None:
-        """Take the next samples: 16-bit mono PCM at the stream's rate.
-
-        Raises:
-            AudioError: an odd number of bytes.
-        """
-        self._stream.feed(self._resampler.process(pcm16_to_float(pcm)))
-        self._pump()
-
-    def speech_started(self, ago_s: float) -> None:
-        """Speech began ``ago_s`` seconds before the end of the audio fed so far."""
-        self._stream.speech_started(ago_s)
-        self._pump()
-
-    def early_pause(self) -> None:
-        """It has been silent for a moment."""
-        self._stream.early_pause()
-        self._pump()
-
-    def speech_resumed(self) -> None:
-        """Speech went on after an early pause."""
-        self._stream.speech_resumed()
-        self._pump()
-
-    def speech_stopped(self, silence_s: float) -> None:
-        """Speech ended ``silence_s`` seconds before the end of the audio fed so far."""
-        self._stream.speech_stopped(silence_s)
-        self._pump()
-
-    def forget(self) -> None:
-        """Forget the audio before the next utterance: what follows does not join it."""
-        self._stream.forget()
-
-    def set_language(self, language: str | None) -> None:
-        """Decode in this language from the next utterance on.
-
-        Args:
-            language: a code, or ``auto`` or None to detect it.
-
-        Raises:
-            ConfigError: the model does not know the language.
-        """
-        self._stream.set_language(self._engine.check_language(language))
-
-    async def drain(self) -> None:
-        """Wait until the finals of all speech that has stopped were handed out."""
-        await self._idle.wait()
-
-    def close(self) -> None:
-        """Give the stream's place back. What was not handed out is dropped."""
-        if self._closed:
-            return
-        self._closed = True
-        self._stream.close()
-        self._pump()
-        self._engine._streams.discard(self)
-
-    def _pump(self) -> None:
-        """Carry out what the stream wants done, and hand out what it has."""
-        for action in self._stream.actions():
-            match action:
-                case Decode():
-                    self._decode(action)
-                case Promote():
-                    self._engine._promote(self._orders.get(action.ticket, -1))
-                case Cancel():
-                    self._engine._cancel(self._orders.pop(action.ticket, -1))
-        if self._stream.pending:
-            self._idle.clear()
-        else:
-            self._idle.set()
-        if not self._closed:
-            for result in self._stream.results():
-                self._on_result(result)
-
-    def _decode(self, action: Decode) -> None:
-        def deliver(outcome: _Outcome) -> None:
-            self._orders.pop(action.ticket, None)
-            if isinstance(outcome, Exception):
-                self._stream.failed(action.ticket, outcome)
-            else:
-                self._stream.transcript(action.ticket, outcome)
-            self._pump()
-
-        try:
-            self._orders[action.ticket] = self._engine._submit(
-                action.audio, action.priority, action.language, deliver
-            )
-        except EngineClosed as error:
-            self._stream.failed(action.ticket, error)
-
 
 def _deliver(job: _Job, outcome: _Outcome) -> None:
     """Hand an outcome to the event loop that asked, unless that loop is gone."""
@@ -483,49 +339,3 @@ def _deliver(job: _Job, outcome: _Outcome) -> None:
     except RuntimeError:
         if not job.loop.is_closed():
             raise
-
-
-def _is_doubtful(transcript: Transcript) -> bool:
-    """Whether the short window may have misled the model: a loop, no words, no clear language.
-
-    On the reference clips it took a string of digits for silence and Spanish for Swahili; in
-    the full window it took neither.
-    """
-    return (
-        not transcript.text
-        or transcript.language_probability < _LIKELY_LANGUAGE
-        or is_loop(transcript.text)
-    )
-
-
-def _deserves_retry(request: Request) -> bool:
-    """Whether doubt is worth the full window; a partial is replaced by the next one anyway."""
-    return (
-        request.priority not in (Priority.FIRST_PARTIAL, Priority.PARTIAL)
-        and request.bucket != FULL_WINDOW
-    )
-
-
-def _transcript(
-    decoded: Decoded, language: str, language_probability: float, duration_s: float
-) -> Transcript:
-    silence = (
-        decoded.no_speech_probability > _NO_SPEECH_PROBABILITY
-        and decoded.avg_logprob < _NO_SPEECH_LOGPROB
-    )
-    segments = (
-        ()
-        if silence
-        else tuple(Segment(item.start_s, item.end_s, item.text) for item in decoded.segments)
-    )
-    text = join_texts(segment.text for segment in segments)
-    return Transcript(
-        text=text,
-        segments=segments,
-        duration_s=duration_s,
-        language=language,
-        language_probability=language_probability,
-        avg_logprob=decoded.avg_logprob,
-        no_speech_probability=decoded.no_speech_probability,
-        compression_ratio=compression_ratio(text),
-    )

@@ -1,6 +1,6 @@
 """What Whisper says: frozen values, from one decoded window up to what a stream hands out."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from talkpath.agent.whisper.agreement import join_texts
 
@@ -38,6 +38,7 @@ class Transcript:
         possible_hallucination: the text repeats itself even in the full window.
         full_window: decoded in Whisper's 30 s window, because the short one went wrong.
         cost_s: wall-clock seconds that a worker spent on the batch, per item.
+        tokens: the model's own answer, the draft of the next decode of the same utterance.
     """
 
     text: str
@@ -51,6 +52,7 @@ class Transcript:
     possible_hallucination: bool = False
     full_window: bool = False
     cost_s: float = 0.0
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

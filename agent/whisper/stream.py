@@ -10,13 +10,13 @@ Whisper's window is split at the quietest moment of its last seconds and goes on
 utterance.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.whisper.agreement import Agreement
-from talkpath.agent.whisper.batcher import Priority
+from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import (
     Final,
     Partial,
@@ -45,24 +45,22 @@ class StreamOptions:
     """How a stream is decoded.
 
     Attributes:
-        language: Whisper's code, or None to detect it in each utterance.
+        decode: language, task and the rest; a language of None is detected in each utterance.
         partials: whether partials are wanted.
         partial_interval_s: seconds of speech between partials.
     """
 
-    language: str | None = None
+    decode: DecodeOptions = field(default_factory=DecodeOptions)
     partials: bool = True
     partial_interval_s: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decode:
-    """Decode this audio and bring the transcript back under this ticket."""
+    """Decode this and bring the transcript back under this ticket."""
 
     ticket: int
-    audio: FloatArray
-    priority: Priority
-    language: str | None
+    request: Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +128,8 @@ class Stream:
 
     def set_language(self, language: str | None) -> None:
         """Decode in this language, or detect it (None), from the next utterance on."""
-        self._options = replace(self._options, language=language)
+        decode = replace(self._options.decode, language=language)
+        self._options = replace(self._options, decode=decode)
         self._usual_language = None
 
     def actions(self) -> list[StreamAction]:
@@ -237,7 +236,7 @@ class Stream:
     def _begin_utterance(self) -> None:
         self._utterance += 1
         self._agreement = Agreement()
-        self._language = self._options.language
+        self._language = self._options.decode.language
         interval = round(self._options.partial_interval_s * SAMPLE_RATE_HZ)
         self._next_partial = max(interval, len(self._audio))
 
@@ -247,7 +246,8 @@ class Stream:
         if language is None and len(audio) < _TELLING_S * SAMPLE_RATE_HZ:
             # A word or two tell the language badly: the stream's usual one is a better guess.
             language = self._usual_language
-        self._actions.append(Decode(self._tickets, audio, priority, language))
+        options = replace(self._options.decode, language=language)
+        self._actions.append(Decode(self._tickets, Request(audio, priority, options)))
         return self._tickets
 
     def _final(self, audio: FloatArray, priority: Priority) -> _PendingFinal:

@@ -29,7 +29,8 @@ from talkpath.agent.whisper import (
     WhisperEngine,
     WhisperStream,
 )
-from talkpath.agent.whisper.backend import Backend, CTranslate2Backend, Decoded, TimedText
+from talkpath.agent.whisper.backend import Backend, Decoded, Item, TimedText
+from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 
 __all__ = [
     "WAIT_S",
@@ -152,13 +153,16 @@ class _Wrapper:
     def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
         return self._real.encode(audio, bucket)
 
-    def detect_language(self, encoded: Any) -> list[tuple[str, float]]:
+    def tokenize(self, text: str) -> tuple[int, ...]:
+        return self._real.tokenize(text)
+
+    def detect_language(self, encoded: Any) -> list[dict[str, float]]:
         return self._real.detect_language(encoded)
 
     def generate(
-        self, encoded: Any, languages: Sequence[str], samples: Sequence[int], max_tokens: int
+        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
     ) -> list[Decoded]:
-        return self._real.generate(encoded, languages, samples, max_tokens)
+        return self._real.generate(encoded, items, max_tokens=max_tokens, **options)
 
 
 class Gate(_Wrapper):
@@ -203,13 +207,13 @@ class Looping(_Wrapper):
         loops = [_is_marked(item) and (self._always or bucket < 3000) for item in audio]
         return super().encode(audio, bucket), loops
 
-    def detect_language(self, encoded: Any) -> list[tuple[str, float]]:
+    def detect_language(self, encoded: Any) -> list[dict[str, float]]:
         return super().detect_language(encoded[0])
 
     def generate(
-        self, encoded: Any, languages: Sequence[str], samples: Sequence[int], max_tokens: int
+        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
     ) -> list[Decoded]:
-        decoded = super().generate(encoded[0], languages, samples, max_tokens)
+        decoded = super().generate(encoded[0], items, max_tokens=max_tokens, **options)
         return [
             replace(item, segments=(TimedText(0.0, 1.0, self.LOOP.strip()),)) if loops else item
             for item, loops in zip(decoded, encoded[1], strict=True)

@@ -4,14 +4,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talkpath.agent.whisper.batcher import Priority, Request, choose
+from talkpath.agent.whisper.batcher import choose
+from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 
 
 def request(
     seconds: float, priority: Priority = Priority.FINAL, order: int = 0, language: str | None = "en"
 ) -> Request:
     audio = np.zeros(round(seconds * 16_000), dtype=np.float32)
-    return Request(audio, priority, language, order)
+    return Request(audio, priority, DecodeOptions(language=language), order)
 
 
 waiting_requests = st.lists(

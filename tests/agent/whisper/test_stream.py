@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talkpath.agent.audio import FloatArray
-from talkpath.agent.whisper.batcher import Priority
+from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult, Transcript
 from talkpath.agent.whisper.stream import (
     Cancel,
@@ -33,7 +33,11 @@ class Session:
         self, *, language: str | None = "en", partials: bool = True, interval_s: float = 0.5
     ) -> None:
         self.stream = Stream(
-            StreamOptions(language=language, partials=partials, partial_interval_s=interval_s)
+            StreamOptions(
+                decode=DecodeOptions(language=language),
+                partials=partials,
+                partial_interval_s=interval_s,
+            )
         )
         self.fed = 0
         self.open: dict[int, Decode] = {}
@@ -72,7 +76,7 @@ class Session:
         self.collect()
 
     def answer(self, job: Decode, text: str = "words", **values: object) -> None:
-        transcript = Transcript(text=text, duration_s=len(job.audio) / RATE_HZ)
+        transcript = Transcript(text=text, duration_s=len(job.request.audio) / RATE_HZ)
         if values:
             transcript = Transcript(**{"text": text, **values})  # type: ignore[arg-type]
         self.open.pop(job.ticket, None)
@@ -92,7 +96,7 @@ class Session:
                     self.open[action.ticket] = action
                     self.decodes.append(action)
                 case Promote(ticket):
-                    assert self.open[ticket].priority is Priority.SPECULATIVE
+                    assert self.open[ticket].request.priority is Priority.SPECULATIVE
                     self.promoted.append(ticket)
                 case Cancel(ticket):
                     assert ticket in self.open, "what came back already cannot be cancelled"
@@ -102,7 +106,7 @@ class Session:
         return actions
 
     def waiting(self, *priorities: Priority) -> list[Decode]:
-        return [job for job in self.open.values() if job.priority in priorities]
+        return [job for job in self.open.values() if job.request.priority in priorities]
 
     @property
     def partial(self) -> Decode:
@@ -137,7 +141,7 @@ def test_an_utterance_reaches_back_to_its_beginning_and_a_little_before() -> Non
     session.start(ago_s=0.2)
     session.feed(1)
     session.stop()
-    assert stretch(session.final.audio) == pytest.approx((9.5, 11.0))
+    assert stretch(session.final.request.audio) == pytest.approx((9.5, 11.0))
 
 
 def test_an_utterance_at_the_very_beginning_has_what_there_is() -> None:
@@ -146,7 +150,7 @@ def test_an_utterance_at_the_very_beginning_has_what_there_is() -> None:
     session.start(ago_s=0.2)
     session.feed(0.4)
     session.stop()
-    assert stretch(session.final.audio) == pytest.approx((0.0, 0.5))
+    assert stretch(session.final.request.audio) == pytest.approx((0.0, 0.5))
 
 
 def test_the_next_utterance_does_not_hold_the_end_of_the_last_one() -> None:
@@ -155,13 +159,13 @@ def test_the_next_utterance_does_not_hold_the_end_of_the_last_one() -> None:
     session.start()
     session.feed(1)
     session.stop(silence_s=0.2)
-    first = stretch(session.final.audio)
+    first = stretch(session.final.request.audio)
     session.answer(session.final)
     session.feed(0.1)
     session.start(ago_s=0.1)
     session.feed(1)
     session.stop(silence_s=0.2)
-    second = stretch(session.final.audio)
+    second = stretch(session.final.request.audio)
     assert first[1] == pytest.approx(4.0)
     assert second[0] == pytest.approx(3.8)  # where the silence behind the first one began
 
@@ -197,7 +201,7 @@ def test_partials_come_every_half_second_of_speech() -> None:
     for _ in range(100):  # 2 s in blocks of 20 ms
         session.feed(0.02)
         for job in session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL):
-            ends.append(stretch(job.audio)[1])
+            ends.append(stretch(job.request.audio)[1])
             session.answer(job)
     assert ends[0] == pytest.approx(1.02)  # there is enough speech right after the start
     assert np.diff(ends) == pytest.approx(0.5)
@@ -210,7 +214,7 @@ def test_the_first_partial_is_more_urgent_than_the_later_ones() -> None:
     priorities = []
     for _ in range(3):
         session.feed(0.5)
-        priorities.append(session.partial.priority)
+        priorities.append(session.partial.request.priority)
         session.answer(session.partial)
     assert priorities == [Priority.FIRST_PARTIAL, Priority.PARTIAL, Priority.PARTIAL]
 
@@ -222,7 +226,7 @@ def test_no_partial_is_asked_for_while_one_is_out() -> None:
     assert len(session.decodes) == 1
     session.answer(session.partial)
     session.feed(0.02)
-    assert stretch(session.partial.audio)[1] == pytest.approx(5.02)
+    assert stretch(session.partial.request.audio)[1] == pytest.approx(5.02)
 
 
 def test_partials_that_nobody_wants_are_not_asked_for() -> None:
@@ -298,7 +302,7 @@ def test_a_final_that_was_speculated_on_goes_out_at_the_stop() -> None:
     session.feed(1)
     session.pause()
     job = session.final
-    assert job.priority is Priority.SPECULATIVE
+    assert job.request.priority is Priority.SPECULATIVE
     session.answer(job, "all words")
     assert not [result for result in session.results if isinstance(result, Final)]
     assert not session.stream.pending
@@ -339,8 +343,8 @@ def test_resumed_speech_voids_the_speculation(answered: bool) -> None:
     assert session.cancelled == ([] if answered else [job.ticket])
     session.feed(1)
     session.stop()
-    assert session.final.priority is Priority.FINAL
-    assert stretch(session.final.audio)[1] == pytest.approx(2.0)
+    assert session.final.request.priority is Priority.FINAL
+    assert stretch(session.final.request.audio)[1] == pytest.approx(2.0)
     session.answer(job, "half of it")  # too late
     session.answer(session.final, "all of it")
     (final,) = session.results
@@ -360,7 +364,7 @@ def test_an_early_pause_withdraws_the_partial_and_keeps_others_away() -> None:
     assert len(session.open) == 1
     session.resume()
     session.feed(0.5)
-    assert session.partial.priority is Priority.FIRST_PARTIAL  # there was no text yet
+    assert session.partial.request.priority is Priority.FIRST_PARTIAL  # there was no text yet
     session.answer(partial, "stale")
     assert session.results == []
 
@@ -372,7 +376,7 @@ def test_a_failed_speculation_is_tried_again_at_the_stop() -> None:
     session.pause()
     session.fail(session.final)
     session.stop()
-    assert session.final.priority is Priority.FINAL
+    assert session.final.request.priority is Priority.FINAL
     session.answer(session.final)
     assert [type(result) for result in session.results] == [Final]
 
@@ -422,7 +426,7 @@ def test_finals_go_out_in_the_order_of_the_speech(fails: Sequence[int]) -> None:
 
 def test_tickets_that_nobody_waits_for_are_ignored() -> None:
     session = Session()
-    stranger = Decode(99, np.zeros(1, dtype=np.float32), Priority.FINAL, None)
+    stranger = Decode(99, Request(np.zeros(1, dtype=np.float32), Priority.FINAL))
     session.answer(stranger)
     session.fail(stranger)
     session.start()
@@ -446,29 +450,29 @@ def test_a_given_language_is_kept_and_a_new_one_holds_from_the_next_utterance() 
     session.feed(0.5)
     session.stream.set_language("fr")
     session.stop()
-    assert [job.language for job in session.decodes] == ["de", "de"]
+    assert [job.request.options.language for job in session.decodes] == ["de", "de"]
     session.start()
     session.feed(0.5)
     session.stop()
-    assert [job.language for job in session.decodes[2:]] == ["fr", "fr"]
+    assert [job.request.options.language for job in session.decodes[2:]] == ["fr", "fr"]
 
 
 def test_a_language_is_detected_until_it_is_sure_and_anew_in_each_utterance() -> None:
     session = Session(language=None)
     session.start()
     session.feed(0.5)
-    assert session.partial.language is None
+    assert session.partial.request.options.language is None
     session.answer(session.partial, "hm", language="nl", language_probability=0.6)
     session.feed(0.5)
-    assert session.partial.language is None
+    assert session.partial.request.options.language is None
     session.answer(session.partial, "guten", language="de", language_probability=0.95)
     session.feed(0.5)
-    assert session.partial.language == "de"
+    assert session.partial.request.options.language == "de"
     session.stop()
-    assert session.final.language == "de"
+    assert session.final.request.options.language == "de"
     session.start()
     session.feed(0.5)
-    assert session.partial.language is None
+    assert session.partial.request.options.language is None
 
 
 # Speech longer than the window
@@ -486,7 +490,7 @@ def _noise_with_gaps(seconds: float, every_s: float) -> FloatArray:
 @pytest.mark.parametrize("paused", [False, True])
 def test_long_speech_is_split_and_nothing_lost_or_doubled(block: int, paused: bool) -> None:
     audio = _noise_with_gaps(90, every_s=4)
-    stream = Stream(StreamOptions(language=None))
+    stream = Stream(StreamOptions())
     stream.speech_started(0.0)
     jobs: list[Decode] = []
     for at in range(0, len(audio), block):
@@ -498,13 +502,13 @@ def test_long_speech_is_split_and_nothing_lost_or_doubled(block: int, paused: bo
         stream.speech_resumed()
     stream.speech_stopped(0.0)
     jobs += [action for action in stream.actions() if isinstance(action, Decode)]
-    finals = [job for job in jobs if job.priority is Priority.FINAL]
-    assert np.array_equal(np.concatenate([job.audio for job in finals]), audio)
-    assert all(len(job.audio) <= MAX_AUDIO_S * RATE_HZ for job in jobs)
+    finals = [job for job in jobs if job.request.priority is Priority.FINAL]
+    assert np.array_equal(np.concatenate([job.request.audio for job in finals]), audio)
+    assert all(len(job.request.audio) <= MAX_AUDIO_S * RATE_HZ for job in jobs)
     position = 0
     for job in finals[:-1]:
-        position += len(job.audio)
-        assert 23 * RATE_HZ <= len(job.audio)
+        position += len(job.request.audio)
+        assert 23 * RATE_HZ <= len(job.request.audio)
         into_gap_s = position / RATE_HZ % 4
         assert into_gap_s <= 0.25, "the cut lies in a quiet moment"
     for job in reversed(finals):
@@ -526,10 +530,10 @@ def test_a_split_keeps_the_language_and_starts_the_partials_anew() -> None:
     session.answer(session.partial, "guten tag zusammen", language="de")
     session.feed(0.3)
     (piece,) = session.waiting(Priority.FINAL)
-    assert piece.language == "de"
+    assert piece.request.options.language == "de"
     session.feed(0.6)
-    assert session.partial.priority is Priority.FIRST_PARTIAL
-    assert session.partial.language == "de"
+    assert session.partial.request.priority is Priority.FIRST_PARTIAL
+    assert session.partial.request.options.language == "de"
     session.answer(session.partial, "und")
     assert session.results[-1] == Partial(2, "", "und", "en", session.results[-1].duration_s)  # type: ignore[union-attr]
 
@@ -610,7 +614,7 @@ def test_each_utterance_that_stopped_gets_one_final_or_failure_in_order(
             case "answer" | "fail" if session.open:
                 come_back(number, name == "fail")
         assert len(session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)) <= 1
-        assert all(len(job.audio) <= MAX_AUDIO_S * RATE_HZ for job in session.open.values())
+        assert all(len(job.request.audio) <= MAX_AUDIO_S * RATE_HZ for job in session.open.values())
         assert all("stale" not in str(result) for result in session.results)
     stopped += session.stream.speaking
     session.stop()

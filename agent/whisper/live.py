@@ -1,0 +1,124 @@
+"""Live stream: one speaker's stream on the event loop, between the engine and a ``Stream``."""
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from talkpath.agent.audio import Resampler, pcm16_to_float
+from talkpath.agent.errors import EngineClosed
+from talkpath.agent.whisper.results import StreamResult, Transcript
+from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream
+
+if TYPE_CHECKING:
+    from talkpath.agent.whisper.engine import WhisperEngine
+
+__all__ = ["WhisperStream"]
+
+
+class WhisperStream:
+    """One speaker's stream, for the event loop: feed audio, report speech, receive results."""
+
+    def __init__(
+        self,
+        engine: "WhisperEngine",
+        stream: Stream,
+        resampler: Resampler,
+        on_result: Callable[[StreamResult], None],
+    ) -> None:
+        self._engine = engine
+        self._stream = stream
+        self._resampler = resampler
+        self._on_result = on_result
+        self._orders: dict[int, int] = {}
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+
+    def feed(self, pcm: bytes) -> None:
+        """Take the next samples: 16-bit mono PCM at the stream's rate.
+
+        Raises:
+            AudioError: an odd number of bytes.
+        """
+        self._stream.feed(self._resampler.process(pcm16_to_float(pcm)))
+        self._pump()
+
+    def speech_started(self, ago_s: float) -> None:
+        """Speech began ``ago_s`` seconds before the end of the audio fed so far."""
+        self._stream.speech_started(ago_s)
+        self._pump()
+
+    def early_pause(self) -> None:
+        """It has been silent for a moment."""
+        self._stream.early_pause()
+        self._pump()
+
+    def speech_resumed(self) -> None:
+        """Speech went on after an early pause."""
+        self._stream.speech_resumed()
+        self._pump()
+
+    def speech_stopped(self, silence_s: float) -> None:
+        """Speech ended ``silence_s`` seconds before the end of the audio fed so far."""
+        self._stream.speech_stopped(silence_s)
+        self._pump()
+
+    def forget(self) -> None:
+        """Forget the audio before the next utterance: what follows does not join it."""
+        self._stream.forget()
+
+    def set_language(self, language: str | None) -> None:
+        """Decode in this language from the next utterance on.
+
+        Args:
+            language: a code, or ``auto`` or None to detect it.
+
+        Raises:
+            ConfigError: the model does not know the language.
+        """
+        self._stream.set_language(self._engine.check_language(language))
+
+    async def drain(self) -> None:
+        """Wait until the finals of all speech that has stopped were handed out."""
+        await self._idle.wait()
+
+    def close(self) -> None:
+        """Give the stream's place back. What was not handed out is dropped."""
+        if self._closed:
+            return
+        self._closed = True
+        self._stream.close()
+        self._pump()
+        self._engine._streams.discard(self)
+
+    def _pump(self) -> None:
+        """Carry out what the stream wants done, and hand out what it has."""
+        for action in self._stream.actions():
+            match action:
+                case Decode():
+                    self._decode(action)
+                case Promote():
+                    self._engine._promote(self._orders.get(action.ticket, -1))
+                case Cancel():
+                    self._engine._cancel(self._orders.pop(action.ticket, -1))
+        if self._stream.pending:
+            self._idle.clear()
+        else:
+            self._idle.set()
+        if not self._closed:
+            for result in self._stream.results():
+                self._on_result(result)
+
+    def _decode(self, action: Decode) -> None:
+        def deliver(outcome: Transcript | Exception) -> None:
+            self._orders.pop(action.ticket, None)
+            if isinstance(outcome, Exception):
+                self._stream.failed(action.ticket, outcome)
+            else:
+                self._stream.transcript(action.ticket, outcome)
+            self._pump()
+
+        try:
+            self._orders[action.ticket] = self._engine._submit(action.request, deliver)
+        except EngineClosed as error:
+            self._stream.failed(action.ticket, error)
