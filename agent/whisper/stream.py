@@ -57,10 +57,15 @@ class StreamOptions:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decode:
-    """Decode this and bring the transcript back under this ticket."""
+    """Decode this and bring the transcript back under this ticket.
+
+    It takes the place in the queue of the ticket ``replaces``, of which nothing will be heard
+    any more; if a worker has that one already, this one queues after it and both come back.
+    """
 
     ticket: int
     request: Request
+    replaces: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

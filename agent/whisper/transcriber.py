@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from talkpath.agent.whisper.requests import Priority, Request
 from talkpath.agent.whisper.results import Segment, Transcript
 from talkpath.agent.whisper.windows import FULL_WINDOW, token_cap
 
-__all__ = ["Transcriber"]
+__all__ = ["Stages", "Transcriber"]
 
 # Whisper's own rule for silence: it says that nobody speaks, and is unsure of the words.
 _NO_SPEECH_PROBABILITY = 0.6
@@ -23,11 +24,31 @@ _NO_SPEECH_LOGPROB = -1.0
 _LIKELY_LANGUAGE = 0.5
 
 
-class Transcriber:
-    """Decodes batches on a backend; keeps nothing between them."""
+class Stages(Protocol):
+    """Is told what each stage cost. Called from several threads at once."""
 
-    def __init__(self, backend: Backend) -> None:
+    def encode(self, seconds: float, batch: int) -> None:
+        """A batch of so many items was encoded in so many wall-clock seconds."""
+        ...
+
+    def decode(
+        self, seconds: float, batch: int, *, tokens: int = 0, drafted: int = 0, accepted: int = 0
+    ) -> None:
+        """A batch was decoded: seconds, items, tokens out, draft tokens offered and accepted."""
+        ...
+
+
+class Transcriber:
+    """Decodes batches on a backend; keeps nothing between them.
+
+    Args:
+        backend: the model.
+        stages: is told the cost of each stage.
+    """
+
+    def __init__(self, backend: Backend, stages: Stages | None = None) -> None:
         self._backend = backend
+        self._stages = stages
 
     def transcribe(self, requests: Sequence[Request]) -> list[Transcript]:
         """Decode requests of one bucket; a final that looks wrong once more in the full window.
@@ -50,7 +71,10 @@ class Transcriber:
         return [dataclasses.replace(item, cost_s=cost_s) for item in transcripts]
 
     def _decode_window(self, requests: Sequence[Request], bucket: int) -> list[Transcript]:
+        started = time.perf_counter()
         encoded = self._backend.encode([request.audio for request in requests], bucket)
+        if self._stages is not None:
+            self._stages.encode(time.perf_counter() - started, len(requests))
         languages = [(request.options.language or "", 1.0) for request in requests]
         if not all(language for language, _ in languages):
             detected = [
@@ -65,9 +89,16 @@ class Transcriber:
             Item(language, len(request.audio), draft=request.draft)
             for request, (language, _) in zip(requests, languages, strict=True)
         ]
+        started = time.perf_counter()
         decoded = self._backend.generate(
             encoded, items, max_tokens=token_cap(max(item.samples for item in items))
         )
+        if self._stages is not None:
+            self._stages.decode(
+                time.perf_counter() - started,
+                len(items),
+                tokens=sum(len(item.tokens) for item in decoded),
+            )
         return [
             _transcript(answer, *language, item.samples / SAMPLE_RATE_HZ)
             for answer, language, item in zip(decoded, languages, items, strict=True)
