@@ -11,11 +11,19 @@ __all__ = ["Backend", "Decoded", "Item", "TimedText"]
 
 @dataclass(frozen=True, slots=True)
 class TimedText:
-    """Text between two time stamps, seconds from the start of the window."""
+    """Text between two time stamps, seconds from the start of the window.
+
+    Attributes:
+        start_s: the first time stamp.
+        end_s: the second one.
+        text: the words, without surrounding spaces.
+        tokens: the same as tokens, without time stamps.
+    """
 
     start_s: float
     end_s: float
     text: str
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

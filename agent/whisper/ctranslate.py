@@ -10,17 +10,13 @@ import numpy as np
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.errors import ConfigError, MissingDependency, ModelError
-from talkpath.agent.whisper.backend import Decoded, Item, TimedText
+from talkpath.agent.whisper.backend import Decoded, Item
+from talkpath.agent.whisper.tokens import WhisperTokens
 from talkpath.agent.whisper.windows import pad_to_bucket
 
 __all__ = ["CTranslate2Backend"]
 
 _log = logging.getLogger(__name__)
-
-_TIMESTAMP_S = 0.02
-# An end stamp this close to the end of the audio ends the text: what follows was decoded
-# from the silence behind it (0.5 s is what the short windows were measured with).
-_END_SLACK_S = 0.5
 
 
 class CTranslate2Backend:
@@ -43,7 +39,6 @@ class CTranslate2Backend:
     ) -> None:
         import ctranslate2
         from faster_whisper import WhisperModel
-        from faster_whisper.tokenizer import Tokenizer
 
         if not (path / "model.bin").is_file():
             raise ModelError(f"{path} is not a CTranslate2 Whisper model: it has no model.bin")
@@ -73,22 +68,12 @@ class CTranslate2Backend:
         self._features = model.feature_extractor
         self.multilingual = model.model.is_multilingual
         self.languages = frozenset(model.supported_languages)
-        self._tokenizer = model.hf_tokenizer
-        tokenizer = Tokenizer(self._tokenizer, self.multilingual, task="transcribe", language="en")
-        self._timestamp_begin = tokenizer.timestamp_begin
-        self._end_of_text = tokenizer.eot
-        self._prompts = {code: self._prompt(tokenizer, code) for code in self.languages}
+        self._tokens = WhisperTokens(model.hf_tokenizer, self.multilingual)
         _log.info("Whisper on %s, %s, %d workers", device, compute_type, self.workers)
-
-    def _prompt(self, tokenizer: Any, language: str) -> list[int]:
-        if not self.multilingual:
-            return [tokenizer.sot]
-        token = self._tokenizer.token_to_id(f"<|{language}|>")
-        return [tokenizer.sot, token, tokenizer.transcribe]
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """See ``Backend.tokenize``."""
-        return tuple(self._tokenizer.encode(" " + text.strip(), add_special_tokens=False).ids)
+        return self._tokens.encode(text)
 
     def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
         """See ``Backend.encode``."""
@@ -117,7 +102,7 @@ class CTranslate2Backend:
         temperature: float = 0.0,
     ) -> list[Decoded]:
         """See ``Backend.generate``."""
-        prompts = [self._prompts[item.language] for item in items]
+        prompts = [self._tokens.prompt(item.language, task, item.context) for item in items]
         results = self._model.generate(
             encoded,
             prompts,
@@ -128,7 +113,9 @@ class CTranslate2Backend:
         )
         return [
             Decoded(
-                segments=self._segments(result.sequences_ids[0], item.samples / SAMPLE_RATE_HZ),
+                segments=self._tokens.segments(
+                    result.sequences_ids[0], item.samples / SAMPLE_RATE_HZ
+                ),
                 # The score is the sum over the tokens divided by their number; Whisper's own
                 # mean counts the end of text too.
                 avg_logprob=result.scores[0]
@@ -139,35 +126,6 @@ class CTranslate2Backend:
             )
             for result, item in zip(results, items, strict=True)
         ]
-
-    def _segments(self, tokens: Sequence[int], duration_s: float) -> tuple[TimedText, ...]:
-        """Cut tokens at the time stamps, and off where the audio ends."""
-        segments: list[TimedText] = []
-        start_s = 0.0
-        words: list[int] = []
-        for token in tokens:
-            if token < self._timestamp_begin:
-                if token < self._end_of_text:
-                    words.append(token)
-                continue
-            stamp_s = (token - self._timestamp_begin) * _TIMESTAMP_S
-            if not words:
-                if stamp_s >= duration_s and segments:
-                    break
-                start_s = stamp_s
-                continue
-            segments.append(self._segment(words, start_s, min(stamp_s, duration_s)))
-            words = []
-            start_s = stamp_s
-            if stamp_s >= duration_s - _END_SLACK_S:
-                break
-        if words:
-            segments.append(self._segment(words, start_s, duration_s))
-        return tuple(segment for segment in segments if segment.text)
-
-    def _segment(self, words: list[int], start_s: float, end_s: float) -> TimedText:
-        text = self._tokenizer.decode(words).strip()
-        return TimedText(min(start_s, end_s), end_s, text)
 
 
 def _cpu_count() -> int:

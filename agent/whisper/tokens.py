@@ -1,0 +1,104 @@
+"""Tokens: Whisper's prompts, what its answers mean, and how tokens make words.
+
+No model is needed here, only its ``tokenizer.json``: any decoder, whoever runs it, is given
+these prompts, and its answers are cut at their time stamps here.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from talkpath.agent.whisper.backend import TimedText
+
+__all__ = ["WhisperTokens"]
+
+_TIMESTAMP_S = 0.02
+# An end stamp this close to the end of the audio ends the text: what follows was decoded
+# from the silence behind it (0.5 s is what the short windows were measured with).
+_END_SLACK_S = 0.5
+
+
+class WhisperTokens:
+    """The tokens of one model.
+
+    Args:
+        tokenizer: the ``tokenizers.Tokenizer`` of the model's ``tokenizer.json``.
+        multilingual: False for the models that know English alone.
+
+    Attributes:
+        start: the token that an answer's prompt begins with, after the context.
+        end_of_text: the token that ends an answer; text has lower numbers.
+        start_of_previous: the token before the text that was said earlier.
+        no_speech: the token whose probability after ``start`` says that nobody speaks.
+        timestamp_begin: the time stamp of 0.00 s; each one above it is 0.02 s later.
+    """
+
+    def __init__(self, tokenizer: Any, multilingual: bool) -> None:
+        from faster_whisper.tokenizer import Tokenizer
+
+        self._tokenizer = tokenizer
+        self._multilingual = multilingual
+        self._names = Tokenizer(tokenizer, multilingual, task="transcribe", language="en")
+        self.start: int = self._names.sot
+        self.end_of_text: int = self._names.eot
+        self.start_of_previous: int = self._names.sot_prev
+        self.no_speech: int = self._names.no_speech
+        self.timestamp_begin: int = self._names.timestamp_begin
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """Tokens of a text, as they stand in the middle of speech; none for none."""
+        text = text.strip()
+        if not text:
+            return ()
+        return tuple(self._tokenizer.encode(" " + text, add_special_tokens=False).ids)
+
+    def prompt(self, language: str, task: str, context: Sequence[int] = ()) -> list[int]:
+        """Tokens that a decoder starts from.
+
+        Args:
+            language: Whisper's code; of no effect for the models that know English alone.
+            task: ``transcribe`` or ``translate``; likewise.
+            context: tokens of what was said before.
+        """
+        before = [self.start_of_previous, *context] if context else []
+        return [*before, *self.task(language, task)]
+
+    def task(self, language: str, task: str) -> list[int]:
+        """The prompt without any context."""
+        if not self._multilingual:
+            return [self.start]
+        name = self._names.translate if task == "translate" else self._names.transcribe
+        return [self.start, self._tokenizer.token_to_id(f"<|{language}|>"), name]
+
+    def segments(self, tokens: Sequence[int], duration_s: float) -> tuple[TimedText, ...]:
+        """Cut an answer at its time stamps, and off where the audio ends.
+
+        Args:
+            tokens: the answer, time stamps included.
+            duration_s: length of the audio without its padding.
+        """
+        segments: list[TimedText] = []
+        start_s = 0.0
+        text: list[int] = []
+        for token in tokens:
+            if token < self.timestamp_begin:
+                if token < self.end_of_text:
+                    text.append(token)
+                continue
+            stamp_s = (token - self.timestamp_begin) * _TIMESTAMP_S
+            if not text:
+                if stamp_s >= duration_s and segments:
+                    break
+                start_s = stamp_s
+                continue
+            segments.append(self._segment(text, start_s, min(stamp_s, duration_s)))
+            text = []
+            start_s = stamp_s
+            if stamp_s >= duration_s - _END_SLACK_S:
+                break
+        if text:
+            segments.append(self._segment(text, start_s, duration_s))
+        return tuple(segment for segment in segments if segment.text)
+
+    def _segment(self, tokens: list[int], start_s: float, end_s: float) -> TimedText:
+        text = self._tokenizer.decode(tokens).strip()
+        return TimedText(min(start_s, end_s), end_s, text, tuple(tokens))

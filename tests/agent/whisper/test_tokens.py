@@ -1,0 +1,95 @@
+"""Tokens: prompts as Whisper was trained on, and answers cut at their time stamps."""
+
+import functools
+
+import pytest
+from tokenizers import Tokenizer
+
+from talkpath.agent.models import ModelStore
+from talkpath.agent.whisper.tokens import WhisperTokens
+
+
+@functools.cache
+def raw(model: str) -> Tokenizer:
+    return Tokenizer.from_file(str(ModelStore().pull(model) / "tokenizer.json"))
+
+
+@functools.cache
+def tokens(model: str) -> WhisperTokens:
+    return WhisperTokens(raw(model), multilingual=not model.endswith(".en"))
+
+
+def names(model: str, ids: list[int]) -> list[str]:
+    return [raw(model).id_to_token(number) for number in ids]
+
+
+def test_a_multilingual_prompt_names_language_and_task() -> None:
+    prompt = tokens("base").prompt("de", "translate")
+    assert names("base", prompt) == ["<|startoftranscript|>", "<|de|>", "<|translate|>"]
+    prompt = tokens("base").prompt("yue", "transcribe")
+    assert names("base", prompt) == ["<|startoftranscript|>", "<|yue|>", "<|transcribe|>"]
+
+
+def test_an_english_models_prompt_is_the_start_alone() -> None:
+    prompt = tokens("tiny.en").prompt("en", "transcribe")
+    assert names("tiny.en", prompt) == ["<|startoftranscript|>"]
+
+
+@pytest.mark.parametrize("model", ["base", "tiny.en"])
+def test_what_was_said_before_stands_before_the_start(model: str) -> None:
+    context = tokens(model).encode("hello there")
+    prompt = tokens(model).prompt("en", "transcribe", context)
+    assert names(model, prompt)[:4] == [
+        "<|startofprev|>",
+        "\u0120hello",
+        "\u0120there",
+        "<|startoftranscript|>",
+    ]
+
+
+def test_no_text_has_no_tokens() -> None:
+    assert tokens("base").encode("") == tokens("base").encode(" \n ") == ()
+
+
+def answer(*parts: float | str) -> list[int]:
+    """Numbers are time stamps in seconds, strings are text."""
+    known = tokens("base")
+    ids: list[int] = []
+    for part in parts:
+        if isinstance(part, str):
+            ids += known.encode(part)
+        else:
+            ids.append(known.timestamp_begin + round(part / 0.02))
+    return ids
+
+
+def cut(duration_s: float, *parts: float | str) -> list[tuple[float, float, str]]:
+    found = tokens("base").segments(answer(*parts), duration_s)
+    return [(round(item.start_s, 2), round(item.end_s, 2), item.text) for item in found]
+
+
+def test_text_is_cut_at_the_time_stamps() -> None:
+    assert cut(10.0, 0.5, "one two", 2.0, 2.4, "three", 5.0) == [
+        (0.5, 2.0, "one two"),
+        (2.4, 5.0, "three"),
+    ]
+
+
+def test_nothing_counts_behind_the_end_of_the_audio() -> None:
+    assert cut(3.0, 0.0, "one", 2.6, 2.6, "you", 4.0) == [(0.0, 2.6, "one")]
+    assert cut(3.0, 0.0, "one", 2.0, 3.2, "you", 4.0) == [(0.0, 2.0, "one")]
+
+
+def test_text_without_an_end_stamp_lasts_until_the_audio_ends() -> None:
+    assert cut(3.0, 0.2, "one two") == [(0.2, 3.0, "one two")]
+    assert cut(3.0, 3.4, "one two") == [(3.0, 3.0, "one two")]
+
+
+def test_an_answer_without_words_has_no_segments() -> None:
+    assert cut(3.0, 0.0, 1.0) == []
+    assert tokens("base").segments([tokens("base").end_of_text], 3.0) == ()
+
+
+def test_a_segment_knows_its_tokens() -> None:
+    (segment,) = tokens("base").segments(answer(0.0, "one two", 2.8), 3.0)
+    assert segment.tokens == tokens("base").encode("one two")
