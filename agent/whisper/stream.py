@@ -108,8 +108,13 @@ class Stream:
         self._agreement = Agreement()
         self._language: str | None = None
         self._usual_language: str | None = None
-        self._next_partial = 0
-        self._partial: int | None = None  # its ticket
+        self._interval_s = self._options.partial_interval_s
+        self._partial_at = 0  # samples that the last partial covers
+        self._partial: int | None = None  # the newest one's ticket
+        self._showable = 0  # answers to partials with older tickets are stale
+        self._first_ticket = 0  # of the utterance
+        self._draft: tuple[int, ...] = ()
+        self._draft_ticket = 0
         self._speculation: _PendingFinal | None = None
         self._finals: list[_PendingFinal] = []
         self._tickets = 0
@@ -136,6 +141,10 @@ class Stream:
         decode = replace(self._options.decode, language=language)
         self._options = replace(self._options, decode=decode)
         self._usual_language = None
+
+    def set_partial_interval(self, seconds: float) -> None:
+        """Ask for a partial after so many seconds of speech from now on."""
+        self._interval_s = seconds
 
     def actions(self) -> list[StreamAction]:
         """Take what is to be done since the last call, in order."""
@@ -203,9 +212,12 @@ class Stream:
         self._release_finals()
 
     def transcript(self, ticket: int, transcript: Transcript) -> None:
-        """A decode came back. A ticket that nobody waits for is ignored."""
-        if ticket == self._partial:
-            self._partial = None
+        """A decode came back. One that nobody waits for may still serve as a draft."""
+        self._keep_draft(ticket, transcript)
+        if self._partial is not None and self._showable <= ticket <= self._partial:
+            self._showable = ticket + 1
+            if ticket == self._partial:
+                self._partial = None
             self._take_partial(transcript)
         final = self._find_final(ticket)
         if final is not None:
@@ -242,18 +254,27 @@ class Stream:
         self._utterance += 1
         self._agreement = Agreement()
         self._language = self._options.decode.language
-        interval = round(self._options.partial_interval_s * SAMPLE_RATE_HZ)
-        self._next_partial = max(interval, len(self._audio))
+        self._partial_at = 0
+        self._first_ticket = self._tickets + 1
+        self._draft, self._draft_ticket = (), 0
 
-    def _decode(self, audio: FloatArray, priority: Priority) -> int:
+    def _decode(self, audio: FloatArray, priority: Priority, *, replaces: int | None = None) -> int:
         self._tickets += 1
         language = self._language
         if language is None and len(audio) < _TELLING_S * SAMPLE_RATE_HZ:
             # A word or two tell the language badly: the stream's usual one is a better guess.
             language = self._usual_language
         options = replace(self._options.decode, language=language)
-        self._actions.append(Decode(self._tickets, Request(audio, priority, options)))
+        request = Request(audio, priority, options, draft=self._draft)
+        self._actions.append(Decode(self._tickets, request, replaces))
         return self._tickets
+
+    def _keep_draft(self, ticket: int, transcript: Transcript) -> None:
+        """The newest answer of this utterance is what the next one probably begins with."""
+        if ticket < max(self._first_ticket, self._draft_ticket):
+            return
+        if ticket <= self._tickets and not transcript.possible_hallucination:
+            self._draft, self._draft_ticket = transcript.tokens, ticket
 
     def _final(self, audio: FloatArray, priority: Priority) -> _PendingFinal:
         return _PendingFinal(
@@ -265,15 +286,16 @@ class Stream:
     def _maybe_partial(self) -> None:
         if (
             not self._options.partials
-            or self._partial is not None
             or self._speculation is not None
-            or len(self._audio) < self._next_partial
+            or len(self._audio) < self._partial_at + round(self._interval_s * SAMPLE_RATE_HZ)
         ):
             return
+        self._partial_at = len(self._audio)
         priority = Priority.PARTIAL if self._agreement.begun else Priority.FIRST_PARTIAL
-        self._partial = self._decode(self._audio.snapshot(), priority)
-        interval = round(self._options.partial_interval_s * SAMPLE_RATE_HZ)
-        self._next_partial = len(self._audio) + interval
+        replaces = self._partial
+        self._partial = self._decode(self._audio.snapshot(), priority, replaces=replaces)
+        if replaces is None:
+            self._showable = self._partial
 
     def _cancel_partial(self) -> None:
         if self._partial is not None:

@@ -40,6 +40,7 @@ class Session:
             )
         )
         self.fed = 0
+        self.busy = False  # a worker has every decode at once, so that none can be replaced
         self.open: dict[int, Decode] = {}
         self.decodes: list[Decode] = []
         self.promoted: list[int] = []
@@ -93,6 +94,8 @@ class Session:
         for action in actions:
             match action:
                 case Decode():
+                    if action.replaces is not None and not self.busy:
+                        del self.open[action.replaces]
                     self.open[action.ticket] = action
                     self.decodes.append(action)
                 case Promote(ticket):
@@ -219,14 +222,141 @@ def test_the_first_partial_is_more_urgent_than_the_later_ones() -> None:
     assert priorities == [Priority.FIRST_PARTIAL, Priority.PARTIAL, Priority.PARTIAL]
 
 
-def test_no_partial_is_asked_for_while_one_is_out() -> None:
+def test_a_partial_that_is_still_out_is_replaced_by_a_newer_one() -> None:
     session = Session()
     session.start()
-    session.feed(5)
-    assert len(session.decodes) == 1
-    session.answer(session.partial)
-    session.feed(0.02)
-    assert stretch(session.partial.request.audio)[1] == pytest.approx(5.02)
+    session.feed(1.5)
+    first, second, third = session.decodes
+    assert [job.replaces for job in session.decodes] == [None, first.ticket, second.ticket]
+    assert session.partial is third
+    assert third.request.priority is Priority.FIRST_PARTIAL  # there is no text yet
+    session.answer(third)
+    session.feed(0.5)
+    assert session.partial.replaces is None
+
+
+def test_a_replaced_partial_that_a_worker_had_already_is_shown() -> None:
+    session = Session()
+    session.busy = True
+    session.start()
+    session.feed(1.0)
+    first, second = session.decodes
+    session.answer(first, "to be")
+    session.answer(second, "to be or")
+    partials = [(item.stable, item.rest) for item in session.results if isinstance(item, Partial)]
+    assert partials == [("", "to be"), ("to be", "or")]
+
+
+def test_a_replaced_partial_that_comes_after_the_newer_one_is_not_shown() -> None:
+    session = Session()
+    session.busy = True
+    session.start()
+    session.feed(1.5)
+    first, second, third = session.decodes
+    session.answer(second, "to be or")
+    session.answer(first, "to be")
+    session.answer(third, "to be or not")
+    session.answer(second, "to be or")
+    partials = [(item.stable, item.rest) for item in session.results if isinstance(item, Partial)]
+    assert partials == [("", "to be or"), ("to be or", "not")]
+
+
+def test_a_replaced_partial_of_the_last_utterance_is_not_shown_in_the_next() -> None:
+    session = Session()
+    session.busy = True
+    session.start()
+    session.feed(1.0)
+    old = session.decodes[0]
+    session.stop()
+    session.start()
+    session.feed(1.0)
+    session.answer(old, "stale")
+    assert session.results == []
+
+
+def test_the_partials_come_less_often_under_load_and_return_to_their_pace() -> None:
+    session = Session()
+    session.start(ago_s=0.0)
+    ends = []
+    for block in range(200):  # 4 s
+        if block == 50:
+            session.stream.set_partial_interval(1.0)
+        if block == 150:
+            session.stream.set_partial_interval(0.5)
+        session.feed(0.02)
+        for job in session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL):
+            ends.append(stretch(job.request.audio)[1])
+            session.answer(job)
+    assert ends == pytest.approx([0.5, 1.0, 2.0, 3.0, 3.5, 4.0])
+
+
+# Drafts
+
+
+def test_each_decode_drafts_from_the_newest_answer_of_its_utterance() -> None:
+    session = Session()
+    session.start()
+    session.feed(0.5)
+    assert session.partial.request.draft == ()
+    session.answer(session.partial, "to", tokens=(1, 2))
+    session.feed(0.5)
+    assert session.partial.request.draft == (1, 2)
+    session.answer(session.partial, "to be", tokens=(1, 2, 3))
+    session.pause()
+    assert session.final.request.draft == (1, 2, 3)
+    session.answer(session.final, "to be or", tokens=(1, 2, 3, 4))
+    session.resume()
+    session.feed(0.5)
+    assert session.partial.request.draft == (1, 2, 3, 4)
+    session.stop()
+    assert session.final.request.draft == (1, 2, 3, 4)
+    session.start()
+    session.feed(0.5)
+    assert session.partial.request.draft == ()
+
+
+def test_an_answer_to_a_partial_that_was_withdrawn_is_a_draft_but_not_shown() -> None:
+    session = Session()
+    session.start()
+    session.feed(0.6)
+    partial = session.partial
+    session.pause()
+    session.answer(partial, "to", tokens=(1, 2))
+    assert session.results == []
+    session.resume()
+    session.stop()
+    assert session.final.request.draft == (1, 2)
+
+
+def test_no_draft_comes_from_an_older_answer_a_loop_or_another_utterance() -> None:
+    session = Session()
+    session.busy = True
+    session.start()
+    session.feed(1.5)
+    first, second, third = session.decodes
+    session.answer(second, "to be", tokens=(1, 2))
+    session.answer(first, "to", tokens=(1,))
+    session.answer(third, "to be " * 9, tokens=(1, 2) * 9, possible_hallucination=True)
+    session.stop()
+    assert session.final.request.draft == (1, 2)
+    last = session.final
+    session.start()
+    session.answer(last, "to be", tokens=(5,))
+    session.feed(0.5)
+    assert session.decodes[-1].request.draft == ()
+
+
+def test_a_split_starts_the_draft_anew() -> None:
+    session = Session()
+    session.start(ago_s=0.0)
+    session.feed(27.9)
+    session.answer(session.partial, "to", tokens=(1, 2))
+    session.feed(0.2)
+    (piece,) = session.waiting(Priority.FINAL)
+    assert piece.request.draft == (1, 2)
+    session.answer(piece, tokens=(3,))
+    session.feed(1)
+    assert session.partial.request.draft == ()
 
 
 def test_partials_that_nobody_wants_are_not_asked_for() -> None:
