@@ -27,6 +27,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, Resampler, pcm16_to_float
 from talkpath.agent.config import SpeechConfig
+from talkpath.agent.errors import ModelError
 from talkpath.agent.speech import (
     WINDOW_SAMPLES,
     EarlyPause,
@@ -44,16 +45,19 @@ __all__ = ["SpeechDetector"]
 _SPEAKING_PERIOD_S = 0.2
 _NO_AUDIO_S = 1.0
 _LONGEST_BLOCK_S = 0.1
+_ERROR_PERIOD_S = 10.0
 
 
 class SpeechDetector(FrameProcessor):
     """Finds speech in the incoming audio, at any sample rate, mono.
 
     Put it right behind the transport's input. When no audio comes for a second in the middle
-    of speech (a muted microphone), speech counts as stopped.
+    of speech (a muted microphone), speech counts as stopped. Windows that the model fails on are
+    passed over, with an error frame at most every 10 s; the audio goes on.
 
     Args:
-        vad: the model, shared by all sessions (``Runtime.vad``).
+        vad: the model, shared by all sessions (``Runtime.vad``), which advances their
+            streams in batches.
         config: threshold and times.
     """
 
@@ -64,6 +68,7 @@ class SpeechDetector(FrameProcessor):
         self._resampler: Resampler | None = None
         self._last_audio = 0.0
         self._last_speaking = 0.0
+        self._next_error = 0.0
         self._watch: asyncio.Task[None] | None = None
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -95,9 +100,8 @@ class SpeechDetector(FrameProcessor):
     async def _handle_audio(self, frame: InputAudioRawFrame) -> None:
         self._last_audio = time.monotonic()
         audio = self._to_16_khz(frame)
-        # A window costs about 0.1 ms: less than a thread would, and the loop stays free.
         for start in range(0, len(audio), WINDOW_SAMPLES):
-            events = self._tracker.process(audio[start : start + WINDOW_SAMPLES])
+            events = await self._hear(audio[start : start + WINDOW_SAMPLES])
             # The whole frame went on before the events that its first part shows.
             since_s = max(0, len(audio) - start - WINDOW_SAMPLES) / SAMPLE_RATE_HZ
             for event in events:
@@ -108,6 +112,15 @@ class SpeechDetector(FrameProcessor):
         ):
             self._last_speaking = self._last_audio
             await self.broadcast_frame(UserSpeakingFrame)
+
+    async def _hear(self, audio: FloatArray) -> list[SpeechEvent]:
+        try:
+            return await self._tracker.hear(audio)
+        except ModelError as error:
+            if self._last_audio >= self._next_error:  # not for each of 31 windows a second
+                self._next_error = self._last_audio + _ERROR_PERIOD_S
+                await self.push_error(str(error), exception=error)
+            return []
 
     def _to_16_khz(self, frame: InputAudioRawFrame) -> FloatArray:
         if self._resampler is None or self._resampler.from_hz != frame.sample_rate:

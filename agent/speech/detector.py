@@ -147,14 +147,33 @@ class SpeechTracker:
 
     def process(self, audio: FloatArray) -> list[SpeechEvent]:
         """Take the next samples, float32 ``[n]`` at 16 kHz, and give the events in them."""
+        events: list[SpeechEvent] = []
+        for window in self._windows(audio):
+            probability = float(self._vad.advance(window[np.newaxis], [self._state])[0])
+            events += self._take(probability)
+        return events
+
+    async def hear(self, audio: FloatArray) -> list[SpeechEvent]:
+        """Do the same on an event loop, in batches with its other streams.
+
+        Raises:
+            ModelError: the model failed on a window; it and the rest are passed over.
+        """
+        events: list[SpeechEvent] = []
+        for window in self._windows(audio):
+            events += self._take(await self._vad.probability(window, self._state))
+        return events
+
+    def _windows(self, audio: FloatArray) -> FloatArray:
+        """The windows that are complete now, ``[n, 512]``; the rest is kept."""
         samples = np.concatenate([self._rest, audio]) if len(self._rest) else audio
         count = len(samples) // WINDOW_SAMPLES
         self._rest = samples[count * WINDOW_SAMPLES :]
-        events: list[SpeechEvent] = []
-        for window in samples[: count * WINDOW_SAMPLES].reshape(count, 1, WINDOW_SAMPLES):
-            probability = float(self._vad.advance(window, [self._state])[0])
-            events += self.machine.advance(probability)
-            self._maybe_reset(probability)
+        return samples[: count * WINDOW_SAMPLES].reshape(count, WINDOW_SAMPLES)
+
+    def _take(self, probability: float) -> list[SpeechEvent]:
+        events = self.machine.advance(probability)
+        self._maybe_reset(probability)
         return events
 
     def _maybe_reset(self, probability: float) -> None:

@@ -8,7 +8,8 @@ import numpy as np
 import onnxruntime
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
-from talkpath.agent.errors import MissingDependency
+from talkpath.agent.errors import AudioError, MissingDependency
+from talkpath.agent.speech.batch import WindowBatcher
 
 __all__ = ["WINDOW_S", "WINDOW_SAMPLES", "SileroState", "SileroVad"]
 
@@ -19,6 +20,7 @@ WINDOW_S = WINDOW_SAMPLES / SAMPLE_RATE_HZ
 
 _CONTEXT_SAMPLES = 64
 _STATE_SHAPE = (2, 128)
+_LARGEST_BATCH = 32
 
 
 class SileroState:
@@ -52,6 +54,24 @@ class SileroVad:
             str(_model_path()), sess_options=options, providers=["CPUExecutionProvider"]
         )
         self._rate = np.array(SAMPLE_RATE_HZ, dtype=np.int64)
+        self._batcher = WindowBatcher(self.advance, _LARGEST_BATCH)
+
+    async def probability(self, window: FloatArray, state: SileroState) -> float:
+        """Advance one stream by one window, together with those of the loop's other streams.
+
+        A stream waits for its window before it brings the next.
+
+        Args:
+            window: float32, shape ``[512]``, 16 kHz.
+            state: the stream's, changed in place.
+
+        Raises:
+            AudioError: the window has another length.
+            ModelError: the model failed; the state is as before.
+        """
+        if window.shape != (WINDOW_SAMPLES,):
+            raise AudioError(f"a window has {WINDOW_SAMPLES} samples, not {window.shape}")
+        return await self._batcher.probability(window, state)
 
     def advance(self, windows: FloatArray, states: Sequence[SileroState]) -> FloatArray:
         """Advance one window in each of several streams.
@@ -61,18 +81,27 @@ class SileroVad:
             states: the streams' states, changed in place.
 
         Returns:
-            Probability of speech in each window, float32, shape ``[streams]``.
+            Probability of speech in each window, float32, shape ``[streams]``; 0.0 for a
+            window with values that are not finite, and its stream starts anew.
         """
-        contexts = np.stack([state.context for state in states])
-        samples = np.concatenate([contexts, windows], axis=1)
-        recurrent = np.stack([state.recurrent for state in states], axis=1)
+        samples = np.empty((len(states), _CONTEXT_SAMPLES + WINDOW_SAMPLES), dtype=np.float32)
+        samples[:, _CONTEXT_SAMPLES:] = windows
+        recurrent = np.empty((2, len(states), 128), dtype=np.float32)
+        for index, state in enumerate(states):
+            samples[index, :_CONTEXT_SAMPLES] = state.context
+            recurrent[:, index] = state.recurrent
         probabilities, recurrent = self._session.run(
             None, {"input": samples, "state": recurrent, "sr": self._rate}
         )
+        # Asked of the input: the model's rectifiers turn a NaN into zeros and go on with that.
+        finite = np.isfinite(windows).all(axis=1)
         for index, state in enumerate(states):
-            state.recurrent = recurrent[:, index]
-            state.context = windows[index, -_CONTEXT_SAMPLES:]
-        return np.asarray(probabilities[:, 0], dtype=np.float32)
+            # Copies: a view would keep the whole batch alive for as long as the stream.
+            state.recurrent = recurrent[:, index].copy()
+            state.context = samples[index, -_CONTEXT_SAMPLES:].copy()
+            if not finite[index]:
+                state.reset()
+        return np.where(finite, probabilities[:, 0], np.float32(0))
 
     def probabilities(self, audio: FloatArray, state: SileroState | None = None) -> FloatArray:
         """Run through a stretch of one stream.

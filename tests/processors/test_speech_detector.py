@@ -1,6 +1,7 @@
 """The speech detector in a real pipeline."""
 
 import asyncio
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -15,14 +16,16 @@ from pipecat.frames.frames import (
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.filters.identity_filter import IdentityFilter
-from pipecat.processors.frame_processor import FrameDirection
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
+from talkpath.agent.audio import FloatArray
 from talkpath.agent.config import SpeechConfig
+from talkpath.agent.speech import SileroState, SileroVad
 from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
 from talkpath.processors.speech_detector import SpeechDetector
 from tests.agent.whisper.helpers import vad
-from tests.processors.caller import Call, call
-from tests.speech import clip, join, resample, silence
+from tests.processors.caller import call
+from tests.speech import clip, clips, join, resample, silence
 
 EVENTS = (
     VADUserStartedSpeakingFrame,
@@ -33,27 +36,30 @@ EVENTS = (
 Timed = tuple[type[Frame], float]
 
 
-def timeline(heard: Call) -> list[Timed]:
-    """What came down the pipeline, with the seconds of audio that came before it."""
-    seconds = 0.0
-    events: list[Timed] = []
-    for item in heard.heard:
-        if item.direction is FrameDirection.DOWNSTREAM:
-            if isinstance(item.frame, InputAudioRawFrame):
-                if item.frame.num_frames > 0.1 * item.frame.sample_rate:
-                    continue  # the detector cuts it up: its pieces count
-                seconds += item.frame.num_frames / item.frame.sample_rate
-            elif isinstance(item.frame, EVENTS):
-                events.append((type(item.frame), seconds))
-    return events
+class Tape(FrameProcessor):
+    """Stands behind the detector and writes down what comes, in its order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.events: list[Timed] = []
+        self._seconds = 0.0
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if direction is FrameDirection.DOWNSTREAM and isinstance(frame, InputAudioRawFrame):
+            self._seconds += frame.num_frames / frame.sample_rate
+        elif direction is FrameDirection.DOWNSTREAM and isinstance(frame, EVENTS):
+            self.events.append((type(frame), self._seconds))
+        await self.push_frame(frame, direction)
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 48_000])
 async def test_speech_is_found_behind_the_audio_that_shows_it(rate_hz: int) -> None:
     audio = join(["cards-001", "cards-003"], gap_s=1.5)
-    async with call([SpeechDetector(vad())], rate_hz=rate_hz) as caller:
+    tape = Tape()
+    async with call([SpeechDetector(vad()), tape], rate_hz=rate_hz) as caller:
         await caller.say(resample(audio, 16_000, rate_hz), pace_s=0)
-    events = timeline(caller)
+    events = tape.events
     starts = [at for kind, at in events if kind is VADUserStartedSpeakingFrame]
     stops = [at for kind, at in events if kind is VADUserStoppedSpeakingFrame]
     first_end_s = 0.5 + clip("cards-001").duration_s
@@ -96,28 +102,28 @@ async def test_it_tells_both_sides_and_passes_all_audio_on() -> None:
 
 async def test_a_large_block_does_not_hide_where_speech_began() -> None:
     audio = np.concatenate([silence(1.5), clip("cards-005").samples()])
-    async with call([SpeechDetector(vad())]) as small:
-        await small.say(audio[:48_000], pace_s=0)
-    async with call([SpeechDetector(vad())]) as large:
-        await large.say(audio[:48_000], block_s=3.0)
-
-    def first_start_s(caller: Call) -> float:
-        at = next(at for kind, at in timeline(caller) if kind is VADUserStartedSpeakingFrame)
-        return at - caller.frames(VADUserStartedSpeakingFrame)[0].start_secs
-
-    assert abs(first_start_s(small) - first_start_s(large)) < 0.1
+    starts_s = []
+    for block_s in (0.02, 3.0):
+        tape = Tape()
+        async with call([SpeechDetector(vad()), tape]) as caller:
+            await caller.say(audio[:48_000], block_s=block_s, pace_s=0)
+        at = next(at for kind, at in tape.events if kind is VADUserStartedSpeakingFrame)
+        starts_s.append(at - caller.frames(VADUserStartedSpeakingFrame)[0].start_secs)
+    assert abs(starts_s[0] - starts_s[1]) < 0.1
 
 
 async def test_silence_and_noise_tell_nothing() -> None:
     noise = np.random.default_rng(2).normal(0, 0.02, 48_000).astype(np.float32)
-    async with call([SpeechDetector(vad())]) as caller:
+    tape = Tape()
+    async with call([SpeechDetector(vad()), tape]) as caller:
         await caller.say(np.concatenate([silence(2), noise]), pace_s=0)
-    assert timeline(caller) == []
+    assert tape.events == []
 
 
 async def test_audio_that_fails_to_come_stops_the_speech() -> None:
     audio = join(["librivox-0870"])[:32_000]  # in the middle of a sentence
-    async with call([SpeechDetector(vad())]) as caller:
+    tape = Tape()
+    async with call([SpeechDetector(vad()), tape]) as caller:
         await caller.say(audio, pace_s=0)
         await caller.until(lambda: caller.frames(VADUserStoppedSpeakingFrame))
         (stopped,) = caller.frames(VADUserStoppedSpeakingFrame)
@@ -126,17 +132,56 @@ async def test_audio_that_fails_to_come_stops_the_speech() -> None:
         # The microphone is back.
         await caller.say(join(["cards-003"]), pace_s=0)
         await caller.until(lambda: len(caller.frames(VADUserStoppedSpeakingFrame)) >= 2)
-    kinds = [kind for kind, _ in timeline(caller) if kind in EVENTS[:2]]
+    kinds = [kind for kind, _ in tape.events if kind in EVENTS[:2]]
     assert kinds == [*EVENTS[:2]] * (len(kinds) // 2)
 
 
 async def test_a_frame_that_is_no_audio_is_an_error_and_the_next_is_heard() -> None:
-    async with call([SpeechDetector(vad())]) as caller:
+    tape = Tape()
+    async with call([SpeechDetector(vad()), tape]) as caller:
         await caller.send(InputAudioRawFrame(b"\0\0\0", 16_000, 1))
         await caller.say(join(["cards-003"]), pace_s=0)
     errors = caller.frames(ErrorFrame, direction=FrameDirection.UPSTREAM)
     assert ["even number of bytes" in error.error for error in errors] == [True]
-    assert VADUserStoppedSpeakingFrame in [kind for kind, _ in timeline(caller)]
+    assert VADUserStoppedSpeakingFrame in [kind for kind, _ in tape.events]
+
+
+class Broken(SileroVad):
+    """Fails on its first calls, as a runtime without memory does."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__()
+        self.failures = failures
+
+    def advance(self, windows: FloatArray, states: Sequence[SileroState]) -> FloatArray:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("out of memory")
+        return super().advance(windows, states)
+
+
+async def test_a_model_that_fails_is_reported_once_and_the_audio_goes_on() -> None:
+    tape = Tape()
+    audio = join(["cards-003"], lead_s=1.0)
+    async with call([SpeechDetector(Broken(10)), tape]) as caller:
+        await caller.say(audio, pace_s=0)
+    (error,) = caller.frames(ErrorFrame, direction=FrameDirection.UPSTREAM)
+    assert "voice activity model failed: out of memory" in error.error
+    assert sum(frame.num_frames for frame in caller.frames(InputAudioRawFrame)) == len(audio)
+    assert VADUserStoppedSpeakingFrame in [kind for kind, _ in tape.events]
+
+
+async def test_calls_side_by_side_hear_what_each_hears_alone() -> None:
+    names = [item.id for item in clips() if item.id.startswith("cards")]
+
+    async def events(name: str) -> list[Timed]:
+        tape = Tape()
+        async with call([SpeechDetector(vad()), tape]) as caller:
+            await caller.say(join([name]), pace_s=0)
+        return tape.events
+
+    alone = [await events(name) for name in names]
+    assert await asyncio.gather(*map(events, names)) == alone
 
 
 @pytest.mark.parametrize("cancel", [False, True])
