@@ -45,6 +45,11 @@ class WhisperConfig:
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         compute_type: CTranslate2's type of weights; ``auto`` is int8 on a CPU, float16 on CUDA.
         language: a Whisper language code, or ``auto`` to detect it for each utterance.
+        languages: where it is detected, only these codes count; empty means all.
+        task: ``transcribe``, or ``translate`` into English (not with English-only models).
+        prompt: text that the model takes for what was said before: names, spelling, style.
+        hotwords: words to expect.
+        beam_size: hypotheses kept while decoding finals, 1 to 10; 1 is greedy.
         workers: decoding threads; 0 means one a core on a CPU and two on CUDA.
         partial_interval_s: seconds of speech between partials.
         max_streams: streams admitted at once; one more is refused with ``EngineOverloaded``.
@@ -54,6 +59,11 @@ class WhisperConfig:
     device: str = "auto"
     compute_type: str = "auto"
     language: str = "auto"
+    languages: tuple[str, ...] = ()
+    task: str = "transcribe"
+    prompt: str = ""
+    hotwords: str = ""
+    beam_size: int = 1
     workers: int = 0
     partial_interval_s: float = 0.5
     max_streams: int = 256
@@ -63,6 +73,11 @@ class WhisperConfig:
             self.device in ("auto", "cpu", "cuda"),
             f"whisper.device is {self.device!r}; it must be auto, cpu or cuda",
         )
+        _require(
+            self.task in ("transcribe", "translate"),
+            f"whisper.task is {self.task!r}; it must be transcribe or translate",
+        )
+        _require(1 <= self.beam_size <= 10, "whisper.beam_size must lie between 1 and 10")
         _require(self.workers >= 0, "whisper.workers must be 0 or more")
         _require(
             0.1 <= self.partial_interval_s <= 30,

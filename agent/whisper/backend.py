@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from talkpath.agent.audio import FloatArray
+from talkpath.agent.whisper.results import Word
+from talkpath.agent.whisper.windows import WindowPolicy
 
 __all__ = ["Backend", "Decoded", "Item", "TimedText"]
 
@@ -72,16 +74,23 @@ class Backend(Protocol):
     workers: int
     """How many calls run side by side."""
 
+    max_batch: int
+    """Most items that are worth one call: more take longer than they would one after another."""
+
+    windows: WindowPolicy
+    """The windows that are known to do for this model."""
+
     def tokenize(self, text: str) -> tuple[int, ...]:
         """Tokens of a text, for ``Item.context``."""
         ...
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
         """Encode a batch.
 
         Args:
             audio: float32, ``[n]`` each, 16 kHz, none longer than the bucket.
             bucket: window in mel frames.
+            padding: see ``WindowPolicy.padding``.
         """
         ...
 
@@ -104,9 +113,25 @@ class Backend(Protocol):
         Args:
             encoded: what ``encode`` gave.
             items: one for each item of the batch; all with a context of one length.
-            max_tokens: most tokens for any item.
+            max_tokens: most tokens for any item; fewer where the context leaves less room.
             task: ``transcribe`` or ``translate``.
             beam_size: hypotheses kept; 1 is greedy.
-            temperature: 0.0 takes the likeliest token; above it, tokens are drawn.
+            temperature: 0.0 takes the likeliest token; above it, tokens are drawn and there
+                is no beam.
+        """
+        ...
+
+    def align(
+        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded]
+    ) -> list[tuple[tuple[Word, ...], ...]]:
+        """Find when each word is said.
+
+        Args:
+            encoded: what ``encode`` gave.
+            items: one for each item of the batch.
+            decoded: what ``generate`` answered for them.
+
+        Returns:
+            For each item the words of each segment; seconds from the start of the window.
         """
         ...

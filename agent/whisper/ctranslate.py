@@ -11,12 +11,23 @@ import numpy as np
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.errors import ConfigError, MissingDependency, ModelError
 from talkpath.agent.whisper.backend import Decoded, Item
+from talkpath.agent.whisper.results import Word
 from talkpath.agent.whisper.tokens import WhisperTokens
-from talkpath.agent.whisper.windows import pad_to_bucket
+from talkpath.agent.whisper.windows import (
+    BUCKETS,
+    FRAME_SAMPLES,
+    MAX_POSITIONS,
+    pad_to_bucket,
+    policy_for,
+)
+from talkpath.agent.whisper.words import Alignment, place_words
 
 __all__ = ["CTranslate2Backend"]
 
 _log = logging.getLogger(__name__)
+
+_POSITION_S = 0.02  # the encoder halves the mel frames of 10 ms
+_DRAWS = 5  # at a temperature the best of so many, as in Whisper
 
 
 class CTranslate2Backend:
@@ -27,6 +38,8 @@ class CTranslate2Backend:
         device: ``auto``, ``cpu`` or ``cuda``.
         compute_type: CTranslate2's, or ``auto``: int8 on a CPU and float16 on CUDA.
         workers: calls that run side by side; 0 means one a core on a CPU and two on CUDA.
+        seed: makes what is drawn at a temperature the same in each run with one worker;
+            CTranslate2 has one seed for the whole process. None draws differently each time.
 
     Raises:
         ModelError: the folder does not hold a Whisper model.
@@ -35,7 +48,13 @@ class CTranslate2Backend:
     """
 
     def __init__(
-        self, path: Path, *, device: str = "auto", compute_type: str = "auto", workers: int = 0
+        self,
+        path: Path,
+        *,
+        device: str = "auto",
+        compute_type: str = "auto",
+        workers: int = 0,
+        seed: int | None = None,
     ) -> None:
         import ctranslate2
         from faster_whisper import WhisperModel
@@ -47,6 +66,9 @@ class CTranslate2Backend:
         if compute_type == "auto":
             compute_type = "int8" if device == "cpu" else "float16"
         self.workers = workers or (_cpu_count() if device == "cpu" else 2)
+        self.max_batch = 4 if device == "cpu" else 16  # on a CPU the encoder loses from more
+        if seed is not None:
+            ctranslate2.set_random_seed(seed)  # for the worker threads that start now
         try:
             # One thread a worker: a second one gains nothing on a CPU (measured).
             model = WhisperModel(
@@ -67,21 +89,35 @@ class CTranslate2Backend:
         self._model = model.model
         self._features = model.feature_extractor
         self.multilingual = model.model.is_multilingual
-        self.languages = frozenset(model.supported_languages)
         self._tokens = WhisperTokens(model.hf_tokenizer, self.multilingual)
+        self.languages = frozenset(filter(self._tokens.knows, model.supported_languages))
+        self.windows = policy_for(self._width())
         _log.info("Whisper on %s, %s, %d workers", device, compute_type, self.workers)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """See ``Backend.tokenize``."""
         return self._tokens.encode(text)
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
         """See ``Backend.encode``."""
         import ctranslate2
 
-        mel = np.stack([self._features(pad_to_bucket(item, bucket), padding=0) for item in audio])
+        mel = np.stack([self._mel(item, bucket, padding) for item in audio])
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32))
         return self._model.encode(features)
+
+    def _mel(self, audio: FloatArray, bucket: int, padding: str) -> FloatArray:
+        """Log-mel spectrogram ``[bands, bucket]``."""
+        if padding == "silence":
+            mel: FloatArray = self._features(pad_to_bucket(audio, bucket), padding=0)
+            return mel
+        mel = self._features(audio, padding=0)[:, :bucket]
+        return np.pad(mel, ((0, 0), (0, bucket - mel.shape[1])))
+
+    def _width(self) -> int:
+        """Values in each vector of the encoder's output, by which the models are told apart."""
+        encoded = self.encode([np.zeros(0, dtype=np.float32)], BUCKETS[0])
+        return int(encoded.shape[-1])
 
     def detect_language(self, encoded: Any) -> list[dict[str, float]]:
         """See ``Backend.detect_language``."""
@@ -103,29 +139,77 @@ class CTranslate2Backend:
     ) -> list[Decoded]:
         """See ``Backend.generate``."""
         prompts = [self._tokens.prompt(item.language, task, item.context) for item in items]
+        length = min(max_tokens, MAX_POSITIONS - len(prompts[0]))
+        drawing = (
+            {"num_hypotheses": _DRAWS, "sampling_topk": 0, "sampling_temperature": temperature}
+            if temperature
+            else {"beam_size": beam_size}
+        )
         results = self._model.generate(
             encoded,
             prompts,
-            beam_size=beam_size,
-            max_length=len(prompts[0]) + max_tokens,
+            # CTranslate2 makes the answer no longer than half of this, and no longer than
+            # this without the prompt.
+            max_length=max(2 * length, length + len(prompts[0])),
             return_scores=True,
             return_no_speech_prob=True,
+            **({"beam_size": 1} | drawing),
         )
         return [
-            Decoded(
-                segments=self._tokens.segments(
-                    result.sequences_ids[0], item.samples / SAMPLE_RATE_HZ
-                ),
-                # The score is the sum over the tokens divided by their number; Whisper's own
-                # mean counts the end of text too.
-                avg_logprob=result.scores[0]
-                * len(result.sequences_ids[0])
-                / (len(result.sequences_ids[0]) + 1),
-                no_speech_probability=result.no_speech_prob,
-                tokens=tuple(result.sequences_ids[0]),
-            )
+            self._decoded(result.sequences_ids[0], result.scores[0], result.no_speech_prob, item)
             for result, item in zip(results, items, strict=True)
         ]
+
+    def _decoded(
+        self, tokens: Sequence[int], score: float, no_speech_probability: float, item: Item
+    ) -> Decoded:
+        return Decoded(
+            segments=self._tokens.segments(tokens, item.samples / SAMPLE_RATE_HZ),
+            # The score is the sum over the tokens divided by their number; Whisper's own mean
+            # counts the end of text too.
+            avg_logprob=score * len(tokens) / (len(tokens) + 1),
+            no_speech_probability=no_speech_probability,
+            tokens=tuple(tokens),
+        )
+
+    def align(
+        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded]
+    ) -> list[tuple[tuple[Word, ...], ...]]:
+        """See ``Backend.align``."""
+        placed: list[tuple[tuple[Word, ...], ...]] = [()] * len(items)
+        # One call has one language; in it the items of the others have no text.
+        for language in sorted({item.language for item in items}):
+            texts = [
+                [token for segment in answer.segments for token in segment.tokens]
+                if item.language == language
+                else []
+                for item, answer in zip(items, decoded, strict=True)
+            ]
+            if not any(texts):
+                continue
+            results = self._model.align(
+                encoded,
+                self._tokens.prompt(language, "transcribe"),
+                texts,
+                [_frames(item.samples) for item in items],
+            )
+            for index, (result, text) in enumerate(zip(results, texts, strict=True)):
+                if text:
+                    placed[index] = self._words(items[index], decoded[index], result)
+        return placed
+
+    def _words(self, item: Item, decoded: Decoded, result: Any) -> tuple[tuple[Word, ...], ...]:
+        texts = [self._tokens.words(part.tokens, item.language) for part in decoded.segments]
+        starts: dict[int, float] = {}
+        for token, position in result.alignments:
+            starts.setdefault(token, round(position * _POSITION_S, 2))
+        alignment = Alignment(tuple(starts.values()), tuple(result.text_token_probs))
+        return place_words(decoded.segments, texts, alignment, item.samples / SAMPLE_RATE_HZ)
+
+
+def _frames(samples: int) -> int:
+    """Mel frames of so much audio, an even number of at least two."""
+    return max(2, -(-samples // (2 * FRAME_SAMPLES)) * 2)
 
 
 def _cpu_count() -> int:

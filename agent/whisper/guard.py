@@ -1,15 +1,19 @@
-"""Guard: does a text look like a decoder that went round in circles?"""
+"""Guard: does a text look like a decoder that went round in circles, or made it up?"""
 
 import re
 import zlib
 
 from talkpath.agent.whisper.agreement import split_words
 
-__all__ = ["compression_ratio", "is_loop"]
+__all__ = ["compression_ratio", "is_loop", "is_too_fast"]
 
 _MAX_COMPRESSION_RATIO = 2.4  # Whisper's own threshold for its fallback
 _MIN_REPEATS = 4
 _MAX_PERIOD = 8
+# The fastest speakers reach 6 to 7 words a second, auctioneers included, and about 20 letters.
+_MAX_WORDS_PER_S = 8
+_MAX_LETTERS_PER_S = 25
+_CUT_OFF_S = 0.3  # so much of a short answer may lie outside the audio that was cut out
 _MARKS = re.compile(r"[\W_]+")
 
 
@@ -40,3 +44,19 @@ def is_loop(text: str) -> bool:
         if repeats >= (2 * _MIN_REPEATS if period == 1 else _MIN_REPEATS):
             return True
     return False
+
+
+def is_too_fast(text: str, duration_s: float) -> bool:
+    """Whether nobody can say so much in so short a time.
+
+    Whisper knows whole phrases that often stand under silence and noise, and gives them
+    however short the sound is. More than 8 words or 25 letters a second are not spoken.
+
+    Args:
+        text: what is said to be in the audio.
+        duration_s: length of the audio, not of the speech in it.
+    """
+    seconds = duration_s + _CUT_OFF_S
+    letters = sum(letter.isalpha() for letter in text)
+    # A script without spaces is counted by its letters alone.
+    return len(text.split()) > _MAX_WORDS_PER_S * seconds or letters > _MAX_LETTERS_PER_S * seconds

@@ -1,10 +1,36 @@
 """What Whisper says: frozen values, from one decoded window up to what a stream hands out."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from talkpath.agent.whisper.agreement import join_texts
 
-__all__ = ["Final", "Partial", "Segment", "StreamFailure", "StreamResult", "Transcript"]
+__all__ = [
+    "Final",
+    "Partial",
+    "Segment",
+    "StreamFailure",
+    "StreamResult",
+    "Transcript",
+    "Word",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """One word, with the punctuation that belongs to it.
+
+    Attributes:
+        start_s: beginning, in seconds from the start of the audio.
+        end_s: end, likewise.
+        text: the word, without surrounding spaces.
+        probability: mean probability of its tokens.
+    """
+
+    start_s: float
+    end_s: float
+    text: str
+    probability: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,11 +41,13 @@ class Segment:
         start_s: beginning, in seconds from the start of the audio.
         end_s: end, likewise.
         text: the words, without surrounding spaces.
+        words: the same one by one, where they were asked for.
     """
 
     start_s: float
     end_s: float
     text: str
+    words: tuple[Word, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,12 +60,15 @@ class Transcript:
         duration_s: length of the audio.
         language: Whisper's code for the language decoded in.
         language_probability: how sure its detection was; 1.0 where it was given.
+        language_probabilities: of all languages that were possible, where it was detected.
         avg_logprob: mean natural log probability of a token.
         no_speech_probability: Whisper's own opinion that nobody speaks.
         compression_ratio: UTF-8 bytes of the text over their zlib-compressed size.
-        possible_hallucination: the text repeats itself even in the full window.
+        temperature: at which its tokens were drawn; 0.0 took the likeliest ones.
+        possible_hallucination: all attempts failed: the text repeats itself, or nobody speaks
+            so fast. In the latter case the text was dropped.
         full_window: decoded in Whisper's 30 s window, because the short one went wrong.
-        cost_s: wall-clock seconds that a worker spent on the batch, per item.
+        cost_s: wall-clock seconds that workers spent on it, its share of each batch.
         tokens: the model's own answer, the draft of the next decode of the same utterance.
     """
 
@@ -46,13 +77,20 @@ class Transcript:
     duration_s: float = 0.0
     language: str = "en"
     language_probability: float = 1.0
+    language_probabilities: Mapping[str, float] = field(default_factory=dict, repr=False)
     avg_logprob: float = 0.0
     no_speech_probability: float = 0.0
     compression_ratio: float = 0.0
+    temperature: float = 0.0
     possible_hallucination: bool = False
     full_window: bool = False
     cost_s: float = 0.0
     tokens: tuple[int, ...] = field(default=(), repr=False)
+
+    @property
+    def words(self) -> tuple[Word, ...]:
+        """The words of all segments, where they were asked for."""
+        return tuple(word for segment in self.segments for word in segment.words)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,10 @@ class WhisperTokens:
         self.no_speech: int = self._names.no_speech
         self.timestamp_begin: int = self._names.timestamp_begin
 
+    def knows(self, language: str) -> bool:
+        """Whether there is a token for a language; ``yue`` came with large-v3."""
+        return self._tokenizer.token_to_id(f"<|{language}|>") is not None
+
     def encode(self, text: str) -> tuple[int, ...]:
         """Tokens of a text, as they stand in the middle of speech; none for none."""
         text = text.strip()
@@ -68,6 +72,19 @@ class WhisperTokens:
             return [self.start]
         name = self._names.translate if task == "translate" else self._names.transcribe
         return [self.start, self._tokenizer.token_to_id(f"<|{language}|>"), name]
+
+    def words(self, tokens: Sequence[int], language: str) -> list[tuple[str, int]]:
+        """Cut text tokens into words.
+
+        Returns:
+            Each word as it stands in the text, spaces included, and its number of tokens.
+            Punctuation is apart. Where the script has no spaces, each letter is a word.
+        """
+        from faster_whisper.tokenizer import Tokenizer
+
+        splitter = Tokenizer(self._tokenizer, self._multilingual, "transcribe", language)
+        words, ids = splitter.split_to_word_tokens(list(tokens))
+        return [(word, len(part)) for word, part in zip(words, ids, strict=True)]
 
     def segments(self, tokens: Sequence[int], duration_s: float) -> tuple[TimedText, ...]:
         """Cut an answer at its time stamps, and off where the audio ends.

@@ -3,24 +3,26 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ
-from talkpath.agent.errors import AudioError
+from talkpath.agent.errors import AudioError, ConfigError
 from talkpath.agent.whisper.agreement import join_texts
-from talkpath.agent.whisper.backend import Backend, Decoded, Item
-from talkpath.agent.whisper.guard import compression_ratio, is_loop
-from talkpath.agent.whisper.requests import Priority, Request
-from talkpath.agent.whisper.results import Segment, Transcript
+from talkpath.agent.whisper.backend import Backend, Decoded, Item, TimedText
+from talkpath.agent.whisper.context import context_tokens
+from talkpath.agent.whisper.guard import compression_ratio, is_loop, is_too_fast
+from talkpath.agent.whisper.requests import Again, Priority, Request
+from talkpath.agent.whisper.results import Segment, Transcript, Word
 from talkpath.agent.whisper.windows import FULL_WINDOW, token_cap
 
 __all__ = ["Stages", "Transcriber"]
 
-# Whisper's own rule for silence: it says that nobody speaks, and is unsure of the words.
+# Whisper's own thresholds. Unsure of the words it decodes again; where it also says that nobody
+# speaks, there are none.
+_UNSURE_LOGPROB = -1.0
 _NO_SPEECH_PROBABILITY = 0.6
-_NO_SPEECH_LOGPROB = -1.0
 _LIKELY_LANGUAGE = 0.5
 
 
@@ -50,48 +52,93 @@ class Transcriber:
         self._backend = backend
         self._stages = stages
 
-    def transcribe(self, requests: Sequence[Request]) -> list[Transcript]:
-        """Decode requests of one bucket; a final that looks wrong once more in the full window.
+    def prepare(self, request: Request) -> Request:
+        """Put into a request what batches are formed by. Cheap; to be called before it waits.
+
+        Raises:
+            ConfigError: the model cannot do what its options ask for.
+        """
+        if request.context_tokens is not None:
+            return request
+        options = request.options
+        if options.task == "translate" and not self._backend.multilingual:
+            raise ConfigError("this model knows English only and cannot translate")
+        unknown = {options.language or "en", *options.languages} - self._backend.languages
+        if unknown:
+            raise ConfigError(f"Whisper does not know the language {sorted(unknown)[0]!r}")
+        tokens = context_tokens(
+            self._backend.tokenize,
+            hotwords=options.hotwords,
+            prompt=options.prompt,
+            context=request.context,
+        )
+        windows = request.windows or self._backend.windows
+        return dataclasses.replace(request, context_tokens=tokens, windows=windows)
+
+    def transcribe(self, requests: Sequence[Request]) -> list[Transcript | Again]:
+        """Decode requests that have one ``batch_key``, each of them once.
+
+        Returns:
+            For each a transcript, or what to decode again, because it looks wrong: in the full
+            window first and then at rising temperatures. What passes first is the transcript;
+            where nothing does, the best of all attempts.
 
         Raises:
             AudioError: the audio of one of them holds values that are not finite numbers.
+            ConfigError: see ``prepare``.
+            ValueError: they cannot be decoded together.
         """
         started = time.perf_counter()
         if not all(np.isfinite(request.audio).all() for request in requests):
             raise AudioError("the audio holds values that are not finite numbers")
-        transcripts = self._decode_window(requests, requests[0].bucket)
-        for index, request in enumerate(requests):
-            if _is_doubtful(transcripts[index]) and _deserves_retry(request):
-                again = self._decode_window([request], FULL_WINDOW)[0]
-                transcripts[index] = dataclasses.replace(again, full_window=True)
-            transcripts[index] = dataclasses.replace(
-                transcripts[index], possible_hallucination=is_loop(transcripts[index].text)
-            )
+        requests = [self.prepare(request) for request in requests]
+        if len({request.batch_key for request in requests}) > 1:
+            raise ValueError("one batch has one window, context length, task and way to decode")
+        transcripts = self._decode(requests)
         cost_s = (time.perf_counter() - started) / len(requests)
-        return [dataclasses.replace(item, cost_s=cost_s) for item in transcripts]
+        return [
+            _judge(request, dataclasses.replace(transcript, cost_s=cost_s))
+            for request, transcript in zip(requests, transcripts, strict=True)
+        ]
 
-    def _decode_window(self, requests: Sequence[Request], bucket: int) -> list[Transcript]:
+    def settle(self, requests: Sequence[Request]) -> list[Transcript]:
+        """Decode requests that have one ``batch_key`` until each of them has its transcript.
+
+        Raises:
+            AudioError: see ``transcribe``, likewise the others.
+        """
+        return [
+            outcome if isinstance(outcome, Transcript) else self.settle([outcome.request])[0]
+            for outcome in self.transcribe(requests)
+        ]
+
+    def _decode(self, requests: Sequence[Request]) -> list[Transcript]:
+        first = requests[0]
+        padding = (first.windows or self._backend.windows).padding
         started = time.perf_counter()
-        encoded = self._backend.encode([request.audio for request in requests], bucket)
+        encoded = self._backend.encode(
+            [request.audio for request in requests], first.bucket, padding
+        )
         if self._stages is not None:
             self._stages.encode(time.perf_counter() - started, len(requests))
-        languages = [(request.options.language or "", 1.0) for request in requests]
-        if not all(language for language, _ in languages):
-            detected = [
-                max(item.items(), key=lambda entry: entry[1])
-                for item in self._backend.detect_language(encoded)
-            ]
-            languages = [
-                given if given[0] else found
-                for given, found in zip(languages, detected, strict=True)
-            ]
+        languages = self._languages(requests, encoded)
         items = [
-            Item(language, len(request.audio), draft=request.draft)
-            for request, (language, _) in zip(requests, languages, strict=True)
+            Item(
+                max(possible, key=lambda code: possible[code]),
+                len(request.audio),
+                context=request.context_tokens or (),
+                draft=request.draft,
+            )
+            for request, possible in zip(requests, languages, strict=True)
         ]
         started = time.perf_counter()
         decoded = self._backend.generate(
-            encoded, items, max_tokens=token_cap(max(item.samples for item in items))
+            encoded,
+            items,
+            max_tokens=token_cap(max(item.samples for item in items)),
+            task=first.options.task,
+            beam_size=first.beam_size,
+            temperature=first.temperature,
         )
         if self._stages is not None:
             self._stages.decode(
@@ -99,54 +146,143 @@ class Transcriber:
                 len(items),
                 tokens=sum(len(item.tokens) for item in decoded),
             )
+        words = (
+            self._backend.align(encoded, items, decoded)
+            if first.wants_words
+            else [((),) * len(answer.segments) for answer in decoded]
+        )
         return [
-            _transcript(answer, *language, item.samples / SAMPLE_RATE_HZ)
-            for answer, language, item in zip(decoded, languages, items, strict=True)
+            _transcript(requests[index], items[index], decoded[index], words[index], possible)
+            for index, possible in enumerate(languages)
         ]
+
+    def _languages(self, requests: Sequence[Request], encoded: Any) -> list[dict[str, float]]:
+        """For each request the languages that it may be in, and how probable each is."""
+        given = [self._given_language(request) for request in requests]
+        if all(given):
+            return [{code: 1.0} for code in given if code]
+        detected = self._backend.detect_language(encoded)
+        return [
+            {code: 1.0} if code else _restricted(possible, request.options.languages)
+            for code, possible, request in zip(given, detected, requests, strict=True)
+        ]
+
+    def _given_language(self, request: Request) -> str | None:
+        if not self._backend.multilingual:
+            return "en"
+        if len(request.options.languages) == 1:
+            return request.options.languages[0]
+        return request.options.language
+
+
+def _restricted(possible: dict[str, float], languages: Sequence[str]) -> dict[str, float]:
+    """What is left of the probabilities when only some languages count; they add up to one."""
+    if not languages:
+        return possible
+    total = sum(possible[code] for code in languages)
+    # A language that speech is nothing like may have none at all.
+    return {code: possible[code] / total if total else 1 / len(languages) for code in languages}
+
+
+def _judge(request: Request, transcript: Transcript) -> Transcript | Again:
+    """Take a transcript, or have it decoded again; the cost adds up."""
+    best = transcript
+    if request.best is not None:
+        cost_s = transcript.cost_s + request.best.cost_s
+        transcript = dataclasses.replace(transcript, cost_s=cost_s)
+        best = max(request.best, transcript, key=_merit)
+        best = dataclasses.replace(best, cost_s=cost_s)
+    in_doubt = request.bucket != FULL_WINDOW and _is_doubtful(transcript)
+    if not (in_doubt or _is_wrong(transcript)):
+        return transcript
+    if request.attempt + 1 < request.attempts:
+        return Again(
+            dataclasses.replace(
+                request,
+                priority=Priority.OFFLINE
+                if request.priority == Priority.OFFLINE
+                else Priority.AGAIN,
+                attempt=request.attempt + 1,
+                best=best,
+                draft=(),
+            )
+        )
+    return _flagged(best)
 
 
 def _is_doubtful(transcript: Transcript) -> bool:
-    """Whether the short window may have misled the model: a loop, no words, no clear language.
+    """Whether the short window may have misled the model: no words, no clear language.
 
     On the reference clips it took a string of digits for silence and Spanish for Swahili; in
     the full window it took neither.
     """
-    return (
-        not transcript.text
-        or transcript.language_probability < _LIKELY_LANGUAGE
+    return not transcript.text or transcript.language_probability < _LIKELY_LANGUAGE
+
+
+def _is_wrong(transcript: Transcript) -> bool:
+    """Whether there are words and they fail, by Whisper's thresholds or by their speed."""
+    return bool(transcript.text) and (
+        transcript.avg_logprob < _UNSURE_LOGPROB
         or is_loop(transcript.text)
+        or is_too_fast(transcript.text, transcript.duration_s)
     )
 
 
-def _deserves_retry(request: Request) -> bool:
-    """Whether doubt is worth the full window; a partial is replaced by the next one anyway."""
+def _merit(transcript: Transcript) -> tuple[bool, bool, float]:
+    """What makes one failed attempt better than another: loops are often quite sure."""
     return (
-        request.priority not in (Priority.FIRST_PARTIAL, Priority.PARTIAL)
-        and request.bucket != FULL_WINDOW
+        not is_loop(transcript.text),
+        not is_too_fast(transcript.text, transcript.duration_s),
+        transcript.avg_logprob,
     )
+
+
+def _flagged(transcript: Transcript) -> Transcript:
+    """Mark what is left of a failure; words that nobody can have said go."""
+    if is_too_fast(transcript.text, transcript.duration_s):
+        return dataclasses.replace(
+            transcript, text="", segments=(), tokens=(), possible_hallucination=True
+        )
+    return dataclasses.replace(transcript, possible_hallucination=is_loop(transcript.text))
 
 
 def _transcript(
-    decoded: Decoded, language: str, language_probability: float, duration_s: float
+    request: Request,
+    item: Item,
+    decoded: Decoded,
+    words: Sequence[tuple[Word, ...]],
+    languages: dict[str, float],
 ) -> Transcript:
     silence = (
         decoded.no_speech_probability > _NO_SPEECH_PROBABILITY
-        and decoded.avg_logprob < _NO_SPEECH_LOGPROB
+        and decoded.avg_logprob < _UNSURE_LOGPROB
     )
     segments = (
         ()
         if silence
-        else tuple(Segment(item.start_s, item.end_s, item.text) for item in decoded.segments)
+        else tuple(
+            _segment(part, spoken) for part, spoken in zip(decoded.segments, words, strict=True)
+        )
     )
     text = join_texts(segment.text for segment in segments)
     return Transcript(
         text=text,
         segments=segments,
-        duration_s=duration_s,
-        language=language,
-        language_probability=language_probability,
+        duration_s=item.samples / SAMPLE_RATE_HZ,
+        language=item.language,
+        language_probability=languages[item.language],
+        language_probabilities=languages,
         avg_logprob=decoded.avg_logprob,
         no_speech_probability=decoded.no_speech_probability,
         compression_ratio=compression_ratio(text),
+        temperature=request.temperature,
+        full_window=request.attempt > 0,
         tokens=decoded.tokens,
     )
+
+
+def _segment(part: TimedText, words: tuple[Word, ...]) -> Segment:
+    """A segment; where its words have times, these are closer than the time stamps."""
+    if not words:
+        return Segment(part.start_s, part.end_s, part.text)
+    return Segment(words[0].start_s, words[-1].end_s, part.text, words)

@@ -8,11 +8,16 @@ thirteenth of the full one on a CPU. Three things keep short windows right, each
 - the silence is put into the audio, not into the mel, where zeros are not silence;
 - decoding with time stamps, which tell the decoder where the audio ends.
 
+This holds for the models it was measured with, ``tiny`` and ``base``. Reports on the larger
+ones disagree, so they get no window under 10 s (``policy_for``).
+
 Two sizes are forbidden: an encoded output as long as the mel has bands is taken for a mel
-by CTranslate2 and encoded again. The buckets below stay clear of both.
+by CTranslate2 and encoded again. ``WindowPolicy`` refuses both.
 """
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,11 +25,14 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 
 __all__ = [
     "BUCKETS",
+    "FATAL_FRAMES",
     "FRAME_SAMPLES",
     "FULL_WINDOW",
     "MAX_AUDIO_S",
-    "bucket_for",
+    "MAX_POSITIONS",
+    "WindowPolicy",
     "pad_to_bucket",
+    "policy_for",
     "token_cap",
 ]
 
@@ -37,23 +45,70 @@ FULL_WINDOW = 3000
 BUCKETS = (512, 640, 768, 896, 1024, 1280, 1536, 2048, 2560, FULL_WINDOW)
 """Window sizes in mel frames. One batch has one size, so fewer sizes make larger batches."""
 
+FATAL_FRAMES = (160, 256)
+"""Twice the 80 and the 128 bands of Whisper's mels; the encoder halves the frames."""
+
 MAX_AUDIO_S = 28.5
 """Longest audio that fits the full window and leaves the silence that decoding needs."""
 
-_TRAILING_SILENCE_S = 1.5
-_MAX_TOKENS = 224  # half of Whisper's 448 positions; the other half is for the prompt
+MAX_POSITIONS = 448
+"""Positions of Whisper's decoder, shared by the prompt and the answer."""
+
+_MEASURED_WIDTHS = (384, 512)  # tiny and base, with and without .en
+_CAREFUL_FLOOR = 1024
 
 
-def bucket_for(duration_s: float) -> int:
-    """Smallest bucket, in mel frames, for audio of a duration in seconds.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WindowPolicy:
+    """Which windows audio is decoded in.
+
+    Attributes:
+        floor_frames: no window is smaller, in mel frames of 10 ms.
+        trailing_silence_s: least silence after the audio.
+        padding: ``silence`` is put into the audio before its mel is computed; ``zeros`` are put
+            into the mel.
+        sizes: the windows there are, in mel frames, rising; the last one is the full window.
 
     Raises:
-        ValueError: the audio is longer than 30 s.
+        ValueError: a size that the model cannot take, or sizes that do not rise to 3000.
     """
-    if duration_s > FULL_WINDOW / 100:
-        raise ValueError(f"{duration_s:.2f} s do not fit Whisper's window of 30 s")
-    frames = math.ceil((duration_s + _TRAILING_SILENCE_S) * 100)
-    return next((bucket for bucket in BUCKETS if bucket >= frames), FULL_WINDOW)
+
+    floor_frames: int = 512
+    trailing_silence_s: float = 1.5
+    padding: Literal["silence", "zeros"] = "silence"
+    sizes: tuple[int, ...] = BUCKETS
+
+    def __post_init__(self) -> None:
+        if any(size in FATAL_FRAMES or size % 2 or size <= 0 for size in self.sizes):
+            raise ValueError(f"windows are even and never {FATAL_FRAMES} frames: {self.sizes}")
+        if list(self.sizes) != sorted(set(self.sizes)) or self.sizes[-1:] != (FULL_WINDOW,):
+            raise ValueError(f"windows rise up to {FULL_WINDOW} frames: {self.sizes}")
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Windows in use, in mel frames: those from the floor on."""
+        return tuple(size for size in self.sizes if size >= self.floor_frames) or (FULL_WINDOW,)
+
+    def bucket_for(self, duration_s: float) -> int:
+        """Smallest window, in mel frames, for audio of a duration in seconds.
+
+        Raises:
+            ValueError: the audio is longer than 30 s.
+        """
+        if duration_s > FULL_WINDOW / 100:
+            raise ValueError(f"{duration_s:.2f} s do not fit Whisper's window of 30 s")
+        frames = math.ceil((duration_s + self.trailing_silence_s) * 100)
+        return next((bucket for bucket in self.buckets if bucket >= frames), FULL_WINDOW)
+
+
+def policy_for(width: int) -> WindowPolicy:
+    """The windows that are known to do for a model.
+
+    Args:
+        width: values in each vector of the encoder's output: 384 for ``tiny``, 512 ``base``,
+            768 ``small``, 1024 ``medium``, 1280 ``large`` and ``turbo``.
+    """
+    return WindowPolicy(floor_frames=BUCKETS[0] if width in _MEASURED_WIDTHS else _CAREFUL_FLOOR)
 
 
 def pad_to_bucket(audio: FloatArray, bucket: int) -> FloatArray:
@@ -67,4 +122,4 @@ def token_cap(samples: int) -> int:
     20 and 12 a second: fast speech has about 5 words a second and a word about 1.5 tokens;
     the rest is room for time stamps and for languages that Whisper spells in small pieces.
     """
-    return min(_MAX_TOKENS, 20 + math.ceil(12 * samples / SAMPLE_RATE_HZ))
+    return min(MAX_POSITIONS, 20 + math.ceil(12 * samples / SAMPLE_RATE_HZ))

@@ -31,6 +31,7 @@ from talkpath.agent.whisper import (
 )
 from talkpath.agent.whisper.backend import Backend, Decoded, Item, TimedText
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
+from talkpath.agent.whisper.results import Word
 
 __all__ = [
     "WAIT_S",
@@ -149,9 +150,11 @@ class _Wrapper:
         self.multilingual = real.multilingual
         self.languages = real.languages
         self.workers = real.workers
+        self.max_batch = real.max_batch
+        self.windows = real.windows
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
-        return self._real.encode(audio, bucket)
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
+        return self._real.encode(audio, bucket, padding)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         return self._real.tokenize(text)
@@ -164,6 +167,11 @@ class _Wrapper:
     ) -> list[Decoded]:
         return self._real.generate(encoded, items, max_tokens=max_tokens, **options)
 
+    def align(
+        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded]
+    ) -> list[tuple[tuple[Word, ...], ...]]:
+        return self._real.align(encoded, items, decoded)
+
 
 class Gate(_Wrapper):
     """Lets nothing through before it is opened; ``batches`` tells what came to it."""
@@ -174,11 +182,11 @@ class Gate(_Wrapper):
         self.batches: list[list[int]] = []
         self._open = threading.Event()
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
         self.batches.append([len(item) for item in audio])
         if not self._open.wait(WAIT_S):
             raise TimeoutError("the test never opened the gate")
-        return super().encode(audio, bucket)
+        return super().encode(audio, bucket, padding)
 
     def open(self) -> None:
         self._open.set()
@@ -187,8 +195,8 @@ class Gate(_Wrapper):
 class Spoiled(Gate):
     """Fails on every batch with a marked item in it."""
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
-        encoded = super().encode(audio, bucket)
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
+        encoded = super().encode(audio, bucket, padding)
         if any(_is_marked(item) for item in audio):
             raise RuntimeError("out of memory, or so")
         return encoded
@@ -203,9 +211,9 @@ class Looping(_Wrapper):
         super().__init__(real)
         self._always = always
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int) -> Any:
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
         loops = [_is_marked(item) and (self._always or bucket < 3000) for item in audio]
-        return super().encode(audio, bucket), loops
+        return super().encode(audio, bucket, padding), loops
 
     def detect_language(self, encoded: Any) -> list[dict[str, float]]:
         return super().detect_language(encoded[0])

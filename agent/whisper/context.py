@@ -1,0 +1,41 @@
+"""Context: what the model is told was said before, as tokens. Pure functions."""
+
+from collections.abc import Callable
+
+__all__ = ["MAX_CONTEXT", "context_tokens"]
+
+MAX_CONTEXT = 223
+"""Most tokens before the start token: half of Whisper's 448 positions, as it was trained."""
+
+_STEP = 8
+
+
+def context_tokens(
+    tokenize: Callable[[str], tuple[int, ...]], *, hotwords: str, prompt: str, context: str
+) -> tuple[int, ...]:
+    """Put hotwords, prompt and the words before together.
+
+    Requests share a batch only with contexts of one length. The length of hotwords and prompt
+    is the same for all streams with the same settings; that of the words before is rounded
+    down to a multiple of eight tokens, at the cost of the oldest.
+
+    Args:
+        tokenize: tokens of a text.
+        hotwords: what to expect; what does not fit goes from the end.
+        prompt: what stands for the beginning of the speech; the oldest of it goes first.
+        context: what was said just before; it goes after the prompt does.
+
+    Returns:
+        At most 223 tokens.
+    """
+    fixed = tokenize(hotwords)[:MAX_CONTEXT]
+    room = MAX_CONTEXT - len(fixed)
+    newest = tokenize(context)
+    if len(newest) > _STEP:
+        newest = newest[len(newest) % _STEP :]
+    newest = _last(newest, room)
+    return fixed + _last(tokenize(prompt), room - len(newest)) + newest
+
+
+def _last(tokens: tuple[int, ...], count: int) -> tuple[int, ...]:
+    return tokens[len(tokens) - count :] if count < len(tokens) else tokens
