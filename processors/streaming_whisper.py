@@ -52,7 +52,7 @@ __all__ = ["StreamingWhisper"]
 
 TTFS_P99_S = 0.45
 """End of speech to final transcript, 99th percentile of one stream on two CPU cores with
-``base`` int8 and a stop of 0.2 s (``talkpath bench latency``)."""
+``base`` int8 and a stop of 0.2 s (``talkpath bench load``)."""
 
 _PARTIALS_AHEAD = 8
 _DRAIN_S = 10.0

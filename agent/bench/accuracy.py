@@ -6,19 +6,13 @@ model was loaded and warmed up to the last word; loading is left out on both sid
 
 The other side is ``faster_whisper.WhisperModel.transcribe(beam_size=1)`` with its other settings
 as they come: 30 s windows and its own fallback at higher temperatures.
-
-Data: a folder with ``manifest.jsonl``, one object a line with ``id``, ``file`` (relative),
-``text``, ``language`` and anything else. Only English clips count, since the normaliser is
-English; strings of digits (``digits-...``) are counted apart and digit by digit.
 """
 
 import argparse
 import asyncio
 import dataclasses
-import json
 import multiprocessing
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -26,32 +20,20 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from talkpath.agent.bench.wer import word_errors
+from tqdm import tqdm
+
+from talkpath.agent.bench.clips import (
+    Clip,
+    add_clip_arguments,
+    clip_errors,
+    english_clips,
+    load_manifest,
+)
+from talkpath.agent.bench.figures import ratio, table, to_json
 from talkpath.agent.config import Config, WhisperConfig
-from talkpath.agent.errors import AudioError
 from talkpath.agent.models import ModelStore
 
-__all__ = ["Clip", "Comparison", "Side", "add_arguments", "compare", "load_manifest", "run"]
-
-_DIGITS = "digits-"
-_DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """One line of the manifest.
-
-    Attributes:
-        id: its name.
-        path: the recording.
-        text: what is said in it.
-        language: ISO 639-1 code.
-    """
-
-    id: str
-    path: Path
-    text: str
-    language: str
+__all__ = ["Comparison", "Side", "add_arguments", "compare", "run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,29 +82,7 @@ class Comparison:
     @property
     def processor_ratio(self) -> float:
         """Our processor seconds for one of theirs."""
-        return self.processor_s / self.processor_s_faster_whisper
-
-
-def load_manifest(folder: Path) -> list[Clip]:
-    """Read a folder's ``manifest.jsonl``.
-
-    Raises:
-        AudioError: there is none, or a line of it is not right.
-    """
-    manifest = folder / "manifest.jsonl"
-    clips = []
-    try:
-        with manifest.open(encoding="utf-8") as file:
-            for line in filter(str.strip, file):
-                item = json.loads(line)
-                path = folder / item["file"]
-                clips.append(Clip(item["id"], path, item["text"], item.get("language", "en")))
-    except OSError as error:
-        raise AudioError(f"cannot read {manifest}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError) as error:
-        message = f"{manifest}, line {len(clips) + 1}: needs an object with id, file and text"
-        raise AudioError(message) from error
-    return clips
+        return ratio(self.processor_s, self.processor_s_faster_whisper)
 
 
 def compare(clips: Sequence[Clip], model: Path, config: WhisperConfig | None = None) -> Comparison:
@@ -135,33 +95,27 @@ def compare(clips: Sequence[Clip], model: Path, config: WhisperConfig | None = N
 
     Raises:
         AudioError: there is no English clip, or one cannot be read.
-        MissingDependency: the ``test`` extra is not installed.
+        MissingDependency: the ``bench`` extra is not installed.
         ModelError: the model cannot be loaded.
     """
     config = config or WhisperConfig()
-    english = [clip for clip in clips if clip.language == "en"]
-    if not english:
-        raise AudioError("the manifest has no English clip to measure")
-    word_errors([], [])  # asks for the packages before any work is done
+    english = english_clips(clips)
+    clip_errors([])  # asks for the packages before any work is done
     ours = _in_a_process(_run_ours, english, model, config)
     theirs = _in_a_process(_run_theirs, english, model, config)
+    digits = [clip for clip in english if clip.is_digits]
+    speech = [clip for clip in english if not clip.is_digits] or digits
 
-    def rate(side: Side, chosen: Sequence[Clip]) -> float | None:
-        pairs = [(clip.text, side.texts[clip.id]) for clip in chosen]
-        if chosen is digits:
-            pairs = [(_apart(said), _apart(heard)) for said, heard in pairs]
-        errors = word_errors([said for said, _ in pairs], [heard for _, heard in pairs])
-        return errors.rate if chosen else None
+    def rate(side: Side, chosen: Sequence[Clip]) -> float:
+        return clip_errors((clip, side.texts[clip.id]) for clip in chosen).rate
 
-    digits = [clip for clip in english if clip.id.startswith(_DIGITS)]
-    speech = [clip for clip in english if clip not in digits] or digits
     return Comparison(
         clips=len(speech),
-        words=word_errors([clip.text for clip in speech], ["" for _ in speech]).words,
-        wer=rate(ours, speech) or 0.0,
-        wer_faster_whisper=rate(theirs, speech) or 0.0,
-        wer_digits=rate(ours, digits),
-        wer_digits_faster_whisper=rate(theirs, digits),
+        words=clip_errors((clip, "") for clip in speech).words,
+        wer=rate(ours, speech),
+        wer_faster_whisper=rate(theirs, speech),
+        wer_digits=rate(ours, digits) if digits else None,
+        wer_digits_faster_whisper=rate(theirs, digits) if digits else None,
         processor_s=ours.processor_s,
         processor_s_faster_whisper=theirs.processor_s,
         wall_s=ours.wall_s,
@@ -169,51 +123,41 @@ def compare(clips: Sequence[Clip], model: Path, config: WhisperConfig | None = N
     )
 
 
-def _apart(text: str) -> str:
-    """Spell each digit as a word of its own, which no normaliser joins to a number again."""
-    parts = re.findall(r"\d|[^\W\d]+", text.lower())
-    names = [_DIGIT_NAMES[int(part)] if part.isdecimal() else part for part in parts]
-    return " ".join(f"digit{name}" if name in _DIGIT_NAMES else name for name in names)
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``talkpath bench accuracy``."""
-    parser.add_argument(
-        "data", type=Path, metavar="DATA", help="folder with manifest.jsonl and the recordings"
-    )
-    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    add_clip_arguments(parser)
 
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Carry out ``talkpath bench accuracy``; give the exit code."""
+    clips = english_clips(load_manifest(args.data), args.clips)
     model = ModelStore().pull(config.whisper.model)
-    result = compare(load_manifest(args.data), model, config.whisper)
+    result = compare(clips, model, config.whisper)
     if args.json:
         figures = dataclasses.asdict(result) | {"processor_ratio": result.processor_ratio}
-        sys.stdout.write(json.dumps(figures) + "\n")
+        sys.stdout.write(to_json(figures))
     else:
         sys.stdout.write(_table(result))
     return 0
 
 
 def _table(result: Comparison) -> str:
-    rows = [
-        ("", "talkpath", "faster-whisper"),
-        ("word error rate", f"{result.wer:.2%}", f"{result.wer_faster_whisper:.2%}"),
-        (
-            "processor seconds",
-            f"{result.processor_s:.1f}",
-            f"{result.processor_s_faster_whisper:.1f}",
-        ),
-        ("seconds on the clock", f"{result.wall_s:.1f}", f"{result.wall_s_faster_whisper:.1f}"),
-    ]
+    rows = [["", "talkpath", "faster-whisper", "ratio"]]
+
+    def add(name: str, ours: float, theirs: float, form: str) -> None:
+        rows.append([name, format(ours, form), format(theirs, form), f"{ratio(ours, theirs):.2f}"])
+
+    add("word error rate", result.wer, result.wer_faster_whisper, ".2%")
     if result.wer_digits is not None and result.wer_digits_faster_whisper is not None:
-        digits = (f"{result.wer_digits:.2%}", f"{result.wer_digits_faster_whisper:.2%}")
-        rows.insert(2, ("  strings of digits", *digits))
-    lines = [f"{name:<22}{ours:>10}{theirs:>16}" for name, ours, theirs in rows]
-    summary = f"{result.clips} clips, {result.words} words; processor time"
-    lines.append(f"{summary} {result.processor_ratio:.2f} of faster-whisper's")
-    return "\n".join(lines) + "\n"
+        add("  strings of digits", result.wer_digits, result.wer_digits_faster_whisper, ".2%")
+    add("processor seconds", result.processor_s, result.processor_s_faster_whisper, ".1f")
+    add("seconds on the clock", result.wall_s, result.wall_s_faster_whisper, ".1f")
+    points = (result.wer - result.wer_faster_whisper) * 100
+    return (
+        f"{table(rows)}{result.clips} clips, {result.words} words; "
+        f"{points:+.2f} points of word error rate, "
+        f"processor time {result.processor_ratio:.2f} of faster-whisper's\n"
+    )
 
 
 def _in_a_process(
@@ -226,6 +170,10 @@ def _in_a_process(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(side, list(clips), model, config).result()
+
+
+def _shown(clips: list[Clip], side: str) -> "tqdm[Clip]":
+    return tqdm(clips, desc=side, unit="clip", file=sys.stderr, disable=None)
 
 
 def _processor_s() -> float:
@@ -247,7 +195,7 @@ async def _transcribe_all(clips: list[Clip], model: Path, config: WhisperConfig)
         vad = SileroVad()
         texts = {}
         processor_s, started = _processor_s(), time.perf_counter()
-        for clip in clips:
+        for clip in _shown(clips, "talkpath"):
             transcription = FileTranscription(clip.path, engine, vad)
             parts = [segment.text async for segment in transcription.segments()]
             texts[clip.id] = " ".join(parts)
@@ -265,7 +213,7 @@ def _run_theirs(clips: list[Clip], model: Path, config: WhisperConfig) -> Side:
     list(whisper.transcribe(np.zeros(16_000, np.float32), beam_size=1)[0])
     texts = {}
     processor_s, started = _processor_s(), time.perf_counter()
-    for clip in clips:
+    for clip in _shown(clips, "faster-whisper"):
         segments, _ = whisper.transcribe(str(clip.path), beam_size=1)
         texts[clip.id] = " ".join(segment.text.strip() for segment in segments)
     return Side(texts, _processor_s() - processor_s, time.perf_counter() - started)

@@ -33,7 +33,7 @@ def normalise_english(text: str) -> str:
     Radford et al., "Robust Speech Recognition via Large-Scale Weak Supervision" (2022), appendix C.
 
     Raises:
-        MissingDependency: the ``test`` extra is not installed.
+        MissingDependency: the ``bench`` extra is not installed.
     """
     return _english_normaliser()(text)
 
@@ -42,7 +42,7 @@ def word_errors(references: Iterable[str], hypotheses: Iterable[str]) -> WordErr
     """Count the word errors of ``hypotheses`` against ``references``, both normalised.
 
     Raises:
-        MissingDependency: the ``test`` extra is not installed.
+        MissingDependency: the ``bench`` extra is not installed.
         ValueError: there are more of the one than of the other.
     """
     try:
@@ -65,7 +65,7 @@ def word_error_rate(references: Iterable[str], hypotheses: Iterable[str]) -> flo
     """Give the word error rate over all utterances; 0.05 is 5 %.
 
     Raises:
-        MissingDependency: the ``test`` extra is not installed.
+        MissingDependency: the ``bench`` extra is not installed.
         ValueError: there are more of the one than of the other.
     """
     return word_errors(references, hypotheses).rate
@@ -85,5 +85,5 @@ def _english_normaliser() -> Callable[[str], str]:
 
 def _missing(package: str) -> MissingDependency:
     return MissingDependency(
-        f'word error rates need {package}: pip install "talkpath[test]" installs it'
+        f'word error rates need {package}: pip install "talkpath[bench]" installs it'
     )

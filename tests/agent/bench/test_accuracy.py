@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from talkpath.agent.bench.accuracy import compare, load_manifest
+from talkpath.agent.bench.accuracy import compare
+from talkpath.agent.bench.clips import load_manifest
 from talkpath.agent.errors import AudioError
 from tests.speech import clip
 
