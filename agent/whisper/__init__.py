@@ -1,6 +1,6 @@
 """Streaming Whisper: one engine for all streams of a process."""
 
-from talkpath.agent.whisper.engine import EngineStatistics, WhisperEngine
+from talkpath.agent.whisper.engine import WhisperEngine
 from talkpath.agent.whisper.live import WhisperStream
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import (
@@ -11,6 +11,7 @@ from talkpath.agent.whisper.results import (
     StreamResult,
     Transcript,
 )
+from talkpath.agent.whisper.statistics import EngineStatistics
 
 __all__ = [
     "DecodeOptions",

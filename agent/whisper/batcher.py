@@ -1,28 +1,264 @@
-"""Batcher: which of the waiting requests the next free worker takes. Pure functions.
+"""Batcher: which of the waiting requests the next free worker takes. No thread, no clock.
 
 No fixed waiting window: a batch is what queued up while the workers were busy. The most
-urgent request decides, and others of the same bucket ride along, the most urgent first.
+urgent request decides, then the oldest, and others that can be decoded with it ride along,
+the most urgent first. Workers that are free at the same moment share what waits: two batches
+of two side by side are done before one of four.
+
+Nobody starves. A request that has waited for a second is *kept waiting*, and of every eight
+batches one goes to such requests, to each priority below the finals in its turn. So even a
+constant stream of finals leaves the oldest partial, and the oldest piece of a file, waiting
+for at most 8 x 5 batches, and finals lose at most an eighth of the batches, and that only
+while there is more to do than the workers can do. Eight, because workers mostly number two
+or more: the batches given away are so far apart that hardly ever two workers are at one.
+
+What was decoded badly is decoded again apart (``Again``): alone in its batch, since nobody
+knows how long it takes, and by one worker at a time, if there are several.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 
-from talkpath.agent.whisper.requests import Request
+from talkpath.agent.errors import EngineOverloaded
+from talkpath.agent.whisper.requests import Priority, Request
+from talkpath.agent.whisper.results import Transcript
 
-__all__ = ["choose"]
+__all__ = [
+    "DEADLINE_S",
+    "PATIENCE_S",
+    "TURNS",
+    "Batcher",
+    "Job",
+    "Outcome",
+    "choose",
+]
+
+PATIENCE_S = 1.0
+"""A request that has waited for so long may go before more urgent ones, in its turn."""
+
+TURNS = 8
+"""One batch of so many goes to requests that are kept waiting."""
+
+DEADLINE_S = 2.0
+"""After so long in the queue, a partial is too old to be shown, and a final that is to be
+decoded again goes out as it is."""
+
+_IN_TURN = tuple(priority for priority in Priority if priority is not Priority.FINAL)
+
+Outcome = Transcript | Exception
 
 
-def choose(waiting: Sequence[Request], max_batch: int) -> list[Request]:
+@dataclass(slots=True, eq=False)
+class Job:
+    """A request that waits or is worked on.
+
+    Attributes:
+        request: what to decode.
+        deliver: takes the outcome, in any thread.
+        since_s: when it came, or the request that it replaced.
+        asked_s: when its audio came; for one decoded again, when the first attempt failed.
+        wanted: False once it was withdrawn while a worker had it.
+    """
+
+    request: Request
+    deliver: Callable[[Outcome], None]
+    since_s: float
+    asked_s: float
+    wanted: bool = True
+
+    @property
+    def apart(self) -> bool:
+        """Whether it is a second or later attempt."""
+        return self.request.attempt > 0
+
+    @property
+    def late_s(self) -> float:
+        """When its deadline passes; never for what somebody waits for."""
+        is_live_retry = self.request.priority is Priority.AGAIN
+        return self.asked_s + DEADLINE_S if self.request.is_partial or is_live_retry else math.inf
+
+
+def choose(
+    waiting: Iterable[Job],
+    now_s: float,
+    *,
+    max_batch: int,
+    turn: int = 0,
+    idle: int = 1,
+    apart: bool = True,
+) -> list[Job]:
     """Choose the next batch.
 
     Args:
-        waiting: requests in any order.
-        max_batch: most requests in a batch.
+        waiting: jobs in any order.
+        now_s: the time on the clock of ``Job.since_s``.
+        max_batch: most jobs in a batch.
+        turn: how many batches were chosen before.
+        idle: workers that are free now, the one that asks included.
+        apart: whether second attempts may be chosen.
 
     Returns:
-        Requests of one bucket, the most urgent and then the oldest first; none if none waits.
+        Jobs of one batch key, the one that decides first; none if none may be chosen.
     """
-    if not waiting:
+    ranked = sorted(
+        (job for job in waiting if apart or not job.apart),
+        key=lambda job: (job.request.priority, job.request.order),
+    )
+    if not ranked:
         return []
-    ranked = sorted(waiting, key=lambda request: (request.priority, request.order))
-    bucket = ranked[0].bucket
-    return [request for request in ranked if request.bucket == bucket][:max_batch]
+    first = _kept_waiting(ranked, now_s, turn) or ranked[0]
+    if first.apart:
+        return [first]
+    key = first.request.batch_key
+    others = [
+        job for job in ranked if job is not first and not job.apart and job.request.batch_key == key
+    ]
+    size = min(max_batch, -(-(1 + len(others)) // idle))
+    return [first, *others[: size - 1]]
+
+
+def _kept_waiting(ranked: Collection[Job], now_s: float, turn: int) -> Job | None:
+    """The job that goes before more urgent ones in this turn, if there is one."""
+    if turn % TURNS != TURNS - 1:
+        return None
+    at = turn // TURNS % len(_IN_TURN)
+    for priority in (*_IN_TURN[at:], *_IN_TURN[:at]):
+        oldest = next((job for job in ranked if job.request.priority is priority), None)
+        if oldest is not None and now_s - oldest.since_s >= PATIENCE_S:
+            return oldest
+    return None
+
+
+class Batcher:
+    """What waits and what is worked on. Not thread-safe; every call is told the time.
+
+    Args:
+        max_batch: most jobs in a batch.
+        workers: how many there are.
+        max_waiting: most jobs that wait; one more is refused.
+    """
+
+    def __init__(self, *, max_batch: int, workers: int, max_waiting: int) -> None:
+        self._max_batch = max_batch
+        self._workers = workers
+        self._max_waiting = max_waiting
+        self._waiting: dict[int, Job] = {}
+        self._running: dict[int, Job] = {}
+        self._orders = 0
+        self._turn = 0
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    def add(self, request: Request, deliver: Callable[[Outcome], None], now_s: float) -> int:
+        """Queue a request.
+
+        Returns:
+            Its order, by which it is known from now on.
+
+        Raises:
+            EngineOverloaded: as many wait as may.
+            ValueError: the audio is longer than 30 s.
+        """
+        if len(self._waiting) >= self._max_waiting:
+            raise EngineOverloaded(
+                f"{self._max_waiting} requests wait for speech-to-text already; "
+                "something asks for more than there is speech"
+            )
+        # A request that fits no window fails here, where it was asked for, not in a worker.
+        _ = request.batch_key
+        self._orders += 1
+        request = replace(request, order=self._orders)
+        self._waiting[self._orders] = Job(request, deliver, now_s, now_s)
+        return self._orders
+
+    def replace(
+        self, order: int, request: Request, deliver: Callable[[Outcome], None], now_s: float
+    ) -> int:
+        """Let a request take another one's place in the queue; nothing comes of the old one.
+
+        Returns:
+            The same order; or a new one if the old request is not waiting any more: then
+            this one is queued like any other.
+
+        Raises:
+            EngineOverloaded: as many wait as may.
+            ValueError: the audio is longer than 30 s.
+        """
+        job = self._waiting.get(order)
+        if job is None:
+            return self.add(request, deliver, now_s)
+        _ = request.batch_key
+        job.request = replace(request, order=order)
+        job.deliver = deliver
+        job.asked_s = now_s
+        return order
+
+    def cancel(self, order: int) -> bool:
+        """Withdraw a request; returns whether it was still waiting.
+
+        One that a worker has is decoded to the end, but not again if it comes out badly.
+        """
+        if self._waiting.pop(order, None) is not None:
+            return True
+        if order in self._running:
+            self._running[order].wanted = False
+        return False
+
+    def promote(self, order: int) -> None:
+        """Make a speculative final that waits a final."""
+        job = self._waiting.get(order)
+        if job is not None and job.request.priority is Priority.SPECULATIVE:
+            job.request = replace(job.request, priority=Priority.FINAL)
+
+    def expire(self, now_s: float) -> list[Job]:
+        """Take out the jobs whose deadline has passed."""
+        late = [job for job in self._waiting.values() if job.late_s <= now_s]
+        for job in late:
+            del self._waiting[job.request.order]
+        return late
+
+    def take(self, now_s: float, *, idle: int = 1) -> list[Job]:
+        """Take the next batch for a worker; see ``choose``."""
+        apart = self._workers == 1 or not any(job.apart for job in self._running.values())
+        batch = choose(
+            self._waiting.values(),
+            now_s,
+            max_batch=self._max_batch,
+            turn=self._turn,
+            idle=idle,
+            apart=apart,
+        )
+        self._turn += bool(batch)
+        for job in batch:
+            order = job.request.order
+            self._running[order] = self._waiting.pop(order)
+        return batch
+
+    def finish(self, job: Job) -> bool:
+        """A worker is done with a job; returns whether it was not done with it already."""
+        return self._running.pop(job.request.order, None) is not None
+
+    def again(self, job: Job, request: Request, now_s: float) -> bool:
+        """Queue a job's next attempt in its old place; returns whether anybody wants it.
+
+        A live final's attempts go after all first ones; those of a file stay with the files.
+        """
+        self.finish(job)
+        if not job.wanted:
+            return False
+        order, file = job.request.order, job.request.priority is Priority.OFFLINE
+        if not job.apart:
+            job.asked_s = now_s
+        priority = Priority.OFFLINE if file else Priority.AGAIN
+        job.request = replace(request, order=order, priority=priority)
+        self._waiting[order] = job
+        return True
+
+    def clear(self) -> list[Job]:
+        """Take out all that waits."""
+        waiting = list(self._waiting.values())
+        self._waiting.clear()
+        return waiting

@@ -1,109 +1,103 @@
 """Engine: one model for all streams of the process. asyncio in front, worker threads behind."""
 
 import asyncio
-import dataclasses
-import itertools
+import functools
+import gc
 import logging
-import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, Resampler
 from talkpath.agent.config import WhisperConfig
-from talkpath.agent.errors import (
-    AudioError,
-    ConfigError,
-    DecodeFailed,
-    EngineClosed,
-    EngineOverloaded,
-)
+from talkpath.agent.errors import AudioError, ConfigError, EngineClosed, EngineOverloaded
 from talkpath.agent.whisper.backend import Backend, Item
-from talkpath.agent.whisper.batcher import choose
+from talkpath.agent.whisper.batcher import Batcher, Outcome
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.live import WhisperStream
+from talkpath.agent.whisper.pace import PartialPace
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import StreamResult, Transcript
+from talkpath.agent.whisper.statistics import EngineMetrics, EngineStatistics
 from talkpath.agent.whisper.stream import Stream, StreamOptions
 from talkpath.agent.whisper.transcriber import Transcriber
-from talkpath.agent.whisper.windows import BUCKETS, MAX_AUDIO_S
+from talkpath.agent.whisper.windows import MAX_AUDIO_S
+from talkpath.agent.whisper.workers import WorkerPool
 
-__all__ = ["EngineStatistics", "WhisperEngine"]
+__all__ = ["WhisperEngine"]
 
 _log = logging.getLogger(__name__)
 
-_MAX_BATCH = 4  # on a CPU the encoder loses from larger ones (measured)
-_OFFLINE_AHEAD = 8  # offline requests in flight; the caller of one more waits
-
-_Outcome = Transcript | Exception
-
-
-@dataclass(slots=True)
-class EngineStatistics:
-    """Counters since the start.
-
-    Attributes:
-        decoded: requests answered.
-        batches: batches run.
-        cancelled: requests that were withdrawn before a worker took them.
-        full_windows: requests decoded again in the full window.
-        failed: requests that the model failed on.
-        refused: streams refused because the engine was full.
-    """
-
-    decoded: int = 0
-    batches: int = 0
-    cancelled: int = 0
-    full_windows: int = 0
-    failed: int = 0
-    refused: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    """A request, and where its outcome goes: called on the event loop that asked."""
-
-    request: Request
-    loop: asyncio.AbstractEventLoop
-    deliver: Callable[[_Outcome], None]
+_OFFLINE_AHEAD = 8  # offline requests of one event loop in flight; one more waits
+# Requests that may wait, for each stream and for files. A stream has one partial and the finals
+# of its last utterances in the queue: only one that is fed faster than people speak has 16.
+_WAITING_PER_STREAM = 16
+_WAITING_OFFLINE = 64
 
 
 class WhisperEngine:
     """Decodes for all streams of the process.
 
-    The queue of waiting requests is bounded by construction: a stream has at most one
-    partial and the finals of its last utterances in it, streams are limited by
-    ``max_streams``, and ``decode`` waits while more than eight of its requests are in flight.
+    The queue of waiting requests is bounded: a stream has at most one partial and the finals
+    of its last utterances in it, streams are limited by ``max_streams``, and ``decode`` waits
+    while more than eight of its requests are in flight. A stream that is fed much faster than
+    people speak could still fill it; then a request is refused with ``EngineOverloaded``: a
+    partial is left out, a final becomes a ``StreamFailure``, and ``decode`` raises it.
 
     Use ``await WhisperEngine.start(...)``, and ``close()`` at the end.
+
+    Args:
+        backend: a loaded model; see ``start`` for the usual way.
+        config: language, limits and the like; device and type of weights are the backend's.
+
+    Attributes:
+        metrics: what the engine counts; ``metrics.registry`` goes to ``render_prometheus``.
     """
 
     def __init__(self, backend: Backend, config: WhisperConfig | None = None) -> None:
-        """Start the worker threads on a loaded backend; see ``start`` for the usual way."""
         self._config = config or WhisperConfig()
         self._backend = backend
-        self._transcriber = Transcriber(backend)
-        self._language = self.check_language(self._config.language)
-        self._waiting: dict[int, _Job] = {}
-        self._orders = itertools.count()
-        self._changed = threading.Condition()
-        self._closed = False
+        self.metrics = EngineMetrics()
+        self._transcriber = Transcriber(backend, self.metrics)
+        self._pace = PartialPace(self._config.partial_interval_s)
         self._streams: set[WhisperStream] = set()
-        self._offline = asyncio.Semaphore(_OFFLINE_AHEAD)
-        self.statistics = EngineStatistics()
-        self._workers = [
-            threading.Thread(target=self._work, name=f"whisper-{index}", daemon=True)
-            for index in range(backend.workers)
-        ]
-        for worker in self._workers:
-            worker.start()
+        self._offline: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
+            weakref.WeakKeyDictionary()
+        )
+        self._options = self._checked(
+            DecodeOptions.of(self._config, self.check_language(self._config.language))
+        )
+        self._pool = WorkerPool(
+            self._transcriber,
+            Batcher(
+                max_batch=backend.max_batch,
+                workers=backend.workers,
+                max_waiting=_WAITING_OFFLINE + _WAITING_PER_STREAM * self._config.max_streams,
+            ),
+            workers=backend.workers,
+            pace=self._pace,
+            metrics=self.metrics,
+        )
+        # Through a weak reference: whoever keeps the figures does not keep the model.
+        engine = weakref.proxy(self)
+        self.metrics.gauge("open_streams", "Streams that are open", lambda: engine.streams)
+        self.metrics.gauge("waiting_requests", "Requests that wait", lambda: engine.waiting)
+        self.metrics.gauge(
+            "partial_interval_seconds",
+            "Seconds of speech between partials, stretched under load",
+            lambda: engine.partial_interval_s,
+        )
 
     @classmethod
     async def start(cls, path: Path, config: WhisperConfig | None = None) -> "WhisperEngine":
         """Load a model, warm every window size up and start the workers.
+
+        What was loaded stays until the process ends, as a rule, so the garbage collector is
+        told not to look at it again (``gc.freeze``).
 
         Args:
             path: folder of a CTranslate2 Whisper model.
@@ -124,10 +118,12 @@ class WhisperEngine:
                 workers=config.workers,
             )
             started = time.perf_counter()
-            for bucket in BUCKETS:
+            for bucket in backend.windows.buckets:
                 encoded = backend.encode([np.zeros(SAMPLE_RATE_HZ, dtype=np.float32)], bucket)
                 backend.generate(encoded, [Item("en", SAMPLE_RATE_HZ)], max_tokens=1)
             _log.debug("warmed up in %.2f s", time.perf_counter() - started)
+            gc.collect()  # or garbage would be kept as well
+            gc.freeze()
             return backend
 
         return cls(await asyncio.to_thread(load), config)
@@ -141,6 +137,21 @@ class WhisperEngine:
     def streams(self) -> int:
         """Streams that are open."""
         return len(self._streams)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a worker."""
+        return len(self._pool)
+
+    @property
+    def partial_interval_s(self) -> float:
+        """Seconds of speech between partials, as the load is; see ``PartialPace``."""
+        return self._pace.interval_s
+
+    @property
+    def statistics(self) -> EngineStatistics:
+        """What the engine has done up to now."""
+        return self.metrics.snapshot()
 
     def check_language(self, language: str | None) -> str | None:
         """Turn a language setting into a code, or None for detection.
@@ -169,61 +180,70 @@ class WhisperEngine:
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         language: str | None = None,
         partials: bool = True,
+        options: DecodeOptions | None = None,
     ) -> "WhisperStream":
         """Open a stream for one speaker. Call it, and the stream, on one event loop.
 
         Args:
             on_result: called on that loop with each partial, final or failure, in order.
             sample_rate_hz: rate of the audio that will be fed.
-            language: a code, ``auto``, or None for the engine's setting.
+            language: a code, ``auto``, or None for the language of the options.
             partials: whether partials are wanted.
+            options: how to decode; None for the engine's settings.
 
         Raises:
             EngineOverloaded: ``max_streams`` are open.
             EngineClosed: the engine was closed.
-            ConfigError: the model does not know the language.
+            ConfigError: the model does not know the language, or cannot do what is asked for.
             AudioError: a sample rate outside 4 to 384 kHz.
         """
-        if self._closed:
+        if self._pool.closed:
             raise EngineClosed("the speech-to-text engine is closed")
         if len(self._streams) >= self._config.max_streams:
-            self.statistics.refused += 1
+            self.metrics.refused.add()
             raise EngineOverloaded(
                 f"all {self._config.max_streams} speech-to-text streams are in use; try later"
             )
-        options = StreamOptions(
-            decode=DecodeOptions(
-                language=self._language if language is None else self.check_language(language)
-            ),
+        stream_options = StreamOptions(
+            decode=self._resolve(options, language),
             partials=partials,
             partial_interval_s=self._config.partial_interval_s,
         )
-        stream = WhisperStream(self, Stream(options), Resampler(sample_rate_hz), on_result)
+        stream = WhisperStream(self, Stream(stream_options), Resampler(sample_rate_hz), on_result)
         self._streams.add(stream)
+        self.metrics.opened.add()
         return stream
 
-    async def decode(self, audio: FloatArray, *, language: str | None = None) -> Transcript:
+    async def decode(
+        self,
+        audio: FloatArray,
+        *,
+        language: str | None = None,
+        options: DecodeOptions | None = None,
+    ) -> Transcript:
         """Decode one piece of audio, after all live streams.
 
         Args:
             audio: float32, ``[n]``, 16 kHz, at most 28.5 s.
-            language: a code, ``auto``, or None for the engine's setting.
+            language: a code, ``auto``, or None for the language of the options.
+            options: how to decode; None for the engine's settings.
 
         Raises:
             AudioError: the audio is empty, too long, or holds values that are no numbers.
-            ConfigError: the model does not know the language.
+            ConfigError: the model does not know the language, or cannot do what is asked for.
             DecodeFailed: the model failed.
             EngineClosed: the engine was closed.
+            EngineOverloaded: too many requests wait; not with fewer event loops than eight.
         """
-        code = self._language if language is None else self.check_language(language)
+        resolved = self._resolve(options, language)
         if not len(audio) or len(audio) > MAX_AUDIO_S * SAMPLE_RATE_HZ:
             raise AudioError(
                 f"{len(audio) / SAMPLE_RATE_HZ:.2f} s of audio; one piece has up to {MAX_AUDIO_S} s"
             )
-        async with self._offline:
+        async with self._ahead():
             future: asyncio.Future[Transcript] = asyncio.get_running_loop().create_future()
 
-            def deliver(outcome: _Outcome) -> None:
+            def deliver(outcome: Outcome) -> None:
                 if future.done():
                     return
                 if isinstance(outcome, Exception):
@@ -231,111 +251,63 @@ class WhisperEngine:
                 else:
                     future.set_result(outcome)
 
-            order = self._submit(
-                Request(audio, Priority.OFFLINE, DecodeOptions(language=code)), deliver
-            )
+            order = self._submit(Request(audio, Priority.OFFLINE, resolved), deliver)
             try:
                 return await future
             except asyncio.CancelledError:
-                self._cancel(order)
+                self._pool.cancel(order)
                 raise
 
     def close(self) -> None:
         """Stop the workers after their current batch; waiting requests end in EngineClosed."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            waiting = list(self._waiting.values())
-            self._waiting.clear()
-            self._changed.notify_all()
-        for job in waiting:
-            _deliver(job, EngineClosed("the speech-to-text engine is closed"))
-        for worker in self._workers:
-            worker.join()
+        self._pool.close()
 
-    def _submit(self, request: Request, deliver: Callable[[_Outcome], None]) -> int:
-        request = dataclasses.replace(request, order=next(self._orders))
-        job = _Job(request, asyncio.get_running_loop(), deliver)
-        with self._changed:
-            if self._closed:
-                raise EngineClosed("the speech-to-text engine is closed")
-            self._waiting[request.order] = job
-            self._changed.notify()
-        return request.order
+    def _resolve(self, options: DecodeOptions | None, language: str | None) -> DecodeOptions:
+        """Options with the language that counts, and languages that the model knows."""
+        if options is None and language is None:
+            return self._options
+        code = self.check_language(options.language if options and language is None else language)
+        if options is None:
+            return self._checked(DecodeOptions.of(self._config, code))
+        return self._checked(replace(options, language=code, languages=options.languages))
 
-    def _cancel(self, order: int) -> None:
-        with self._changed:
-            if self._waiting.pop(order, None) is not None:
-                self.statistics.cancelled += 1
+    def _checked(self, options: DecodeOptions) -> DecodeOptions:
+        """Options that the model can follow; ConfigError at once, not at the first word."""
+        known = dict.fromkeys(self._code(language) for language in options.languages)
+        options = replace(options, languages=() if options.language else tuple(known))
+        self._transcriber.prepare(Request(np.zeros(0, dtype=np.float32), Priority.OFFLINE, options))
+        return options
 
-    def _promote(self, order: int) -> None:
-        with self._changed:
-            job = self._waiting.get(order)
-            if job is not None:
-                job.request = dataclasses.replace(job.request, priority=Priority.FINAL)
+    def _code(self, language: str) -> str:
+        code = self.check_language(language)
+        if code is None:
+            raise ConfigError(f"{language!r} is no language to choose among")
+        return code
 
-    def _work(self) -> None:
-        # No variable here holds a job: a worker that waits would keep it alive, and with it
-        # the whole session that asked.
-        while not self._closed:
-            self._wait()
-            self._run(self._take())
+    def _ahead(self) -> asyncio.Semaphore:
+        """What bounds the offline requests of this event loop."""
+        loop = asyncio.get_running_loop()
+        semaphore = self._offline.get(loop)
+        if semaphore is None:
+            semaphore = self._offline[loop] = asyncio.Semaphore(_OFFLINE_AHEAD)
+        return semaphore
 
-    def _wait(self) -> None:
-        with self._changed:
-            while not self._waiting and not self._closed:
-                self._changed.wait()
-
-    def _take(self) -> list[_Job]:
-        """Take the next batch; there may be none left."""
-        with self._changed:
-            requests = choose([job.request for job in self._waiting.values()], _MAX_BATCH)
-            return [self._waiting.pop(request.order) for request in requests]
-
-    def _run(self, batch: Sequence[_Job]) -> None:
-        """Decode a batch; when it fails, each request alone, so that one spoils no other."""
-        if not batch:  # another worker was quicker, or the engine was closed
-            return
-        try:
-            transcripts = self._transcriber.transcribe([job.request for job in batch])
-        except Exception as error:
-            if len(batch) > 1:
-                for job in batch:
-                    self._run([job])
-                return
-            self._count(failed=1)
-            if isinstance(error, AudioError):
-                _deliver(batch[0], error)
-                return
-            _log.exception("decoding failed")
-            failure = DecodeFailed(f"Whisper failed: {error}")
-            failure.__cause__ = error
-            _deliver(batch[0], failure)
-            return
-        self._count(
-            batches=1,
-            decoded=len(batch),
-            full_windows=sum(transcript.full_window for transcript in transcripts),
+    def _submit(
+        self, request: Request, deliver: Callable[[Outcome], None], replaces: int | None = None
+    ) -> int:
+        """Queue a request; its outcome comes back on this event loop."""
+        loop = asyncio.get_running_loop()
+        return self._pool.submit(
+            request, functools.partial(_hand_over, loop, deliver), replaces=replaces
         )
-        for job, transcript in zip(batch, transcripts, strict=True):
-            _deliver(job, transcript)
-
-    def _count(
-        self, *, batches: int = 0, decoded: int = 0, full_windows: int = 0, failed: int = 0
-    ) -> None:
-        """Add to the statistics; several workers may do so at once."""
-        with self._changed:
-            self.statistics.batches += batches
-            self.statistics.decoded += decoded
-            self.statistics.full_windows += full_windows
-            self.statistics.failed += failed
 
 
-def _deliver(job: _Job, outcome: _Outcome) -> None:
-    """Hand an outcome to the event loop that asked, unless that loop is gone."""
+def _hand_over(
+    loop: asyncio.AbstractEventLoop, deliver: Callable[[Outcome], None], outcome: Outcome
+) -> None:
+    """Call on the event loop that asked, unless that loop is gone."""
     try:
-        job.loop.call_soon_threadsafe(job.deliver, outcome)
+        loop.call_soon_threadsafe(deliver, outcome)
     except RuntimeError:
-        if not job.loop.is_closed():
+        if not loop.is_closed():
             raise

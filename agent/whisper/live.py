@@ -5,8 +5,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from talkpath.agent.audio import Resampler, pcm16_to_float
-from talkpath.agent.errors import EngineClosed
-from talkpath.agent.whisper.results import StreamResult, Transcript
+from talkpath.agent.errors import EngineError
+from talkpath.agent.whisper.batcher import Outcome
+from talkpath.agent.whisper.requests import Priority
+from talkpath.agent.whisper.results import Final, StreamResult
 from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class WhisperStream:
         self._resampler = resampler
         self._on_result = on_result
         self._orders: dict[int, int] = {}
+        self._speculation: int | None = None  # its ticket, until it is used, void or failed
         self._idle = asyncio.Event()
         self._idle.set()
         self._closed = False
@@ -40,7 +43,9 @@ class WhisperStream:
         Raises:
             AudioError: an odd number of bytes.
         """
-        self._stream.feed(self._resampler.process(pcm16_to_float(pcm)))
+        audio = self._resampler.process(pcm16_to_float(pcm))
+        self._stream.set_partial_interval(self._engine.partial_interval_s)
+        self._stream.feed(audio)
         self._pump()
 
     def speech_started(self, ago_s: float) -> None:
@@ -56,11 +61,13 @@ class WhisperStream:
     def speech_resumed(self) -> None:
         """Speech went on after an early pause."""
         self._stream.speech_resumed()
+        self._discard_speculation()
         self._pump()
 
     def speech_stopped(self, silence_s: float) -> None:
         """Speech ended ``silence_s`` seconds before the end of the audio fed so far."""
         self._stream.speech_stopped(silence_s)
+        self._speculation = None  # it is the final now
         self._pump()
 
     def forget(self) -> None:
@@ -88,6 +95,7 @@ class WhisperStream:
             return
         self._closed = True
         self._stream.close()
+        self._discard_speculation()
         self._pump()
         self._engine._streams.discard(self)
 
@@ -98,27 +106,48 @@ class WhisperStream:
                 case Decode():
                     self._decode(action)
                 case Promote():
-                    self._engine._promote(self._orders.get(action.ticket, -1))
+                    self._engine._pool.promote(self._orders.get(action.ticket, -1))
                 case Cancel():
-                    self._engine._cancel(self._orders.pop(action.ticket, -1))
+                    self._engine._pool.cancel(self._orders.pop(action.ticket, -1))
         if self._stream.pending:
             self._idle.clear()
         else:
             self._idle.set()
         if not self._closed:
             for result in self._stream.results():
+                if isinstance(result, Final) and result.speculative:
+                    self._engine.metrics.used.add()
                 self._on_result(result)
 
     def _decode(self, action: Decode) -> None:
-        def deliver(outcome: Transcript | Exception) -> None:
+        if action.request.priority is Priority.SPECULATIVE:
+            self._discard_speculation()  # a long utterance was split since
+            self._speculation = action.ticket
+
+        def deliver(outcome: Outcome) -> None:
             self._orders.pop(action.ticket, None)
             if isinstance(outcome, Exception):
-                self._stream.failed(action.ticket, outcome)
+                self._fail(action.ticket, outcome)
             else:
                 self._stream.transcript(action.ticket, outcome)
             self._pump()
 
+        replaced = None if action.replaces is None else self._orders.get(action.replaces)
         try:
-            self._orders[action.ticket] = self._engine._submit(action.request, deliver)
-        except EngineClosed as error:
-            self._stream.failed(action.ticket, error)
+            order = self._engine._submit(action.request, deliver, replaced)
+        except EngineError as error:
+            self._fail(action.ticket, error)
+            return
+        if action.replaces is not None and order == replaced:
+            self._orders.pop(action.replaces)  # nothing will come of that one
+        self._orders[action.ticket] = order
+
+    def _fail(self, ticket: int, error: Exception) -> None:
+        if ticket == self._speculation:
+            self._speculation = None
+        self._stream.failed(ticket, error)
+
+    def _discard_speculation(self) -> None:
+        if self._speculation is not None:
+            self._speculation = None
+            self._engine.metrics.discarded.add()

@@ -117,7 +117,7 @@ async def test_numbers_that_are_none_fail_alone_in_their_batch() -> None:
         audio = [clip(name).samples() for name in ("cards-001", "cards-003")]
         audio.insert(1, np.full(16_000, np.nan, dtype=np.float32))
         others = [asyncio.create_task(running.decode(item)) for item in audio]
-        await until(lambda: len(running._waiting) == 3)
+        await until(lambda: running.waiting == 3)
         gate.open()
         await first
         good, bad, also_good = await asyncio.gather(*others, return_exceptions=True)
@@ -140,7 +140,7 @@ async def test_a_model_that_fails_on_one_item_fails_that_one_alone(
             asyncio.create_task(running.decode(audio))
             for audio in (speech.samples(), marked(speech.samples()), speech.samples())
         ]
-        await until(lambda: len(running._waiting) == 3)
+        await until(lambda: running.waiting == 3)
         spoiled.open()
         await first
         good, bad, also_good = await asyncio.gather(*tasks, return_exceptions=True)
@@ -192,7 +192,7 @@ async def test_speech_that_waits_goes_before_files_that_wait() -> None:
         first = asyncio.create_task(decode_file("first"))
         await until(lambda: gate.batches)
         files = [asyncio.create_task(decode_file(f"file {number}")) for number in range(6)]
-        await until(lambda: len(running._waiting) == 6)
+        await until(lambda: running.waiting == 6)
         stream = running.open_stream(take, partials=False)
         stream.speech_started(0.0)
         stream.feed(float_to_pcm16(clip("librivox-0870").samples()))  # another window size
@@ -212,12 +212,12 @@ async def test_a_cancelled_request_is_never_decoded() -> None:
         await until(lambda: gate.batches)
         # Seven wait for the worker, the others for a place in the queue.
         tasks = [asyncio.create_task(running.decode(silence(2))) for _ in range(12)]
-        await until(lambda: len(running._waiting) == 7)
+        await until(lambda: running.waiting == 7)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         assert all(task.cancelled() for task in tasks)
-        assert not running._waiting
+        assert not running.waiting
         assert running.statistics.cancelled == 7
         first.cancel()  # the worker has it already: its outcome is dropped
         await asyncio.gather(first, return_exceptions=True)
@@ -399,11 +399,11 @@ async def test_a_closed_stream_says_nothing_more_and_asks_for_nothing() -> None:
         stream.speech_stopped(0.0)
         stream.close()
         stream.close()
-        assert not running._waiting
+        assert not running.waiting
         stream.speech_started(0.0)
         stream.feed(bytes(32_000))
         stream.speech_stopped(0.0)
-        assert not running._waiting
+        assert not running.waiting
         await stream.drain()
         gate.open()
         await running.decode(silence(1))
@@ -438,7 +438,7 @@ async def test_two_hundred_streams_leave_nothing_behind() -> None:
             ghosts.append(weakref.ref(stream))
         del stream
         assert running.streams == 0
-        assert not running._waiting
+        assert not running.waiting
         assert threads() == names
         await running.decode(silence(1))  # what the workers had is done
         gc.collect()

@@ -1,0 +1,263 @@
+"""Workers: the threads that decode, the queue in front of them, and what they survive.
+
+A model that fails on a batch is asked again for each request alone, so that one spoils no
+other. Whatever else ends a worker's batch, up to a ``SystemExit`` raised in its thread, gives
+the requests of that batch an error and leaves the worker going on with the next one. A
+thread that is gone for good is replaced when the next request comes.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from talkpath.agent.errors import AudioError, DecodeFailed, EngineClosed, EngineOverloaded
+from talkpath.agent.whisper.batcher import DEADLINE_S, Batcher, Job, Outcome
+from talkpath.agent.whisper.pace import PartialPace
+from talkpath.agent.whisper.requests import Again, Request
+from talkpath.agent.whisper.statistics import EngineMetrics
+from talkpath.agent.whisper.transcriber import Transcriber
+
+__all__ = ["WorkerPool"]
+
+_log = logging.getLogger(__name__)
+
+# A defect that strikes before there is a batch would otherwise fill the log as fast as it can.
+_PAUSE_S = 0.1
+
+
+@dataclass(slots=True, eq=False)
+class _Worker:
+    """A thread and what it works on."""
+
+    thread: threading.Thread | None = None
+    batch: list[Job] = field(default_factory=list)
+
+
+class WorkerPool:
+    """Threads that decode what is submitted. Every method may be called from any thread.
+
+    Args:
+        transcriber: decodes a batch.
+        batcher: the queue.
+        workers: number of threads.
+        pace: is told how long partials wait.
+        metrics: what is counted.
+    """
+
+    def __init__(
+        self,
+        transcriber: Transcriber,
+        batcher: Batcher,
+        *,
+        workers: int,
+        pace: PartialPace,
+        metrics: EngineMetrics,
+    ) -> None:
+        self._transcriber = transcriber
+        self._batcher = batcher
+        self._pace = pace
+        self._metrics = metrics
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
+        self._idle = 0
+        self._closed = False
+        self._workers = [_Worker() for _ in range(workers)]
+        with self._lock:
+            self._see_to_threads()
+
+    def __len__(self) -> int:
+        """Requests that wait."""
+        return len(self._batcher)
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._closed
+
+    def submit(
+        self,
+        request: Request,
+        deliver: Callable[[Outcome], None],
+        *,
+        replaces: int | None = None,
+    ) -> int:
+        """Queue a request.
+
+        Args:
+            request: what to decode.
+            deliver: takes the outcome, in a worker's thread; not called after ``cancel`` of a
+                request that no worker has.
+            replaces: order of an older request: if it still waits, this one takes its place.
+
+        Returns:
+            Its order, for ``cancel`` and ``promote``.
+
+        Raises:
+            EngineClosed: the pool was closed.
+            EngineOverloaded: too many wait.
+            ValueError: the audio is longer than 30 s.
+        """
+        request = self._transcriber.prepare(request)
+        with self._lock:
+            if self._closed:
+                raise EngineClosed("the speech-to-text engine is closed")
+            self._see_to_threads()
+            try:
+                order = self._queue(request, deliver, replaces)
+            except EngineOverloaded:
+                self._metrics.refused_requests.add()
+                raise
+            self._changed.notify()
+        self._metrics.requests.add(of=request.priority.name.lower())
+        return order
+
+    def cancel(self, order: int) -> None:
+        """Withdraw a request; nothing happens where it is done, or was never there."""
+        with self._lock:
+            cancelled = self._batcher.cancel(order)
+        if cancelled:
+            self._metrics.cancelled.add()
+
+    def promote(self, order: int) -> None:
+        """Make a speculative final that waits a final."""
+        with self._lock:
+            self._batcher.promote(order)
+
+    def close(self) -> None:
+        """Stop the workers after their current batch; waiting requests end in EngineClosed."""
+        with self._lock:
+            self._closed = True
+            waiting = self._batcher.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            job.deliver(EngineClosed("the speech-to-text engine is closed"))
+        for worker in self._workers:
+            if worker.thread is not None:
+                worker.thread.join()
+
+    def _queue(
+        self, request: Request, deliver: Callable[[Outcome], None], replaces: int | None
+    ) -> int:
+        now_s = time.monotonic()
+        if replaces is None:
+            return self._batcher.add(request, deliver, now_s)
+        order = self._batcher.replace(replaces, request, deliver, now_s)
+        self._metrics.replaced.add(order == replaces)
+        return order
+
+    def _see_to_threads(self) -> None:
+        """Give every worker a thread that lives."""
+        for index, worker in enumerate(self._workers):
+            if worker.thread is None or not worker.thread.is_alive():
+                worker.thread = threading.Thread(
+                    target=self._work, args=(worker,), name=f"whisper-{index}", daemon=True
+                )
+                worker.thread.start()
+
+    def _work(self, worker: _Worker) -> None:
+        if worker.batch:  # the thread before this one died over it
+            self._lose(worker, SystemExit())
+        while not self._closed:
+            try:
+                self._next(worker)
+                self._run(worker.batch)
+                # A worker that waits must not hold a job, and with it the session that asked.
+                worker.batch = []
+            except BaseException as error:
+                self._lose(worker, error)
+
+    def _next(self, worker: _Worker) -> None:
+        """Wait for a batch; there is none when the pool was closed or something expired."""
+        with self._lock:
+            while not self._closed:
+                now_s = time.monotonic()
+                late = self._batcher.expire(now_s)
+                worker.batch = self._batcher.take(now_s, idle=self._idle + 1)
+                for job in (*late, *worker.batch):
+                    if job.request.is_partial:
+                        self._pace.observe(now_s - job.since_s, now_s)
+                if worker.batch or late:
+                    break
+                self._idle += 1
+                try:
+                    self._changed.wait()
+                finally:
+                    self._idle -= 1
+            else:
+                return
+        for job in worker.batch:
+            self._metrics.taken(job.request.priority, now_s - job.since_s)
+        for job in late:
+            self._expire(job)
+
+    def _expire(self, job: Job) -> None:
+        """Give a partial up, and hand out what there is of a final decoded badly."""
+        if not job.request.is_partial and job.request.best is not None:
+            self._metrics.decoded.add()
+            job.deliver(job.request.best)
+            return
+        self._metrics.dropped.add()
+        job.deliver(EngineOverloaded(f"a partial waited for over {DEADLINE_S} s"))
+
+    def _run(self, batch: Sequence[Job]) -> None:
+        """Decode a batch; when it fails, each request alone."""
+        if not batch:
+            return
+        try:
+            outcomes = self._transcriber.transcribe([job.request for job in batch])
+        except Exception as error:
+            if len(batch) > 1:
+                for job in batch:
+                    self._run([job])
+                return
+            self._fail(batch[0], error)
+            return
+        self._metrics.batch_sizes.observe(len(batch))
+        for job, outcome in zip(batch, outcomes, strict=True):
+            if isinstance(outcome, Again):
+                self._again(job, outcome)
+                continue
+            self._metrics.decoded.add()
+            self._metrics.full_windows.add(outcome.full_window)
+            self._finish(job, outcome)
+
+    def _again(self, job: Job, outcome: Again) -> None:
+        with self._lock:
+            wanted = self._batcher.again(job, outcome.request, time.monotonic())
+            self._changed.notify()
+        self._metrics.again.add(wanted)
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        self._metrics.failed.add()
+        if isinstance(error, AudioError):
+            self._finish(job, error)
+            return
+        _log.error("decoding failed", exc_info=error)
+        failure = DecodeFailed(f"Whisper failed: {error}")
+        failure.__cause__ = error
+        self._finish(job, failure)
+
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        # Delivered before it is ticked off: if the worker dies in between, an error follows
+        # the outcome, which nobody waits for, and not silence.
+        job.deliver(outcome)
+        with self._lock:
+            self._batcher.finish(job)
+
+    def _lose(self, worker: _Worker, error: BaseException) -> None:
+        """Whatever hit the worker: its requests fail, and it is as good as new."""
+        batch, worker.batch = worker.batch, []
+        self._metrics.restarts.add()
+        for job in batch:
+            with self._lock:
+                lost = self._batcher.finish(job)
+            if lost:
+                self._metrics.failed.add()
+                failure = DecodeFailed("the worker that decoded it was lost")
+                failure.__cause__ = error
+                job.deliver(failure)
+        _log.error("a decoding worker was lost and restarted", exc_info=error)
+        if not batch:
+            time.sleep(_PAUSE_S)
