@@ -54,12 +54,16 @@ class Decoded:
         avg_logprob: mean natural log probability of a token.
         no_speech_probability: the model's opinion that nobody speaks.
         tokens: the answer as the model gave it, time stamps included.
+        drafted: tokens of the draft that were checked.
+        accepted: those of them that held.
     """
 
     segments: tuple[TimedText, ...]
     avg_logprob: float
     no_speech_probability: float
     tokens: tuple[int, ...] = field(default=(), repr=False)
+    drafted: int = 0
+    accepted: int = 0
 
 
 class Backend(Protocol):

@@ -3,8 +3,9 @@
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,9 +23,22 @@ from talkpath.agent.whisper.windows import (
 )
 from talkpath.agent.whisper.words import Alignment, place_words
 
+if TYPE_CHECKING:
+    from talkpath.agent.whisper.decoder import Memory
+    from talkpath.agent.whisper.drafting import Drafting
+
 __all__ = ["CTranslate2Backend"]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Encoded:
+    """A batch's encoded audio, and what the drafting decoder prepared of it, once it has."""
+
+    view: Any
+    memories: "list[Memory] | None" = None
+
 
 _POSITION_S = 0.02  # the encoder halves the mel frames of 10 ms
 _DRAWS = 5  # at a temperature the best of so many, as in Whisper
@@ -33,6 +47,11 @@ _DRAWS = 5  # at a temperature the best of so many, as in Whisper
 class CTranslate2Backend:
     """CTranslate2's Whisper, loaded through faster-whisper, on a CPU or on CUDA.
 
+    On a CPU and in int8, greedy decoding and the detection of the language are left to
+    ``Drafting``, which is faster and checks drafts in one pass; CTranslate2 encodes, aligns
+    words, searches with a beam and draws at a temperature. Otherwise it does all of it, and
+    drafts have no effect.
+
     Args:
         path: folder with ``model.bin``, ``config.json``, ``tokenizer.json`` and the vocabulary.
         device: ``auto``, ``cpu`` or ``cuda``.
@@ -40,6 +59,7 @@ class CTranslate2Backend:
         workers: calls that run side by side; 0 means one a core on a CPU and two on CUDA.
         seed: makes what is drawn at a temperature the same in each run with one worker;
             CTranslate2 has one seed for the whole process. None draws differently each time.
+        drafting: whether to use ``Drafting`` where it can be had.
 
     Raises:
         ModelError: the folder does not hold a Whisper model.
@@ -55,6 +75,7 @@ class CTranslate2Backend:
         compute_type: str = "auto",
         workers: int = 0,
         seed: int | None = None,
+        drafting: bool = True,
     ) -> None:
         import ctranslate2
         from faster_whisper import WhisperModel
@@ -67,6 +88,7 @@ class CTranslate2Backend:
             compute_type = "int8" if device == "cpu" else "float16"
         self.workers = workers or (_cpu_count() if device == "cpu" else 2)
         self.max_batch = 4 if device == "cpu" else 16  # on a CPU the encoder loses from more
+        in_int8 = device == "cpu" and compute_type in ("int8", "int8_float32")
         if seed is not None:
             ctranslate2.set_random_seed(seed)  # for the worker threads that start now
         try:
@@ -91,20 +113,32 @@ class CTranslate2Backend:
         self.multilingual = model.model.is_multilingual
         self._tokens = WhisperTokens(model.hf_tokenizer, self.multilingual)
         self.languages = frozenset(filter(self._tokens.knows, model.supported_languages))
+        self._drafting = self._load_drafting(path) if drafting and in_int8 else None
         self.windows = policy_for(self._width())
         _log.info("Whisper on %s, %s, %d workers", device, compute_type, self.workers)
+
+    def _load_drafting(self, path: Path) -> "Drafting | None":
+        from talkpath.agent.whisper.drafting import Drafting
+
+        try:
+            return Drafting(path, self._tokens, self.languages if self.multilingual else ())
+        except ModelError as error:
+            _log.warning("CTranslate2 decodes, slower and without drafts: %s", error)
+            return None
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         """See ``Backend.tokenize``."""
         return self._tokens.encode(text)
 
-    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
+    def encode(
+        self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence"
+    ) -> _Encoded:
         """See ``Backend.encode``."""
         import ctranslate2
 
         mel = np.stack([self._mel(item, bucket, padding) for item in audio])
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32))
-        return self._model.encode(features)
+        return _Encoded(self._model.encode(features))
 
     def _mel(self, audio: FloatArray, bucket: int, padding: str) -> FloatArray:
         """Log-mel spectrogram ``[bands, bucket]``."""
@@ -117,11 +151,13 @@ class CTranslate2Backend:
     def _width(self) -> int:
         """Values in each vector of the encoder's output, by which the models are told apart."""
         encoded = self.encode([np.zeros(0, dtype=np.float32)], BUCKETS[0])
-        return int(encoded.shape[-1])
+        return int(encoded.view.shape[-1])
 
-    def detect_language(self, encoded: Any) -> list[dict[str, float]]:
+    def detect_language(self, encoded: _Encoded) -> list[dict[str, float]]:
         """See ``Backend.detect_language``."""
-        results = self._model.detect_language(encoded)
+        if self._drafting is not None:
+            return self._drafting.detect_language(self._memories(self._drafting, encoded))
+        results = self._model.detect_language(encoded.view)
         return [
             {token.strip("<|>"): float(probability) for token, probability in item}
             for item in results
@@ -129,7 +165,7 @@ class CTranslate2Backend:
 
     def generate(
         self,
-        encoded: Any,
+        encoded: _Encoded,
         items: Sequence[Item],
         *,
         max_tokens: int,
@@ -138,6 +174,9 @@ class CTranslate2Backend:
         temperature: float = 0.0,
     ) -> list[Decoded]:
         """See ``Backend.generate``."""
+        if self._drafting is not None and beam_size == 1 and not temperature:
+            memories = self._memories(self._drafting, encoded)
+            return self._drafting.generate(memories, items, max_tokens=max_tokens, task=task)
         prompts = [self._tokens.prompt(item.language, task, item.context) for item in items]
         length = min(max_tokens, MAX_POSITIONS - len(prompts[0]))
         drawing = (
@@ -146,7 +185,7 @@ class CTranslate2Backend:
             else {"beam_size": beam_size}
         )
         results = self._model.generate(
-            encoded,
+            encoded.view,
             prompts,
             # CTranslate2 makes the answer no longer than half of this, and no longer than
             # this without the prompt.
@@ -159,6 +198,11 @@ class CTranslate2Backend:
             self._decoded(result.sequences_ids[0], result.scores[0], result.no_speech_prob, item)
             for result, item in zip(results, items, strict=True)
         ]
+
+    def _memories(self, drafting: "Drafting", encoded: _Encoded) -> "list[Memory]":
+        if encoded.memories is None:
+            encoded.memories = drafting.remember(np.asarray(encoded.view))
+        return encoded.memories
 
     def _decoded(
         self, tokens: Sequence[int], score: float, no_speech_probability: float, item: Item
@@ -173,7 +217,7 @@ class CTranslate2Backend:
         )
 
     def align(
-        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded]
+        self, encoded: _Encoded, items: Sequence[Item], decoded: Sequence[Decoded]
     ) -> list[tuple[tuple[Word, ...], ...]]:
         """See ``Backend.align``."""
         placed: list[tuple[tuple[Word, ...], ...]] = [()] * len(items)
@@ -188,7 +232,7 @@ class CTranslate2Backend:
             if not any(texts):
                 continue
             results = self._model.align(
-                encoded,
+                encoded.view,
                 self._tokens.prompt(language, "transcribe"),
                 texts,
                 [_frames(item.samples) for item in items],

@@ -4,6 +4,7 @@ No model is needed here, only its ``tokenizer.json``: any decoder, whoever runs 
 these prompts, and its answers are cut at their time stamps here.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ class WhisperTokens:
     def __init__(self, tokenizer: Any, multilingual: bool) -> None:
         from faster_whisper.tokenizer import Tokenizer
 
+        # A text may hold time stamps ("<|0.00|>"), which some models' files do not list.
+        tokenizer.add_special_tokens([f"<|{index * _TIMESTAMP_S:.2f}|>" for index in range(1501)])
         self._tokenizer = tokenizer
         self._multilingual = multilingual
         self._names = Tokenizer(tokenizer, multilingual, task="transcribe", language="en")
@@ -85,6 +88,11 @@ class WhisperTokens:
         splitter = Tokenizer(self._tokenizer, self._multilingual, "transcribe", language)
         words, ids = splitter.split_to_word_tokens(list(tokens))
         return [(word, len(part)) for word, part in zip(words, ids, strict=True)]
+
+    def last_stamp(self, duration_s: float) -> int:
+        """The time stamp from which on an end stamp says that so much audio is over."""
+        steps = math.ceil(max(0.0, duration_s - _END_SLACK_S) / _TIMESTAMP_S)
+        return self.timestamp_begin + steps
 
     def segments(self, tokens: Sequence[int], duration_s: float) -> tuple[TimedText, ...]:
         """Cut an answer at its time stamps, and off where the audio ends.

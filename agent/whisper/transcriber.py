@@ -145,6 +145,8 @@ class Transcriber:
                 time.perf_counter() - started,
                 len(items),
                 tokens=sum(len(item.tokens) for item in decoded),
+                drafted=sum(item.drafted for item in decoded),
+                accepted=sum(item.accepted for item in decoded),
             )
         words = (
             self._backend.align(encoded, items, decoded)
