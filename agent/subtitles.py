@@ -12,14 +12,17 @@ Formats: WebVTT is https://www.w3.org/TR/webvtt1/; SubRip has no standard, so wh
 take is written: numbers from 1, a comma before the milliseconds, no markup.
 
 Subtitles have at most two lines of 42 columns and stay for at most seven seconds, the usual
-limits of broadcasters; longer segments are split between words, at punctuation where it is near,
-and share their time by the length of the text.
+limits of broadcasters; longer segments are split between words, at punctuation where it is near.
+The parts begin and end with their words where these have times, and otherwise share the
+segment's time by the length of the text.
 """
 
 import json
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
 
 from talkpath.agent.whisper.results import Segment
 
@@ -107,7 +110,17 @@ class TranscriptWriter:
         separator = ", " if self._texts else ""
         self._texts.append(text)
         start_s, end_s = round(segment.start_s, 3), round(segment.end_s, 3)
-        item = {"start_s": start_s, "end_s": end_s, "text": text}
+        item: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "text": text}
+        if segment.words:
+            item["words"] = [
+                {
+                    "start_s": round(word.start_s, 3),
+                    "end_s": round(word.end_s, 3),
+                    "text": _clean(word.text),
+                    "probability": round(word.probability, 3),
+                }
+                for word in segment.words
+            ]
         return separator + json.dumps(item, ensure_ascii=False)
 
     def _following(self, segment: Segment) -> Iterator[Cue]:
@@ -138,23 +151,42 @@ def cues(segment: Segment, *, not_before_ms: int = 0) -> Iterator[Cue]:
     """
     start_ms = max(round(segment.start_s * 1000), not_before_ms)
     words = _words(_clean(segment.text))
+    if not words:
+        return
     parts = _split(words, max(round(segment.end_s * 1000) - start_ms, _SHORTEST_MS))
     end_ms = max(round(segment.end_s * 1000), start_ms + _SHORTEST_MS * len(parts))
-    total = sum(_width(part) for part in parts)
-    passed = 0
-    for index, part in enumerate(parts):
-        passed += _width(part)
-        share_ms = start_ms + round((end_ms - start_ms) * passed / max(total, 1))
+    times = _spoken(parts, segment) or _shared(parts, start_ms, end_ms)
+    for index, (part, (first_ms, last_ms)) in enumerate(zip(parts, times, strict=True)):
         latest_ms = end_ms - _SHORTEST_MS * (len(parts) - index - 1)
-        stop_ms = min(max(share_ms, not_before_ms + 1, start_ms + 1), latest_ms)
-        yield Cue(max(start_ms, not_before_ms), stop_ms, _lines(part))
-        not_before_ms = stop_ms
+        first_ms = min(max(first_ms, not_before_ms), latest_ms - _SHORTEST_MS)
+        not_before_ms = min(max(last_ms, first_ms + _SHORTEST_MS), latest_ms)
+        yield Cue(first_ms, not_before_ms, _lines(part))
+
+
+def _shared(parts: list[list[_Word]], start_ms: int, end_ms: int) -> list[tuple[int, int]]:
+    """Give each part a share of the time by the length of its text."""
+    passed = list(accumulate(_width(part) for part in parts))
+    length_ms = end_ms - start_ms
+    stops = [start_ms + round(length_ms * done / max(passed[-1], 1)) for done in passed]
+    return list(zip([start_ms, *stops[:-1]], stops, strict=True))
+
+
+def _spoken(parts: list[list[_Word]], segment: Segment) -> list[tuple[int, int]]:
+    """When each part begins and ends, by its words; nothing where these have no times."""
+    owners = [word for word in segment.words for letter in _clean(word.text) if letter != " "]
+    lengths = [len(_text(part).replace(" ", "")) for part in parts]
+    if not owners or len(owners) != sum(lengths):
+        return []
+    ends = list(accumulate(lengths))
+    starts = [0, *ends[:-1]]
+    return [
+        (round(owners[start].start_s * 1000), round(owners[end - 1].end_s * 1000))
+        for start, end in zip(starts, ends, strict=True)
+    ]
 
 
 def _split(words: list[_Word], duration_ms: float) -> list[list[_Word]]:
     """Halve until every part fits."""
-    if not words:
-        return []
     if len(words) == 1 or (duration_ms <= _LONGEST_MS and len(_wrap(words)) <= _LINES):
         return [words]
     at = _break(words)

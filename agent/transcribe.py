@@ -22,6 +22,7 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.media import AudioFile
 from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
 from talkpath.agent.whisper import Segment, Transcript, WhisperEngine
+from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.windows import MAX_AUDIO_S
 
 __all__ = ["Chunk", "Chunker", "FileTranscription", "Progress"]
@@ -180,6 +181,7 @@ class FileTranscription:
         engine: decodes; shared with whoever else decodes.
         vad: finds the speech.
         language: Whisper's code, or None to detect it once, from the first speech.
+        options: how to decode; None for the engine's settings. The language does not count.
         threshold: Silero probability from which a window counts as speech.
         progress: called on the event loop as the file is worked off.
 
@@ -196,6 +198,7 @@ class FileTranscription:
         vad: SileroVad,
         *,
         language: str | None = None,
+        options: DecodeOptions | None = None,
         threshold: float = 0.5,
         progress: Progress | None = None,
     ) -> None:
@@ -204,6 +207,7 @@ class FileTranscription:
         self.duration_s: float | None = None
         self.problem: str | None = None
         self._engine = engine
+        self._options = options and dataclasses.replace(options, language=None)
         self._vad = vad
         self._threshold = threshold
         self._progress = progress
@@ -260,7 +264,7 @@ class FileTranscription:
         votes: dict[str, float] = {}
         heard_s = 0.0
         async for chunk in chunks:
-            transcript = await self._engine.decode(chunk.audio)
+            transcript = await self._listen(chunk.audio)
             first.append((chunk, transcript))
             seconds = _speech_s(chunk)
             opinion = await self._better_opinion(chunk, transcript)
@@ -289,10 +293,13 @@ class FileTranscription:
         missing = round(MAX_AUDIO_S * SAMPLE_RATE_HZ) - len(chunk.audio)
         if transcript.language_probability >= _SURE_LANGUAGE or missing <= 0:
             return transcript
-        return await self._engine.decode(np.pad(chunk.audio, (0, missing)))
+        return await self._listen(np.pad(chunk.audio, (0, missing)))
+
+    async def _listen(self, audio: FloatArray) -> Transcript:
+        return await self._engine.decode(audio, language=self.language, options=self._options)
 
     async def _decode(self, chunk: Chunk) -> Transcript:
-        transcript = await self._engine.decode(chunk.audio, language=self.language)
+        transcript = await self._listen(chunk.audio)
         return await self._second_look(chunk, transcript)
 
     async def _second_look(self, chunk: Chunk, transcript: Transcript) -> Transcript:
@@ -313,14 +320,11 @@ class FileTranscription:
             return transcript
         segments: list[Segment] = []
         for start, end in parts:
-            again = await self._engine.decode(chunk.audio[start:end], language=self.language)
+            again = await self._listen(chunk.audio[start:end])
             if again.possible_hallucination:
                 continue  # what the model made up is worse than nothing
             shift_s = start / SAMPLE_RATE_HZ
-            segments += [
-                Segment(item.start_s + shift_s, item.end_s + shift_s, item.text)
-                for item in again.segments
-            ]
+            segments += [segment.shifted(shift_s) for segment in again.segments]
         text = " ".join(segment.text for segment in segments)
         return dataclasses.replace(transcript, segments=tuple(segments), text=text)
 
@@ -328,14 +332,11 @@ class FileTranscription:
         if chunk.end_s - chunk.start_s + _LATER_S > MAX_AUDIO_S:
             return transcript
         audio = np.pad(chunk.audio, (round(_LATER_S * SAMPLE_RATE_HZ), 0))
-        again = await self._engine.decode(audio, language=self.language)
+        again = await self._listen(audio)
         surer = again.avg_logprob > transcript.avg_logprob
         if not surer or not again.text or again.possible_hallucination:
             return transcript
-        segments = tuple(
-            Segment(max(item.start_s - _LATER_S, 0.0), max(item.end_s - _LATER_S, 0.0), item.text)
-            for item in again.segments
-        )
+        segments = tuple(segment.shifted(-_LATER_S) for segment in again.segments)
         return dataclasses.replace(again, segments=segments)
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
@@ -383,13 +384,23 @@ def _count(seconds: float) -> int:
 
 def _place(segment: Segment, chunk: Chunk, not_before_s: float) -> Segment:
     """Put a segment's times on the file's clock, and off the silence that they reach into."""
-    start_s, end_s = chunk.start_s + segment.start_s, chunk.start_s + segment.end_s
+    segment = segment.shifted(chunk.start_s)
+    start_s, end_s = segment.start_s, segment.end_s
     inside = [part for part in chunk.speech if part[1] > start_s and part[0] < end_s]
     if inside:
         start_s = max(start_s, inside[0][0] - _CUE_PAD_S)
         end_s = min(end_s, inside[-1][1] + _CUE_PAD_S)
     start_s = max(start_s, not_before_s)
-    return Segment(start_s, max(end_s, start_s + 0.02), segment.text)
+    end_s = max(end_s, start_s + 0.02)
+    words = tuple(
+        dataclasses.replace(
+            word,
+            start_s=min(max(word.start_s, start_s), end_s),
+            end_s=min(max(word.end_s, start_s), end_s),
+        )
+        for word in segment.words
+    )
+    return Segment(start_s, end_s, segment.text, words)
 
 
 def _speech_s(chunk: Chunk) -> float:

@@ -14,12 +14,14 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from talkpath.agent.config import Config
+from talkpath.agent.config import Config, WhisperConfig
 from talkpath.agent.errors import AudioError, ConfigError, DecodeFailed
 from talkpath.agent.subtitles import FORMATS, TranscriptWriter
+from talkpath.agent.whisper.requests import TASKS, DecodeOptions
 
 if TYPE_CHECKING:
     from talkpath.agent.speech import SileroVad
@@ -49,6 +51,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="write one file for each recording into this folder, replacing older ones "
         "(default: standard output)",
+    )
+    parser.add_argument(
+        "--words",
+        action="store_true",
+        help="find when each word is said: json lists the words with times in seconds and "
+        "probabilities, subtitles begin and end with their words (default: no)",
+    )
+    parser.add_argument(
+        "--task",
+        dest="whisper.task",
+        choices=TASKS,
+        help="translate writes English, whatever is spoken; not with models for English only "
+        f"(default: {WhisperConfig().task})",
+    )
+    parser.add_argument(
+        "--prompt",
+        dest="whisper.prompt",
+        metavar="TEXT",
+        help="text that the model takes for what was said before: names, spelling, style "
+        "(default: none)",
+    )
+    parser.add_argument(
+        "--hotwords",
+        dest="whisper.hotwords",
+        metavar="TEXT",
+        help="words to expect (default: none)",
+    )
+    parser.add_argument(
+        "--beam-size",
+        dest="whisper.beam_size",
+        type=int,
+        metavar="N",
+        help=f"hypotheses to keep, 1 to 10; 1 is fastest (default: {WhisperConfig().beam_size})",
     )
     parser.add_argument(
         "--progress",
@@ -108,6 +143,7 @@ class _Job:
     ) -> None:
         self._args = args
         self._config = config
+        self._options = replace(DecodeOptions.of(config.whisper), word_timestamps=args.words)
         self._engine = engine
         self._vad = vad
 
@@ -135,6 +171,7 @@ class _Job:
                 self._engine,
                 self._vad,
                 language=self._config.whisper.language,
+                options=self._options,
                 threshold=self._config.speech.threshold,
                 progress=progress,
             )

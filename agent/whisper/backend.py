@@ -126,7 +126,12 @@ class Backend(Protocol):
         ...
 
     def align(
-        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded]
+        self,
+        encoded: Any,
+        items: Sequence[Item],
+        decoded: Sequence[Decoded],
+        *,
+        task: str = "transcribe",
     ) -> list[tuple[tuple[Word, ...], ...]]:
         """Find when each word is said.
 
@@ -134,6 +139,7 @@ class Backend(Protocol):
             encoded: what ``encode`` gave.
             items: one for each item of the batch.
             decoded: what ``generate`` answered for them.
+            task: which it was given.
 
         Returns:
             For each item the words of each segment; seconds from the start of the window.

@@ -1,7 +1,7 @@
 """What Whisper says: frozen values, from one decoded window up to what a stream hands out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from talkpath.agent.whisper.agreement import join_texts
 
@@ -48,6 +48,20 @@ class Segment:
     end_s: float
     text: str
     words: tuple[Word, ...] = ()
+
+    def shifted(self, by_s: float) -> "Segment":
+        """The same, so many seconds later; nothing begins or ends before zero."""
+        return replace(
+            self,
+            start_s=max(self.start_s + by_s, 0.0),
+            end_s=max(self.end_s + by_s, 0.0),
+            words=tuple(
+                replace(
+                    word, start_s=max(word.start_s + by_s, 0.0), end_s=max(word.end_s + by_s, 0.0)
+                )
+                for word in self.words
+            ),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
