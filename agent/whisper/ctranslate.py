@@ -24,8 +24,8 @@ from talkpath.agent.whisper.windows import (
 from talkpath.agent.whisper.words import Alignment, place_words
 
 if TYPE_CHECKING:
-    from talkpath.agent.whisper.decoder import Memory
     from talkpath.agent.whisper.drafting import Drafting
+    from talkpath.agent.whisper.layers import Memory
 
 __all__ = ["CTranslate2Backend"]
 
@@ -217,7 +217,12 @@ class CTranslate2Backend:
         )
 
     def align(
-        self, encoded: _Encoded, items: Sequence[Item], decoded: Sequence[Decoded]
+        self,
+        encoded: _Encoded,
+        items: Sequence[Item],
+        decoded: Sequence[Decoded],
+        *,
+        task: str = "transcribe",
     ) -> list[tuple[tuple[Word, ...], ...]]:
         """See ``Backend.align``."""
         placed: list[tuple[tuple[Word, ...], ...]] = [()] * len(items)
@@ -233,7 +238,7 @@ class CTranslate2Backend:
                 continue
             results = self._model.align(
                 encoded.view,
-                self._tokens.prompt(language, "transcribe"),
+                self._tokens.prompt(language, task),
                 texts,
                 [_frames(item.samples) for item in items],
             )

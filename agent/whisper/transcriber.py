@@ -149,7 +149,7 @@ class Transcriber:
                 accepted=sum(item.accepted for item in decoded),
             )
         words = (
-            self._backend.align(encoded, items, decoded)
+            self._backend.align(encoded, items, decoded, task=first.options.task)
             if first.wants_words
             else [((),) * len(answer.segments) for answer in decoded]
         )

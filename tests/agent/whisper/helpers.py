@@ -168,9 +168,9 @@ class _Wrapper:
         return self._real.generate(encoded, items, max_tokens=max_tokens, **options)
 
     def align(
-        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded]
+        self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded], **options: Any
     ) -> list[tuple[tuple[Word, ...], ...]]:
-        return self._real.align(encoded, items, decoded)
+        return self._real.align(encoded, items, decoded, **options)
 
 
 class Gate(_Wrapper):
