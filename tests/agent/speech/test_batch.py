@@ -88,7 +88,7 @@ async def test_a_stream_alone_waits_for_no_clock(vad: Counting) -> None:
 
 
 async def test_a_large_batch_is_cut_and_others_get_their_turn_in_between(vad: Counting) -> None:
-    audio = streams(100, 1)
+    audio = streams(200, 1)
     seen: list[int] = []
 
     async def watch() -> None:
@@ -97,7 +97,7 @@ async def test_a_large_batch_is_cut_and_others_get_their_turn_in_between(vad: Co
             await asyncio.sleep(0)
 
     await asyncio.gather(*(vad.probability(stream[0], SileroState()) for stream in audio), watch())
-    assert vad.sizes == [32, 32, 32, 4]
+    assert vad.sizes == [64, 64, 64, 8]
     assert {1, 2, 3} <= set(seen)
 
 
