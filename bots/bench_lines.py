@@ -9,7 +9,15 @@ make the following ones late.
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager
 
 from pipecat.audio.vad.silero import SileroVADAnalyzer
@@ -35,8 +43,10 @@ from talkpath.agent.bench.plan import BLOCK_S, StreamPlan
 from talkpath.agent.bench.records import StreamRecord
 from talkpath.agent.bench.report import Pacing
 from talkpath.agent.config import Config
+from talkpath.agent.metrics import Distribution
 from talkpath.agent.runtime import Runtime
 from talkpath.agent.whisper import Final, Partial
+from talkpath.agent.whisper.statistics import EngineStatistics
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
@@ -172,15 +182,18 @@ SIDES = {"talkpath": _talkpath, "pipecat": _pipecat}
 """How to make the processors of each side, by name."""
 
 
-def _numbers(statistics: object) -> dict[str, float]:
-    """Counters of a dataclass, those of dataclasses inside it too."""
-    if not dataclasses.is_dataclass(statistics):
-        return {}
+def _numbers(statistics: EngineStatistics) -> dict[str, float]:
+    """Its counters, and the means of what it measured."""
     numbers: dict[str, float] = {}
     for field in dataclasses.fields(statistics):
         value = getattr(statistics, field.name)
-        if isinstance(value, int | float):
-            numbers[field.name] = value
+        parts = value.items() if isinstance(value, Mapping) else [("", value)]
+        for key, part in parts:
+            name = f"{field.name} {key}".strip()
+            if isinstance(part, Distribution):
+                numbers[f"mean {name}"] = part.mean
+            elif isinstance(part, int | float):
+                numbers[name] = part
     return numbers
 
 

@@ -35,7 +35,7 @@ from talkpath.agent.bench.clips import (
 )
 from talkpath.agent.bench.figures import ratio, to_json
 from talkpath.agent.bench.gpu import GpuShare
-from talkpath.agent.bench.plan import StreamPlan, find_largest, plan_streams
+from talkpath.agent.bench.plan import Load, StreamPlan, find_largest
 from talkpath.agent.bench.plot import check_plot, plot_streams, plot_ttfs
 from talkpath.agent.bench.report import (
     LoadReport,
@@ -51,7 +51,7 @@ from talkpath.bots.bench_lines import SIDES, open_lines, play
 __all__ = ["add_arguments", "measure", "measure_sides", "run", "run_sides"]
 
 _LAST_WAIT_S = 30.0
-_LEAST_CLIPS = 20  # below that, a 95th percentile is the largest value and nothing more
+_DEFAULTS = Load(streams=1)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +63,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds",
         type=float,
-        default=60.0,
+        default=_DEFAULTS.seconds,
         metavar="S",
         help="how long new clips are begun, in seconds; each stream ends what it began "
-        "(default: 60)",
+        f"(default: {_DEFAULTS.seconds:g})",
     )
     parser.add_argument(
-        "--seed", type=int, default=1, metavar="N", help="of order and pauses (default: 1)"
+        "--think",
+        type=float,
+        nargs=2,
+        default=_DEFAULTS.think_s,
+        metavar=("LEAST", "MOST"),
+        help="silence after a clip, evenly drawn, in seconds "
+        f"(default: {_DEFAULTS.think_s[0]:g} {_DEFAULTS.think_s[1]:g})",
+    )
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=_DEFAULTS.seed,
+        metavar="N",
+        help=f"of order and pauses (default: {_DEFAULTS.seed})",
     )
     parser.add_argument(
         "--find-largest",
@@ -114,14 +127,14 @@ def run_sides(args: argparse.Namespace, config: Config, sides: Sequence[str]) ->
     for name, least in (("streams", 1), ("most", 1), ("clips", 0), ("seconds", 0.1)):
         if getattr(args, name) < least:
             raise ConfigError(f"--{name} must be {least} or more")
+    if not 0.5 <= args.think[0] <= args.think[1]:
+        raise ConfigError("--think takes two times of 0.5 seconds or more, the shorter one first")
     check_plot(args.plot)
     clips = english_clips(load_manifest(args.data), args.clips)
     clip_errors([])  # asks for the packages before any work is done
     if args.find_largest:
         return _run_search(args, config, sides, clips)
-    reports = measure_sides(
-        sides, clips, config, streams=args.streams, seconds=args.seconds, seed=args.seed
-    )
+    reports = measure_sides(sides, clips, config, _load(args, args.streams))
     if args.json:
         sys.stdout.write(to_json({report.side: report_figures(report) for report in reports}))
     else:
@@ -139,9 +152,7 @@ def _run_search(
     for side in sides:
 
         def holds(streams: int, side: str = side) -> bool:
-            report = measure_sides(
-                [side], clips, config, streams=streams, seconds=args.seconds, seed=args.seed
-            )[0]
+            report = measure_sides([side], clips, config, _load(args, streams))[0]
             steps[side].append(report)
             held: bool = report.ttfs_s.p95 <= args.p95
             sys.stderr.write(
@@ -166,14 +177,12 @@ def _run_search(
     return 0
 
 
+def _load(args: argparse.Namespace, streams: int) -> Load:
+    return Load(streams=streams, seconds=args.seconds, think_s=tuple(args.think), seed=args.seed)
+
+
 def measure_sides(
-    sides: Sequence[str],
-    clips: Sequence[Clip],
-    config: Config,
-    *,
-    streams: int,
-    seconds: float,
-    seed: int = 1,
+    sides: Sequence[str], clips: Sequence[Clip], config: Config, load: Load
 ) -> list[LoadReport]:
     """Give each side the same load, one after the other, each in a process of its own.
 
@@ -187,46 +196,31 @@ def measure_sides(
         # Spawned, not forked: neither side inherits threads or warm caches from the other.
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(1, mp_context=context) as pool:
-            job = pool.submit(_measure, side, list(clips), config, streams, seconds, seed)
-            reports.append(job.result())
+            reports.append(pool.submit(_measure, side, list(clips), config, load).result())
     return reports
 
 
-def _measure(
-    side: str, clips: list[Clip], config: Config, streams: int, seconds: float, seed: int
-) -> LoadReport:
-    return asyncio.run(measure(side, clips, config, streams=streams, seconds=seconds, seed=seed))
+def _measure(side: str, clips: list[Clip], config: Config, load: Load) -> LoadReport:
+    return asyncio.run(measure(side, clips, config, load))
 
 
-async def measure(
-    side: str,
-    clips: Sequence[Clip],
-    config: Config,
-    *,
-    streams: int,
-    seconds: float,
-    seed: int = 1,
-) -> LoadReport:
+async def measure(side: str, clips: Sequence[Clip], config: Config, load: Load) -> LoadReport:
     """Give one side a load, in this process.
 
     Args:
         side: ``talkpath`` or ``pipecat``.
         clips: what is said.
         config: the settings of both sides: model, device, type of weights.
-        streams: callers at once.
-        seconds: how long new clips are begun. Where that is too short for a percentile to
-            mean something (20 clips in all), every stream plays a few more.
-        seed: of order and pauses.
+        load: how much is said at once.
 
     Raises:
         TalkpathError: clips or a model are not to be had.
     """
     pcm = [float_to_pcm16(read_clip(clip)) for clip in clips]
     durations_s = [len(audio) / 2 / SAMPLE_RATE_HZ for audio in pcm]
-    least = -(-_LEAST_CLIPS // streams)
-    plans = plan_streams(durations_s, streams, seconds=seconds, least_plays=least, seed=seed)
+    plans = load.plan(durations_s)
     whisper = dataclasses.replace(
-        config.whisper, max_streams=max(config.whisper.max_streams, streams)
+        config.whisper, max_streams=max(config.whisper.max_streams, load.streams)
     )
     config = dataclasses.replace(config, whisper=whisper)
     async with (

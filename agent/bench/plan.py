@@ -4,16 +4,16 @@ A plan depends on its numbers and seed alone, so both sides of a comparison get 
 """
 
 import itertools
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["BLOCK_S", "Play", "StreamPlan", "find_largest", "plan_streams"]
+__all__ = ["BLOCK_S", "Load", "Play", "StreamPlan", "find_largest"]
 
 BLOCK_S = 0.02
 """Seconds of audio in one block, as a telephone or a browser sends it."""
 
-_THINK_S = (1.0, 4.0)  # a caller who listens to an answer before the next words
 _LEAD_S = 0.5  # the detectors hear some silence before the first word
 
 
@@ -64,54 +64,50 @@ class StreamPlan:
         return len(self.plays) - 1
 
 
-def plan_streams(
-    durations_s: Sequence[float],
-    streams: int,
-    *,
-    seconds: float,
-    least_plays: int = 1,
-    think_s: tuple[float, float] = _THINK_S,
-    seed: int = 1,
-) -> list[StreamPlan]:
-    """Plan a load.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """How much is said at once.
 
-    Every stream has its own order of the clips and begins at its own time within the first
-    seconds. It begins no clip after ``seconds``, and always ends a clip that it began.
-
-    Args:
-        durations_s: of the clips.
-        streams: how many speak at once.
-        seconds: how long new clips are begun.
-        least_plays: clips that each stream plays even if that takes longer.
+    Attributes:
+        streams: how many speak.
+        seconds: how long new clips are begun; a clip that was begun is always ended.
+        least_clips: clips that all streams together play even if that takes longer. With less
+            than twenty, a 95th percentile is the largest value and nothing more.
         think_s: shortest and longest silence after a clip, evenly drawn.
         seed: of all that is drawn.
     """
-    # Every stream draws from its own source: stream 1 of 8 plays what stream 1 of 80 plays.
-    return [
-        _plan_stream(durations_s, random.Random(f"{seed}/{index}"), seconds, least_plays, think_s)
-        for index in range(streams)
-    ]
 
+    streams: int
+    seconds: float = 60.0
+    least_clips: int = 20
+    think_s: tuple[float, float] = (1.0, 4.0)
+    seed: int = 1
 
-def _plan_stream(
-    durations_s: Sequence[float],
-    draw: random.Random,
-    seconds: float,
-    least_plays: int,
-    think_s: tuple[float, float],
-) -> StreamPlan:
-    offset_s = draw.uniform(0, think_s[1])
-    plays: list[Play] = []
-    at = round(_LEAD_S / BLOCK_S)
-    order = draw.sample(range(len(durations_s)), len(durations_s))
-    for clip in itertools.cycle(order):
-        if len(plays) >= least_plays and offset_s + at * BLOCK_S >= seconds:
-            break
-        blocks = -(-round(durations_s[clip] * 1000) // round(BLOCK_S * 1000))
-        think = round(draw.uniform(*think_s) / BLOCK_S)
-        plays.append(Play(clip, at, blocks, think))
-        at = plays[-1].end_block
-    return StreamPlan(offset_s, tuple(plays))
+    def plan(self, durations_s: Sequence[float]) -> list[StreamPlan]:
+        """Plan every stream: its own order of the clips, its own start in the first seconds.
+
+        Args:
+            durations_s: of the clips.
+        """
+        # Every stream draws from its own source: stream 1 of 8 plays what stream 1 of 80 plays.
+        return [
+            self._plan_stream(durations_s, random.Random(f"{self.seed}/{index}"))
+            for index in range(self.streams)
+        ]
+
+    def _plan_stream(self, durations_s: Sequence[float], draw: random.Random) -> StreamPlan:
+        least = math.ceil(self.least_clips / self.streams)
+        offset_s = draw.uniform(0, self.think_s[1])
+        plays: list[Play] = []
+        at = round(_LEAD_S / BLOCK_S)
+        clips = itertools.cycle(draw.sample(range(len(durations_s)), len(durations_s)))
+        while len(plays) < max(least, 1) or offset_s + at * BLOCK_S < self.seconds:
+            clip = next(clips)
+            blocks = math.ceil(round(durations_s[clip] / BLOCK_S, 3))
+            think = round(draw.uniform(*self.think_s) / BLOCK_S)
+            plays.append(Play(clip, at, blocks, think))
+            at = plays[-1].end_block
+        return StreamPlan(offset_s, tuple(plays))
 
 
 def find_largest(holds: Callable[[int], bool], *, first: int = 1, most: int = 512) -> int:

@@ -36,9 +36,11 @@ def plot_ttfs(reports: Sequence[LoadReport], file: Path) -> None:
     figure, axes = plot.subplots(figsize=(8, 4.5), layout="constrained")
     for report, colour in zip(reports, _COLOURS, strict=False):
         values = sorted(report.all_ttfs_s)
-        shares = [(index + 1) / len(values) * 100 for index in range(len(values))]
+        if not values:
+            continue
+        shares = [index / len(values) * 100 for index in range(len(values) + 1)]
         label = f"{report.side}, {report.streams} streams, p95 {report.ttfs_s.p95:.2f} s"
-        axes.step(values, shares, where="post", color=colour, label=label)
+        axes.step([values[0], *values], shares, where="post", color=colour, label=label)
     axes.axvline(0.2, color="#888888", linewidth=1, linestyle=":", label="stop wait of 0.2 s")
     axes.axhline(95, color="#888888", linewidth=0.5)
     axes.set_xlabel("time to the final, seconds after the end of speech")

@@ -3,6 +3,7 @@
 Times are seconds of ``time.time()``, Pipecat's clock for its voice activity frames.
 """
 
+import itertools
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -203,12 +204,8 @@ class StreamRecord:
 
 def _common(first: Sequence[str], second: Sequence[str]) -> int:
     """Length of the common beginning."""
-    count = 0
-    for one, other in zip(first, second, strict=False):
-        if one != other:
-            break
-        count += 1
-    return count
+    pairs = zip(first, second, strict=False)
+    return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _plain(text: str) -> list[str]:

@@ -148,7 +148,7 @@ def report_figures(report: LoadReport) -> dict[str, object]:
 
 
 def report_table(reports: Sequence[LoadReport]) -> str:
-    """A column for each side; with two or more, ratios to the first below."""
+    """A column for each report; where the sides differ, ratios to the first below."""
     names = ["", *(report.side for report in reports)]
     rows = [names]
     for label, cell_of in _ROWS:
@@ -158,6 +158,8 @@ def report_table(reports: Sequence[LoadReport]) -> str:
     text = table(rows)
     first = reports[0]
     for other in reports[1:]:
+        if other.side == first.side:
+            continue
         text += (
             f"{other.side} by {first.side}: "
             f"TTFS p50 {ratio(other.ttfs_s.p50, first.ttfs_s.p50):.2f}, "
@@ -185,7 +187,7 @@ def notes(report: LoadReport) -> list[str]:
         )
     lines += [f"{report.side}: {message}" for message in report.errors]
     if report.engine:
-        counted = ", ".join(f"{name} {value:g}" for name, value in report.engine.items())
+        counted = ", ".join(f"{name} {value:.4g}" for name, value in report.engine.items() if value)
         lines.append(f"{report.side}'s engine: {counted}")
     return lines
 
