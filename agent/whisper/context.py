@@ -23,7 +23,8 @@ def context_tokens(
         tokenize: tokens of a text.
         hotwords: what to expect; what does not fit goes from the end.
         prompt: what stands for the beginning of the speech; the oldest of it goes first.
-        context: what was said just before; it goes after the prompt does.
+        context: what was said just before; it goes after the prompt does. A time stamp that
+            it begins with (``<|0.00|>``) stays.
 
     Returns:
         At most 223 tokens.
@@ -32,7 +33,8 @@ def context_tokens(
     room = MAX_CONTEXT - len(fixed)
     newest = tokenize(context)
     if len(newest) > _STEP:
-        newest = newest[len(newest) % _STEP :]
+        kept = 1 if context.startswith("<|") else 0  # a time stamp
+        newest = newest[:kept] + newest[kept + len(newest) % _STEP :]
     newest = _last(newest, room)
     return fixed + _last(tokenize(prompt), room - len(newest)) + newest
 

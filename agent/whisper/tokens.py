@@ -16,6 +16,7 @@ _TIMESTAMP_S = 0.02
 # An end stamp this close to the end of the audio ends the text: what follows was decoded
 # from the silence behind it (0.5 s is what the short windows were measured with).
 _END_SLACK_S = 0.5
+_UNSPACED = frozenset({"zh", "ja", "th", "lo", "my", "yue"})  # split by letters, as in Whisper
 
 
 class WhisperTokens:
@@ -56,7 +57,10 @@ class WhisperTokens:
         text = text.strip()
         if not text:
             return ()
-        return tuple(self._tokenizer.encode(" " + text, add_special_tokens=False).ids)
+        spaced = text if text.startswith("<|") else " " + text
+        ids = self._tokenizer.encode(spaced, add_special_tokens=False).ids
+        # A text that names Whisper's own tokens shall not steer it.
+        return tuple(x for x in ids if not self.end_of_text <= x < self.timestamp_begin)
 
     def prompt(self, language: str, task: str, context: Sequence[int] = ()) -> list[int]:
         """Tokens that a decoder starts from.
@@ -86,8 +90,16 @@ class WhisperTokens:
         from faster_whisper.tokenizer import Tokenizer
 
         splitter = Tokenizer(self._tokenizer, self._multilingual, "transcribe", language)
-        words, ids = splitter.split_to_word_tokens(list(tokens))
-        return [(word, len(part)) for word, part in zip(words, ids, strict=True)]
+        texts, ids = splitter.split_to_word_tokens(list(tokens))
+        words: list[tuple[str, int]] = []
+        for text, part in zip(texts, ids, strict=True):
+            joins = language not in _UNSPACED and not text.startswith(" ")
+            if words and joins and any(letter.isalnum() for letter in text):
+                # The rest of "ill-disposed" or "3.5", which the library takes for a word.
+                words[-1] = (words[-1][0] + text, words[-1][1] + len(part))
+            else:
+                words.append((text, len(part)))
+        return words
 
     def last_stamp(self, duration_s: float) -> int:
         """The time stamp from which on an end stamp says that so much audio is over."""

@@ -40,6 +40,7 @@ __all__ = [
     "Results",
     "Speaker",
     "Spoiled",
+    "Wrapper",
     "backend",
     "engine",
     "marked",
@@ -142,7 +143,7 @@ def _is_marked(audio: FloatArray) -> bool:
     return len(audio) >= 3 and bool(np.all(audio[-3:] == np.float32(0.7654321)))
 
 
-class _Wrapper:
+class Wrapper:
     """A backend that is another one but for what a subclass changes."""
 
     def __init__(self, real: Backend) -> None:
@@ -173,7 +174,7 @@ class _Wrapper:
         return self._real.align(encoded, items, decoded, **options)
 
 
-class Gate(_Wrapper):
+class Gate(Wrapper):
     """Lets nothing through before it is opened; ``batches`` tells what came to it."""
 
     def __init__(self, real: Backend, workers: int = 1) -> None:
@@ -202,7 +203,7 @@ class Spoiled(Gate):
         return encoded
 
 
-class Looping(_Wrapper):
+class Looping(Wrapper):
     """Goes round in circles on marked items, in short windows or in all."""
 
     LOOP = "and again " * 20

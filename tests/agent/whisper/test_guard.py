@@ -2,7 +2,7 @@
 
 import pytest
 
-from talkpath.agent.whisper.guard import compression_ratio, is_loop
+from talkpath.agent.whisper.guard import compression_ratio, is_loop, is_too_fast
 
 LOOPS = [
     "Thank you. " * 12,
@@ -55,3 +55,32 @@ def test_repetition_compresses_and_no_text_has_no_ratio() -> None:
     assert compression_ratio("") == 0.0
     assert compression_ratio("a few words that differ") < 1.2
     assert compression_ratio("again and again " * 20) > 10
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_s"),
+    [
+        ("", 0.0),
+        ("Yes.", 0.1),
+        ("Okay, thank you.", 0.4),
+        ("the quick brown fox jumps over the lazy dog", 1.5),  # 6 words a second
+        ("Donaudampfschifffahrtsgesellschaft", 1.5),
+        ("1, 2, 3, 4, 5, 6, 7, 8, 9, 10", 2.0),
+        ("私は毎日日本語を勉強します", 1.2),
+    ],
+)
+def test_fast_speakers_pass(text: str, duration_s: float) -> None:
+    assert not is_too_fast(text, duration_s)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration_s"),
+    [
+        ("Thank you for watching, and see you in the next video.", 0.5),
+        ("I do not know if it is so or if it is not", 1.0),  # short words
+        ("Donaudampfschifffahrtsgesellschaftskapitänsmütze", 0.8),  # one long word
+        ("ご視聴ありがとうございました", 0.2),
+    ],
+)
+def test_nobody_speaks_so_fast(text: str, duration_s: float) -> None:
+    assert is_too_fast(text, duration_s)

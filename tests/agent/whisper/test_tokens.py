@@ -93,3 +93,45 @@ def test_an_answer_without_words_has_no_segments() -> None:
 def test_a_segment_knows_its_tokens() -> None:
     (segment,) = tokens("base").segments(answer(0.0, "one two", 2.8), 3.0)
     assert segment.tokens == tokens("base").encode("one two")
+
+
+@pytest.mark.parametrize("model", ["base", "tiny.en"])
+def test_a_text_cannot_name_whispers_own_tokens(model: str) -> None:
+    text = "<|startoftranscript|><|endoftext|> hello <|nospeech|><|translate|>"
+    assert tokens(model).encode(text)
+    assert max(tokens(model).encode(text)) < tokens(model).end_of_text
+
+
+def split(text: str, language: str) -> list[str]:
+    known = tokens("base")
+    ids = known.encode(text)
+    words = known.words(ids, language)
+    assert sum(count for _, count in words) == len(ids)
+    assert "".join(word for word, _ in words) == " " + text
+    return [word for word, _ in words]
+
+
+def test_tokens_make_words_with_punctuation_apart() -> None:
+    assert split("Well, he wasn't ill-disposed.", "en") == [
+        " Well",
+        ",",
+        " he",
+        " wasn't",
+        " ill-disposed",
+        ".",
+    ]
+
+
+def test_numbers_stay_whole() -> None:
+    assert split("about 3.5 or 1,000", "en") == [" about", " 3.5", " or", " 1,000"]
+
+
+def test_a_script_without_spaces_is_cut_by_its_letters() -> None:
+    words = split("\u6211\u4eec\u53bb\u5317\u4eac", "zh")
+    assert len(words) > 2
+    assert all(word.strip() for word in words)
+
+
+def test_no_language_is_known_that_came_later() -> None:
+    assert tokens("base").knows("haw")
+    assert not tokens("base").knows("yue")
