@@ -66,7 +66,10 @@ def test_windows_are_swept_against_the_full_one_and_the_peer(model: Callable[[st
     by_name = {row.setting: row for row in rows}
     assert next(iter(by_name)) == "shipped"
     assert list(by_name)[-2:] == ["full window", "faster-whisper, 30 s"]
-    assert all(row.wer < 0.3 and row.empty == 0 for row in rows)
+    assert all(row.empty == 0 for row in rows)
+    # Short windows may go wrong here, and show it: neither guard nor second attempt hides it.
+    assert by_name["full window"].wer < 0.3 and rows[-1].wer < 0.3
+    assert all(row.loops > 0 for row in rows if row.wer > 1)
     assert by_name["shipped"].encode_s < by_name["full window"].encode_s
     assert by_name["shipped"].wer_digits != by_name["shipped"].wer_digits  # there are none
 
@@ -123,10 +126,8 @@ def test_a_load_is_run_from_any_folder(
     plot = tmp_path / "streams.png"
     search = ["--find-largest", "--p95", "1000", "--streams", "20", "--most", "20"]
     paths = ["--model", "tiny.en", "--data", str(data), "--plot", str(plot)]
-    code = main(
-        ["bench", "load", *paths, *search, "--think", "0.5", "0.5", "--seconds", "1", "--json"]
-    )
-    assert code == 0
+    quick = ["--think", "0.5", "0.5", "--seconds", "1"]
+    assert main(["bench", "load", *paths, *search, *quick, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["largest"] == {"talkpath": 20}
     assert figures["steps"]["talkpath"][0]["stops"] >= 20
