@@ -7,7 +7,8 @@ resumption and end of speech. Frames out: everything, and
   ``Partial``, which tells the stable words from the rest;
 - ``TranscriptionFrame`` at the end of speech, with ``finalized=True`` and the ``Final`` as
   its ``result``. Speech longer than 28 s is split: all pieces but the last have
-  ``finalized=False``;
+  ``finalized=False``. What was said earlier in the turn, which ends with Pipecat's
+  ``UserStoppedSpeakingFrame`` or a longer pause, helps to understand what comes next;
 - ``NothingHeardFrame`` where there was sound but no word.
 
 It also works behind Pipecat's own ``VADProcessor``, without the early pause and so with
@@ -28,6 +29,7 @@ from pipecat.frames.frames import (
     StartFrame,
     STTMuteFrame,
     TranscriptionFrame,
+    UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -158,6 +160,9 @@ class StreamingWhisper(STTService):
         stream = self._stream
         if stream is not None and isinstance(frame, STTMuteFrame):
             self._mute(stream)
+            return
+        if stream is not None and isinstance(frame, UserStoppedSpeakingFrame):
+            stream.end_turn()  # the aggregator behind sends it upstream too
             return
         if stream is None or self._muted or direction is not FrameDirection.DOWNSTREAM:
             return

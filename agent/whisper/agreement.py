@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
-__all__ = ["Agreement", "join_texts", "split_words"]
+__all__ = ["Agreement", "Flicker", "join_texts", "split_words", "word_key"]
 
 # Scripts that are written without spaces between words: Thai and Lao, Myanmar, Khmer, kana
 # and their punctuation, Chinese characters, full-width forms. Each letter counts as a word.
@@ -36,8 +36,8 @@ def join_texts(texts: Iterable[str]) -> str:
     return joined
 
 
-def _key(word: str) -> str:
-    """A word without case and punctuation, which change as a sentence goes on."""
+def word_key(word: str) -> str:
+    """Give a word without case and punctuation, which change as a sentence goes on."""
     return "".join(letter for letter in word.casefold() if letter.isalnum()) or word
 
 
@@ -67,7 +67,7 @@ class Agreement:
         rest = words[self._end_of_stable(words) :]
         agreed = 0
         for mine, theirs in zip(rest, self._previous, strict=False):
-            if _key(mine) != _key(theirs):
+            if word_key(mine) != word_key(theirs):
                 break
             agreed += 1
         settled = rest[:agreed]
@@ -81,8 +81,8 @@ class Agreement:
 
     def _end_of_stable(self, words: list[str]) -> int:
         """Where in the hypothesis the stable words end."""
-        stable = [_key(word) for word in self._stable]
-        keys = [_key(word) for word in words]
+        stable = [word_key(word) for word in self._stable]
+        keys = [word_key(word) for word in words]
         if keys[: len(stable)] == stable:
             return len(stable)
         # The hypothesis says something else there: line the two up and go on after the
@@ -93,3 +93,46 @@ class Agreement:
             return min(len(stable), len(words))
         missing = len(stable) - (last.a + last.size)
         return min(last.b + last.size + missing, len(words))
+
+
+class Flicker:
+    """How restless the partials of a stream are.
+
+    Attributes:
+        shown: words that were shown, each as often as a partial showed it.
+        changed: words that the next partial of the same utterance replaced or dropped. Case and
+            punctuation do not count, nor do words that came after them.
+        retracted: words that had been called stable and were taken back.
+    """
+
+    def __init__(self) -> None:
+        self.shown = 0
+        self.changed = 0
+        self.retracted = 0
+        self._utterance = 0
+        self._stable: list[str] = []
+        self._words: list[str] = []
+
+    @property
+    def rate(self) -> float:
+        """Changed words by words shown."""
+        return self.changed / max(self.shown, 1)
+
+    def update(self, utterance: int, stable: str, rest: str) -> int:
+        """Take the next partial; gives how many words changed that the last one showed."""
+        if utterance != self._utterance:
+            self._utterance, self._stable, self._words = utterance, [], []
+        settled = [word_key(word) for word in split_words(stable)]
+        words = settled + [word_key(word) for word in split_words(rest)]
+        changed = len(self._words) - _common(self._words, words)
+        self.retracted += len(self._stable) - _common(self._stable, settled)
+        self.changed += changed
+        self.shown += len(words)
+        self._stable, self._words = settled, words
+        return changed
+
+
+def _common(before: list[str], after: list[str]) -> int:
+    """Length of the prefix that two lists share."""
+    pairs = enumerate(zip(before, after, strict=False))
+    return next((at for at, (left, right) in pairs if left != right), min(len(before), len(after)))

@@ -74,6 +74,10 @@ class WhisperStream:
         """Forget the audio before the next utterance: what follows does not join it."""
         self._stream.forget()
 
+    def end_turn(self) -> None:
+        """What is said from now on does not go on what was said before."""
+        self._stream.end_turn()
+
     def set_language(self, language: str | None) -> None:
         """Decode in this language from the next utterance on.
 

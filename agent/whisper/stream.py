@@ -11,6 +11,7 @@ utterance.
 """
 
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import numpy as np
 
@@ -24,11 +25,18 @@ from talkpath.agent.whisper.results import (
     StreamResult,
     Transcript,
 )
+from talkpath.agent.whisper.turn import Turn, misled
 
-__all__ = ["Cancel", "Decode", "Promote", "Stream", "StreamAction", "StreamOptions"]
+__all__ = ["Cancel", "Decode", "LanguageMode", "Promote", "Stream", "StreamAction", "StreamOptions"]
+
+LanguageMode = Literal["utterance", "stream"]
+"""How often a language is detected."""
 
 _PRE_ROLL_S = 0.3
+_TURN_PAUSE_S = 2.5
 _FADE_S = 0.03
+_LONG_S = 15.0
+_LONG_PAUSE_S = 0.1
 _SPLIT_AT_S = 28.0
 _SPLIT_SEARCH_S = 5.0
 _SPLIT_FRAME_S = 0.1
@@ -37,6 +45,7 @@ _FEED_SAMPLES = SAMPLE_RATE_HZ // 2
 _QUIET_BUFFER_S = 2.5
 _SURE_LANGUAGE = 0.9
 _TELLING_S = 2.5  # with the pre-roll around it, about two seconds of speech
+_FIRST_SECOND_S = 1.0 + _PRE_ROLL_S
 _LIKELY_LANGUAGE = 0.5  # below it, a partial is more likely in another language's words
 
 
@@ -48,11 +57,16 @@ class StreamOptions:
         decode: language, task and the rest; a language of None is detected in each utterance.
         partials: whether partials are wanted.
         partial_interval_s: seconds of speech between partials.
+        language_mode: where the language is detected, ``utterance`` does so anew in each, and
+            ``stream`` once, from the first second of speech; it is kept from then on.
+        context_words: so many words of the turn so far go with each decode; 0 means none.
     """
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     partials: bool = True
     partial_interval_s: float = 0.5
+    language_mode: LanguageMode = "utterance"
+    context_words: int = 30
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -90,6 +104,7 @@ class _PendingFinal:
     """A final that has not gone out: it waits for its outcome, the stop, or earlier finals."""
 
     ticket: int
+    request: Request
     utterance: int
     speculative: bool
     ends_speech: bool = True
@@ -108,16 +123,23 @@ class Stream:
         self._agreement = Agreement()
         self._language: str | None = None
         self._usual_language: str | None = None
+        self._kept_language: str | None = None
         self._interval_s = self._options.partial_interval_s
         self._partial_at = 0  # samples that the last partial covers
         self._partial: int | None = None  # the newest one's ticket
+        self._partial_context = ""
         self._showable = 0  # answers to partials with older tickets are stale
         self._first_ticket = 0  # of the utterance
         self._draft: tuple[int, ...] = ()
         self._draft_ticket = 0
+        self._use_context = True
         self._speculation: _PendingFinal | None = None
+        self._paused_at = 0  # samples that it covers
         self._finals: list[_PendingFinal] = []
         self._tickets = 0
+        self._turn = Turn(self._options.context_words)
+        self._fed = 0  # samples since the beginning
+        self._quiet_since = 0  # samples fed when the last speech ended
         self._actions: list[StreamAction] = []
         self._results: list[StreamResult] = []
 
@@ -140,7 +162,11 @@ class Stream:
         """Decode in this language, or detect it (None), from the next utterance on."""
         decode = replace(self._options.decode, language=language)
         self._options = replace(self._options, decode=decode)
-        self._usual_language = None
+        self._usual_language = self._kept_language = None
+
+    def end_turn(self) -> None:
+        """What is said from now on does not go on what was said before."""
+        self._turn.clear()
 
     def set_partial_interval(self, seconds: float) -> None:
         """Ask for a partial after so many seconds of speech from now on."""
@@ -163,6 +189,7 @@ class Stream:
 
     def _feed(self, audio: FloatArray) -> None:
         self._audio.append(audio)
+        self._fed += len(audio)
         if not self._speaking:
             keep = round(_QUIET_BUFFER_S * SAMPLE_RATE_HZ)
             if len(self._audio) > 2 * keep:
@@ -176,6 +203,9 @@ class Stream:
         """Speech began ``ago_s`` seconds before the end of the audio so far."""
         if self._speaking or self._closed:
             return
+        begun = self._fed - round(ago_s * SAMPLE_RATE_HZ)
+        if begun - self._quiet_since > _TURN_PAUSE_S * SAMPLE_RATE_HZ:
+            self.end_turn()
         self._audio.keep_last(round((ago_s + _PRE_ROLL_S) * SAMPLE_RATE_HZ))
         self._speaking = True
         self._begin_utterance()
@@ -185,13 +215,21 @@ class Stream:
         if not self._speaking or self._speculation is not None:
             return
         self._cancel_partial()
+        self._paused_at = len(self._audio)
         self._speculation = self._final(_faded(self._audio.snapshot()), Priority.SPECULATIVE)
 
     def speech_resumed(self) -> None:
         """Speech went on: what was speculated is void."""
         if self._speculation is None:
             return
-        if self._speculation.outcome is None:
+        pause = len(self._audio) - self._paused_at
+        if self._paused_at >= _LONG_S * SAMPLE_RATE_HZ and pause >= _LONG_PAUSE_S * SAMPLE_RATE_HZ:
+            self._split_at_pause()
+            return
+        self._void_speculation()
+
+    def _void_speculation(self) -> None:
+        if self._speculation is not None and self._speculation.outcome is None:
             self._actions.append(Cancel(self._speculation.ticket))
         self._speculation = None
 
@@ -207,6 +245,7 @@ class Stream:
             self._actions.append(Promote(final.ticket))
         self._finals.append(final)
         self._speaking = False
+        self._quiet_since = self._fed - round(silence_s * SAMPLE_RATE_HZ)
         # The next utterance reaches back a little: not into this one's last word.
         self._audio.keep_last(round(silence_s * SAMPLE_RATE_HZ))
         self._release_finals()
@@ -214,13 +253,18 @@ class Stream:
     def transcript(self, ticket: int, transcript: Transcript) -> None:
         """A decode came back. One that nobody waits for may still serve as a draft."""
         self._keep_draft(ticket, transcript)
+        self._keep_language(transcript)
         if self._partial is not None and self._showable <= ticket <= self._partial:
             self._showable = ticket + 1
             if ticket == self._partial:
                 self._partial = None
             self._take_partial(transcript)
         final = self._find_final(ticket)
-        if final is not None:
+        if final is not None and misled(transcript.text, final.request.context):
+            self._decode_without_context(final)
+        elif final is not None:
+            said = "" if transcript.possible_hallucination else transcript.text
+            self._turn.heard(final.utterance, said)
             if transcript.language_probability >= _SURE_LANGUAGE and transcript.text:
                 self._usual_language = transcript.language
             final.outcome = transcript
@@ -252,22 +296,40 @@ class Stream:
 
     def _begin_utterance(self) -> None:
         self._utterance += 1
+        self._use_context = True
         self._agreement = Agreement()
-        self._language = self._options.decode.language
+        self._language = self._options.decode.language or self._kept_language
         self._partial_at = 0
         self._first_ticket = self._tickets + 1
         self._draft, self._draft_ticket = (), 0
 
-    def _decode(self, audio: FloatArray, priority: Priority, *, replaces: int | None = None) -> int:
-        self._tickets += 1
+    def _request(self, audio: FloatArray, priority: Priority) -> Request:
         language = self._language
         if language is None and len(audio) < _TELLING_S * SAMPLE_RATE_HZ:
             # A word or two tell the language badly: the stream's usual one is a better guess.
             language = self._usual_language
-        options = replace(self._options.decode, language=language)
-        request = Request(audio, priority, options, draft=self._draft)
+        return Request(
+            audio,
+            priority,
+            replace(self._options.decode, language=language),
+            context=self._context(audio),
+            draft=self._draft,
+        )
+
+    def _context(self, audio: FloatArray) -> str:
+        return self._turn.before(self._utterance, len(audio)) if self._use_context else ""
+
+    def _decode(self, request: Request, *, replaces: int | None = None) -> int:
+        self._tickets += 1
         self._actions.append(Decode(self._tickets, request, replaces))
         return self._tickets
+
+    def _decode_without_context(self, final: _PendingFinal) -> None:
+        """The model took the words before for the words said: it gets none this time."""
+        self._use_context = self._use_context and final.utterance != self._utterance
+        priority = Priority.FINAL if final in self._finals else final.request.priority
+        final.request = replace(final.request, priority=priority, context="", draft=())
+        final.ticket = self._decode(final.request)
 
     def _keep_draft(self, ticket: int, transcript: Transcript) -> None:
         """The newest answer of this utterance is what the next one probably begins with."""
@@ -277,8 +339,10 @@ class Stream:
             self._draft, self._draft_ticket = transcript.tokens, ticket
 
     def _final(self, audio: FloatArray, priority: Priority) -> _PendingFinal:
+        request = self._request(audio, priority)
         return _PendingFinal(
-            ticket=self._decode(audio, priority),
+            ticket=self._decode(request),
+            request=request,
             utterance=self._utterance,
             speculative=priority is Priority.SPECULATIVE,
         )
@@ -293,7 +357,9 @@ class Stream:
         self._partial_at = len(self._audio)
         priority = Priority.PARTIAL if self._agreement.begun else Priority.FIRST_PARTIAL
         replaces = self._partial
-        self._partial = self._decode(self._audio.snapshot(), priority, replaces=replaces)
+        request = self._request(self._audio.snapshot(), priority)
+        self._partial_context = request.context
+        self._partial = self._decode(request, replaces=replaces)
         if replaces is None:
             self._showable = self._partial
 
@@ -301,6 +367,17 @@ class Stream:
         if self._partial is not None:
             self._actions.append(Cancel(self._partial))
             self._partial = None
+
+    def _keep_language(self, transcript: Transcript) -> None:
+        if (
+            self._options.language_mode == "stream"
+            and self._options.decode.language is None
+            and self._kept_language is None
+            and transcript.text
+            and transcript.duration_s >= _FIRST_SECOND_S
+            and transcript.language_probability >= _LIKELY_LANGUAGE
+        ):
+            self._kept_language = self._language = transcript.language
 
     def _take_partial(self, transcript: Transcript) -> None:
         if self._language is None and transcript.language_probability >= _SURE_LANGUAGE:
@@ -311,7 +388,11 @@ class Stream:
             or transcript.language_probability < _LIKELY_LANGUAGE
         ):
             return
+        if misled(transcript.text, self._partial_context):
+            self._use_context = False
+            return
         stable, rest = self._agreement.update(transcript.text)
+        self._turn.heard(self._utterance, stable)
         self._results.append(
             Partial(self._utterance, stable, rest, transcript.language, transcript.duration_s)
         )
@@ -335,17 +416,30 @@ class Stream:
     def _split(self) -> None:
         """End the utterance at the quietest moment of its last seconds and begin the next."""
         self._cancel_partial()
-        self.speech_resumed()
+        self._void_speculation()
         cut = self._audio.quietest(
             round(_SPLIT_SEARCH_S * SAMPLE_RATE_HZ), round(_SPLIT_FRAME_S * SAMPLE_RATE_HZ)
         )
         final = self._final(self._audio.snapshot(cut), Priority.FINAL)
-        final.ends_speech = False
-        self._finals.append(final)
+        self._go_on(final, cut)
+
+    def _split_at_pause(self) -> None:
+        """Make the speculation the final of a piece, and go on with what came after it."""
+        final, self._speculation = self._speculation, None
+        assert final is not None
+        if final.outcome is None:
+            self._actions.append(Promote(final.ticket))
+        self._go_on(final, self._paused_at)
+
+    def _go_on(self, piece: _PendingFinal, cut: int) -> None:
+        """Begin the next utterance in the middle of speech, where this piece ends."""
+        piece.ends_speech = False
+        self._finals.append(piece)
         self._audio.drop_first(cut)
         language = self._language
         self._begin_utterance()
         self._language = language
+        self._release_finals()
 
 
 def _faded(audio: FloatArray) -> FloatArray:
@@ -395,6 +489,10 @@ class _AudioBuffer:
     def quietest(self, search: int, frame: int) -> int:
         """Middle of the frame with the least energy among the last ``search`` samples."""
         start = self._length - search
-        frames = self._samples[start : start + search // frame * frame].reshape(-1, frame)
-        index = int(np.argmin(np.square(frames).sum(axis=1)))
-        return start + index * frame + frame // 2
+        step = SAMPLE_RATE_HZ // 100
+        count = search // step
+        samples = self._samples[start : start + count * step]
+        energy = np.square(samples.reshape(count, step)).sum(axis=1)
+        width = frame // step
+        smooth = np.convolve(energy, np.hanning(width + 2)[1:-1], mode="valid")
+        return start + int(np.argmin(smooth)) * step + width * step // 2

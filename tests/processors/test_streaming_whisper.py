@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from pipecat.frames.frames import (
     STTMuteFrame,
     STTUpdateSettingsFrame,
     TranscriptionFrame,
+    UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
@@ -30,6 +32,7 @@ from pipecat.transcriptions.language import Language
 
 from talkpath.agent.config import WhisperConfig
 from talkpath.agent.whisper import Final, Partial, WhisperEngine
+from talkpath.agent.whisper.backend import Decoded, Item
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
@@ -283,6 +286,42 @@ async def test_sound_without_words_is_told() -> None:
             await caller.send(VADUserStoppedSpeakingFrame(stop_secs=0.2))
     assert [frame.utterance for frame in caller.frames(NothingHeardFrame)] == [1]
     assert not caller.frames(TranscriptionFrame, InterimTranscriptionFrame)
+
+
+class Overheard(Gate):
+    """Notes the context that each decode was given."""
+
+    def __init__(self) -> None:
+        super().__init__(backend("base"), workers=1)
+        self.contexts: list[tuple[int, ...]] = []
+        self.open()
+
+    def generate(
+        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
+    ) -> list[Decoded]:
+        self.contexts += [item.context for item in items]
+        return super().generate(encoded, items, max_tokens=max_tokens, **options)
+
+
+async def test_the_words_of_a_turn_help_with_its_next_ones_until_the_turn_ends() -> None:
+    model = Overheard()
+    card = join(["cards-003"], lead_s=0, tail_s=0.5)
+
+    async def hear(caller: Call) -> list[tuple[int, ...]]:
+        before, decodes = len(caller.frames(TranscriptionFrame)), len(model.contexts)
+        await caller.say(card)
+        await caller.until(lambda: len(caller.frames(TranscriptionFrame)) > before)
+        return model.contexts[decodes:]
+
+    async with engine(model, WhisperConfig(language="en")) as running:
+        async with call(path(StreamingWhisper(running, partials=False))) as caller:
+            await caller.say(silence(0.5))
+            assert not any(await hear(caller))
+            assert any(await hear(caller))
+            await caller.send(UserStoppedSpeakingFrame())
+            await caller.until(lambda: caller.frames(UserStoppedSpeakingFrame))
+            assert not any(await hear(caller))
+    assert not errors(caller)
 
 
 async def test_it_works_behind_pipecats_own_voice_activity(base: WhisperEngine) -> None:

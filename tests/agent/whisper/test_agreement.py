@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talkpath.agent.whisper.agreement import Agreement, join_texts
+from talkpath.agent.whisper.agreement import Agreement, Flicker, join_texts
 
 
 def run(*hypotheses: str) -> list[tuple[str, str]]:
@@ -162,3 +162,36 @@ def test_as_long_as_stable_words_hold_it_is_local_agreement_2(
             " ".join(hypothesis[len(stable) :]),
         )
         previous = hypothesis
+
+
+def test_a_word_that_the_next_partial_replaces_flickers() -> None:
+    flicker = Flicker()
+    changes = [
+        flicker.update(1, "", "for queen"),
+        flicker.update(1, "", "four queen of"),
+        flicker.update(1, "four queen", "of clubs"),
+        flicker.update(1, "Four queen of", "clubs."),
+        flicker.update(1, "four queen of", ""),
+        flicker.update(2, "", "seven"),
+    ]
+    assert changes == [0, 2, 0, 0, 1, 0]
+    assert (flicker.shown, flicker.changed, flicker.retracted) == (17, 3, 0)
+    assert flicker.rate == pytest.approx(3 / 17)
+
+
+def test_a_stable_word_that_is_taken_back_counts_as_a_retraction() -> None:
+    flicker = Flicker()
+    assert flicker.rate == 0.0
+    flicker.update(1, "to be or", "not")
+    flicker.update(1, "to be", "or not")
+    assert (flicker.changed, flicker.retracted) == (0, 1)
+
+
+@given(st.lists(texts, max_size=12))
+@settings(deadline=None)
+def test_the_partials_of_an_agreement_are_never_retracted(hypotheses: list[str]) -> None:
+    agreement, flicker = Agreement(), Flicker()
+    for text in hypotheses:
+        flicker.update(1, *agreement.update(text))
+    assert flicker.retracted == 0
+    assert 0 <= flicker.changed <= flicker.shown

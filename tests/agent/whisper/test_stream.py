@@ -13,6 +13,7 @@ from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Stream
 from talkpath.agent.whisper.stream import (
     Cancel,
     Decode,
+    LanguageMode,
     Promote,
     Stream,
     StreamAction,
@@ -30,13 +31,19 @@ class Session:
     """
 
     def __init__(
-        self, *, language: str | None = "en", partials: bool = True, interval_s: float = 0.5
+        self,
+        *,
+        language: str | None = "en",
+        partials: bool = True,
+        interval_s: float = 0.5,
+        language_mode: LanguageMode = "utterance",
     ) -> None:
         self.stream = Stream(
             StreamOptions(
                 decode=DecodeOptions(language=language),
                 partials=partials,
                 partial_interval_s=interval_s,
+                language_mode=language_mode,
             )
         )
         self.fed = 0
@@ -128,6 +135,10 @@ def stretch(audio: FloatArray) -> tuple[float, float]:
     return audio[0] / RATE_HZ, (audio[-1] + 1) / RATE_HZ
 
 
+def draft(job: Decode) -> tuple[int, ...]:
+    return job.request.draft
+
+
 # Beginning and end of an utterance
 
 
@@ -171,6 +182,18 @@ def test_the_next_utterance_does_not_hold_the_end_of_the_last_one() -> None:
     second = stretch(session.final.request.audio)
     assert first[1] == pytest.approx(4.0)
     assert second[0] == pytest.approx(3.8)  # where the silence behind the first one began
+
+
+def test_audio_before_a_mute_does_not_join_what_follows_it() -> None:
+    session = Session()
+    session.feed(1)
+    session.stream.forget()
+    session.feed(0.1)
+    session.start(ago_s=0.1)
+    session.stream.forget()
+    session.feed(0.4)
+    session.stop()
+    assert stretch(session.final.request.audio) == pytest.approx((1.0, 1.5))
 
 
 def test_events_out_of_season_change_nothing() -> None:
@@ -297,22 +320,22 @@ def test_each_decode_drafts_from_the_newest_answer_of_its_utterance() -> None:
     session = Session()
     session.start()
     session.feed(0.5)
-    assert session.partial.request.draft == ()
+    assert draft(session.partial) == ()
     session.answer(session.partial, "to", tokens=(1, 2))
     session.feed(0.5)
-    assert session.partial.request.draft == (1, 2)
+    assert draft(session.partial) == (1, 2)
     session.answer(session.partial, "to be", tokens=(1, 2, 3))
     session.pause()
-    assert session.final.request.draft == (1, 2, 3)
+    assert draft(session.final) == (1, 2, 3)
     session.answer(session.final, "to be or", tokens=(1, 2, 3, 4))
     session.resume()
     session.feed(0.5)
-    assert session.partial.request.draft == (1, 2, 3, 4)
+    assert draft(session.partial) == (1, 2, 3, 4)
     session.stop()
-    assert session.final.request.draft == (1, 2, 3, 4)
+    assert draft(session.final) == (1, 2, 3, 4)
     session.start()
     session.feed(0.5)
-    assert session.partial.request.draft == ()
+    assert draft(session.partial) == ()
 
 
 def test_an_answer_to_a_partial_that_was_withdrawn_is_a_draft_but_not_shown() -> None:
@@ -325,7 +348,7 @@ def test_an_answer_to_a_partial_that_was_withdrawn_is_a_draft_but_not_shown() ->
     assert session.results == []
     session.resume()
     session.stop()
-    assert session.final.request.draft == (1, 2)
+    assert draft(session.final) == (1, 2)
 
 
 def test_no_draft_comes_from_an_older_answer_a_loop_or_another_utterance() -> None:
@@ -338,12 +361,12 @@ def test_no_draft_comes_from_an_older_answer_a_loop_or_another_utterance() -> No
     session.answer(first, "to", tokens=(1,))
     session.answer(third, "to be " * 9, tokens=(1, 2) * 9, possible_hallucination=True)
     session.stop()
-    assert session.final.request.draft == (1, 2)
+    assert draft(session.final) == (1, 2)
     last = session.final
     session.start()
     session.answer(last, "to be", tokens=(5,))
     session.feed(0.5)
-    assert session.decodes[-1].request.draft == ()
+    assert draft(session.decodes[-1]) == ()
 
 
 def test_a_split_starts_the_draft_anew() -> None:
@@ -353,10 +376,10 @@ def test_a_split_starts_the_draft_anew() -> None:
     session.answer(session.partial, "to", tokens=(1, 2))
     session.feed(0.2)
     (piece,) = session.waiting(Priority.FINAL)
-    assert piece.request.draft == (1, 2)
+    assert draft(piece) == (1, 2)
     session.answer(piece, tokens=(3,))
     session.feed(1)
-    assert session.partial.request.draft == ()
+    assert draft(session.partial) == ()
 
 
 def test_partials_that_nobody_wants_are_not_asked_for() -> None:
@@ -605,6 +628,147 @@ def test_a_language_is_detected_until_it_is_sure_and_anew_in_each_utterance() ->
     assert session.partial.request.options.language is None
 
 
+def test_a_language_is_detected_once_a_stream_and_kept() -> None:
+    session = Session(language=None, language_mode="stream")
+    session.start()
+    session.feed(0.5)
+    session.answer(session.partial, "hm", language="nl", language_probability=0.9, duration_s=0.5)
+    session.stop()
+    session.answer(session.final, "", language="nl", language_probability=0.9, duration_s=1.5)
+    session.start()
+    session.feed(1.5)
+    assert session.partial.request.options.language is None
+    job = session.partial
+    session.answer(job, "guten tag", language="de", language_probability=0.7, duration_s=1.5)
+    session.feed(0.5)
+    assert session.partial.request.options.language == "de"
+    session.stop()
+    session.answer(session.final, "guten tag", language="de")
+    session.start()
+    session.feed(3)
+    assert session.partial.request.options.language == "de"
+    session.stop()
+    session.stream.set_language(None)
+    session.start()
+    session.feed(3)
+    assert session.partial.request.options.language is None
+
+
+# The turn
+
+
+def say(session: Session, text: str, *, pause_s: float = 0.4, speech_s: float = 1.0) -> Decode:
+    """An utterance behind a pause, and its final's answer; gives the final's decode."""
+    session.feed(max(0.0, pause_s - 0.2))
+    session.start(ago_s=0.0)
+    session.feed(speech_s)
+    session.stop(silence_s=0.2)
+    job = session.final
+    session.answer(job, text)
+    return job
+
+
+def context(job: Decode) -> str:
+    return job.request.context
+
+
+def test_a_decode_is_told_what_was_said_before_a_short_pause() -> None:
+    session = Session(partials=False)
+    assert context(say(session, "Had he married,")) == ""
+    assert context(say(session, "a more amiable woman.")) == "<|0.00|> Had he married<|0.90|>"
+    assert context(say(session, "he might")) == "<|0.00|> a more amiable woman<|1.20|>"
+
+
+def test_a_long_pause_or_the_end_of_the_turn_ends_the_context() -> None:
+    session = Session(partials=False)
+    say(session, "Had he married")
+    assert context(say(session, "He might", pause_s=2.6)) == ""
+    session.stream.end_turn()
+    assert context(say(session, "even have been")) == ""
+    assert context(say(session, "made")) != ""
+
+
+def test_until_a_final_is_back_its_stable_words_are_what_was_said() -> None:
+    session = Session()
+    session.start(ago_s=0.0)
+    for text in ("had he", "had he married"):
+        session.feed(0.5)
+        session.answer(session.partial, text)
+    session.stop()
+    late = session.final
+    session.feed(0.4)
+    session.start(ago_s=0.0)
+    session.feed(0.5)
+    assert context(session.partial) == "<|0.00|> had he<|0.60|>"
+    session.answer(late, "had he married")
+    session.feed(0.5)
+    assert context(session.partial) == "<|0.00|> had he married<|0.90|>"
+
+
+def test_a_loop_is_not_told() -> None:
+    session = Session(partials=False)
+    session.start()
+    session.feed(1)
+    session.stop()
+    session.answer(session.final, "thank you " * 9, possible_hallucination=True)
+    assert context(say(session, "well")) == ""
+
+
+def test_a_final_that_repeats_what_was_said_is_decoded_again_without_it() -> None:
+    session = Session(partials=False)
+    say(session, "had he married a more amiable woman")
+    session.feed(0.4)
+    session.start(ago_s=0.0)
+    session.feed(1)
+    session.stop()
+    first = session.final
+    session.answer(first, "a more amiable woman he might")
+    again = session.final
+    assert again.ticket != first.ticket
+    assert context(again) == ""
+    assert np.array_equal(again.request.audio, first.request.audio)
+    assert again.request.priority is Priority.FINAL
+    session.answer(again, "he might")
+    final = session.results[-1]
+    assert isinstance(final, Final)
+    assert final.transcript.text == "he might"
+
+
+def test_a_speculation_that_its_context_misled_stays_one_until_the_stop() -> None:
+    session = Session(partials=False)
+    say(session, "had he married a more amiable woman")
+    session.feed(0.4)
+    session.start(ago_s=0.0)
+    session.feed(1)
+    session.pause()
+    session.answer(session.final, "")
+    again = session.final
+    assert again.request.priority is Priority.SPECULATIVE
+    session.stop()
+    assert session.promoted == [again.ticket]
+    session.answer(again, "he might")
+    assert [result.utterance for result in session.results if isinstance(result, Final)] == [1, 2]
+
+
+def test_a_partial_that_its_context_misled_is_kept_back_and_the_next_has_none() -> None:
+    session = Session()
+    session.start(ago_s=0.0)
+    session.feed(0.4)
+    session.stop()
+    session.answer(session.final, "it is of the first importance")
+    session.feed(0.4)
+    session.start(ago_s=0.0)
+    session.feed(0.5)
+    assert context(session.partial)
+    before = len(session.results)
+    session.answer(session.partial, "that the letter that the letter")
+    assert len(session.results) == before
+    session.feed(0.5)
+    assert context(session.partial) == ""
+    session.stop()
+    assert context(session.final) == ""
+
+
 # Speech longer than the window
 
 
@@ -666,6 +830,58 @@ def test_a_split_keeps_the_language_and_starts_the_partials_anew() -> None:
     assert session.partial.request.options.language == "de"
     session.answer(session.partial, "und")
     assert session.results[-1] == Partial(2, "", "und", "en", session.results[-1].duration_s)  # type: ignore[union-attr]
+
+
+def test_long_speech_is_split_at_a_pause_and_the_speculation_is_its_final() -> None:
+    session = Session(partials=False)
+    session.start(ago_s=0.0)
+    session.feed(20)
+    session.pause()
+    job = session.final
+    session.feed(0.12)
+    session.resume()
+    assert session.promoted == [job.ticket]
+    assert not session.cancelled
+    session.feed(1)
+    session.stop(silence_s=0.2)
+    rest = session.waiting(Priority.FINAL)[0]
+    assert stretch(rest.request.audio) == pytest.approx((20.0, 21.12))
+    session.answer(rest, "and the rest")
+    assert session.results == []
+    session.answer(job, "the first twenty seconds")
+    finals = [result for result in session.results if isinstance(result, Final)]
+    assert [(final.utterance, final.ends_speech) for final in finals] == [(1, False), (2, True)]
+    assert finals[0].speculative
+
+
+def test_a_split_at_a_pause_gives_a_speculation_that_is_there_at_once() -> None:
+    session = Session(partials=False)
+    session.start(ago_s=0.0)
+    session.feed(20)
+    session.pause()
+    session.answer(session.final, "the first twenty seconds")
+    assert session.results == []
+    session.feed(0.12)
+    session.resume()
+    (final,) = session.results
+    assert isinstance(final, Final)
+    assert not final.ends_speech
+    assert session.promoted == []
+
+
+@pytest.mark.parametrize(("speech_s", "pause_s"), [(10.0, 0.15), (20.0, 0.05)])
+def test_shorter_speech_or_a_shorter_pause_is_no_reason_to_split(
+    speech_s: float, pause_s: float
+) -> None:
+    session = Session(partials=False)
+    session.start(ago_s=0.0)
+    session.feed(speech_s)
+    session.pause()
+    session.feed(pause_s)
+    session.resume()
+    assert len(session.cancelled) == 1
+    session.stop()
+    assert stretch(session.final.request.audio)[0] == 0.0
 
 
 # The end
