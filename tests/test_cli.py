@@ -73,7 +73,21 @@ def _exit(*arguments: str) -> int:
 
 @pytest.mark.parametrize(
     "command",
-    ["", "run", "transcribe", "models", "models list", "models pull", "models path", "doctor"],
+    [
+        "",
+        "run",
+        "transcribe",
+        "models",
+        "models list",
+        "models pull",
+        "models path",
+        "doctor",
+        "bench",
+        "bench accuracy",
+        "bench load",
+        "bench compare",
+        "bench windows",
+    ],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _exit(*command.split(), "--help") == 0
@@ -82,14 +96,27 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     assert err == ""
 
 
-@pytest.mark.parametrize("command", ["run", "transcribe", "doctor"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "run",
+        "transcribe",
+        "doctor",
+        "bench accuracy",
+        "bench load",
+        "bench compare",
+        "bench windows",
+    ],
+)
 def test_every_option_states_its_default(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    _exit(command, "--help")
+    _exit(*command.split(), "--help")
     options = capsys.readouterr().out.partition("options:\n")[2].split("\n  -")
     lacking = [
         option
         for option in options
-        if "--help" not in option and "default: " not in " ".join(option.split())
+        if "--help" not in option
+        and not option.startswith("-data DIR ")  # it must be given
+        and "default: " not in " ".join(option.split())
     ]
     assert lacking == []
 
@@ -127,6 +154,9 @@ def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "nobody"], "there is no bot 'nobody'; known are "),
         (["run", "./nobody.py"], "the bot nobody.py does not exist"),
         (["transcribe"], "the following arguments are required: FILE"),
+        (["bench"], "the following arguments are required: ACTION"),
+        (["bench", "load"], "the following arguments are required: --data"),
+        (["bench", "load", "--data", ".", "--streams", "few"], "invalid int value: 'few'"),
     ],
 )
 def test_a_bad_argument_is_one_line_and_exit_code_2(arguments: list[str], message: str) -> None:

@@ -2,11 +2,12 @@
 
 import json
 import math
+import sys
 from pathlib import Path
 
 import pytest
 
-from talkpath.agent.bench.clips import Clip
+from talkpath.agent.bench.clips import Clip, clip_errors
 from talkpath.agent.bench.figures import to_json
 from talkpath.agent.bench.plan import Play, StreamPlan
 from talkpath.agent.bench.plot import check_plot, plot_streams, plot_ttfs
@@ -19,7 +20,8 @@ from talkpath.agent.bench.report import (
     report_figures,
     report_table,
 )
-from talkpath.agent.errors import AudioError
+from talkpath.agent.bench.wer import _english_normaliser
+from talkpath.agent.errors import AudioError, MissingDependency
 
 CLIPS = [
     Clip("greeting", Path("a.wav"), "good morning to you", "en"),
@@ -131,6 +133,19 @@ def test_plots_are_pictures(tmp_path: Path) -> None:
     plot_streams({"talkpath": [one]}, tmp_path / "alone.png")
     for name in ("ttfs", "streams", "alone"):
         assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("package", ["matplotlib", "jiwer", "whisper_normalizer.english"])
+def test_a_missing_package_names_the_extra_that_brings_it(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    _english_normaliser.cache_clear()
+    with pytest.raises(MissingDependency, match=r"talkpath\[bench\]"):
+        if package == "matplotlib":
+            check_plot(tmp_path / "a.png")
+        else:
+            clip_errors([(CLIPS[0], "good")])
 
 
 def test_a_plot_that_cannot_be_written_is_told_before_the_work(tmp_path: Path) -> None:
