@@ -145,7 +145,8 @@ class CTranslate2Backend:
         if padding == "silence":
             mel: FloatArray = self._features(pad_to_bucket(audio, bucket), padding=0)
             return mel
-        mel = self._features(audio, padding=0)[:, :bucket]
+        least = max(0, 4 * FRAME_SAMPLES - len(audio))  # more than one step of the transform
+        mel = self._features(np.pad(audio, (0, least)), padding=0)[:, :bucket]
         return np.pad(mel, ((0, 0), (0, bucket - mel.shape[1])))
 
     def _width(self) -> int:

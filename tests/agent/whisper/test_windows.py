@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer
 
+from talkpath.agent.models import ModelStore
 from talkpath.agent.whisper.windows import (
     BUCKETS,
     FATAL_FRAMES,
@@ -88,4 +90,23 @@ def test_silence_fills_the_window_up(count: int) -> None:
 @given(st.integers(0, 480_000), st.integers(0, 480_000))
 def test_more_audio_may_be_worth_more_tokens_up_to_whispers_positions(one: int, other: int) -> None:
     less, more = sorted((one, other))
+    assert token_cap(less, "en") <= token_cap(less, "ka") <= MAX_POSITIONS
     assert 20 <= token_cap(less) <= token_cap(more) <= MAX_POSITIONS
+
+
+# The first article of the Universal Declaration of Human Rights, about 10 s and never under 6.
+ARTICLE = {
+    "en": "All human beings are born free and equal in dignity and rights. They are endowed "
+    "with reason and conscience and should act towards one another in a spirit of brotherhood.",
+    "fi": "Kaikki ihmiset syntyv\u00e4t vapaina ja tasavertaisina arvoltaan ja oikeuksiltaan. "
+    "Heille on annettu j\u00e4rki ja omatunto, ja heid\u00e4n on toimittava toisiaan kohtaan "
+    "veljeyden hengess\u00e4.",
+    "ka": "\u10e7\u10d5\u10d4\u10da\u10d0 \u10d0\u10d3\u10d0\u10db\u10d8\u10d0\u10dc\u10d8 " * 10,
+}
+
+
+@pytest.mark.parametrize("language", sorted(ARTICLE))
+def test_fast_speech_fits_in_every_script(language: str) -> None:
+    tokens = Tokenizer.from_file(str(ModelStore().pull("base") / "tokenizer.json"))
+    count = len(tokens.encode(ARTICLE[language], add_special_tokens=False).ids)
+    assert count <= token_cap(6 * 16_000, language)
