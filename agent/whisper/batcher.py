@@ -13,7 +13,8 @@ while there is more to do than the workers can do. Eight, because workers mostly
 or more: the batches given away are so far apart that hardly ever two workers are at one.
 
 What was decoded badly is decoded again apart (``Again``): alone in its batch, since nobody
-knows how long it takes, and by one worker at a time, if there are several.
+knows how long it takes, and by one worker at a time, if there are several. So is what was in
+one batch with something that a worker did not survive.
 """
 
 import math
@@ -59,6 +60,7 @@ class Job:
         since_s: when it came, or the request that it replaced.
         asked_s: when its audio came; for one decoded again, when the first attempt failed.
         wanted: False once it was withdrawn while a worker had it.
+        survivor: whether a worker was lost over a batch that it was in.
     """
 
     request: Request
@@ -66,11 +68,12 @@ class Job:
     since_s: float
     asked_s: float
     wanted: bool = True
+    survivor: bool = False
 
     @property
     def apart(self) -> bool:
-        """Whether it is a second or later attempt."""
-        return self.request.attempt > 0
+        """Whether it must be alone in its batch: a later attempt, or one that may be deadly."""
+        return self.request.attempt > 0 or self.survivor
 
     @property
     def late_s(self) -> float:
@@ -96,7 +99,7 @@ def choose(
         max_batch: most jobs in a batch.
         turn: how many batches were chosen before.
         idle: workers that are free now, the one that asks included.
-        apart: whether second attempts may be chosen.
+        apart: whether jobs may be chosen that must be alone.
 
     Returns:
         Jobs of one batch key, the one that decides first; none if none may be chosen.
@@ -250,12 +253,18 @@ class Batcher:
         if not job.wanted:
             return False
         order, file = job.request.order, job.request.priority is Priority.OFFLINE
-        if not job.apart:
+        if not job.request.attempt:
             job.asked_s = now_s
         priority = Priority.OFFLINE if file else Priority.AGAIN
         job.request = replace(request, order=order, priority=priority)
         self._waiting[order] = job
         return True
+
+    def retry(self, job: Job) -> None:
+        """Queue a job of a batch that was lost once more in its old place, alone."""
+        if self.finish(job) and job.wanted:
+            job.survivor = True
+            self._waiting[job.request.order] = job
 
     def clear(self) -> list[Job]:
         """Take out all that waits."""

@@ -1,9 +1,10 @@
 """Workers: the threads that decode, the queue in front of them, and what they survive.
 
 A model that fails on a batch is asked again for each request alone, so that one spoils no
-other. Whatever else ends a worker's batch, up to a ``SystemExit`` raised in its thread, gives
-the requests of that batch an error and leaves the worker going on with the next one. A
-thread that is gone for good is replaced when the next request comes.
+other. Whatever else ends a worker's batch, up to a ``SystemExit`` raised in its thread, leaves
+the worker going on with the next one. The requests of that batch are decoded once more, each
+alone, and the one that was alone in it gets an error. A thread that is gone for good is
+replaced when the next request comes.
 """
 
 import logging
@@ -44,6 +45,7 @@ class WorkerPool:
         workers: number of threads.
         pace: is told how long partials wait.
         metrics: what is counted.
+        clock: seconds that only rise.
     """
 
     def __init__(
@@ -54,11 +56,13 @@ class WorkerPool:
         workers: int,
         pace: PartialPace,
         metrics: EngineMetrics,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transcriber = transcriber
         self._batcher = batcher
         self._pace = pace
         self._metrics = metrics
+        self._clock = clock
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._idle = 0
@@ -140,7 +144,7 @@ class WorkerPool:
     def _queue(
         self, request: Request, deliver: Callable[[Outcome], None], replaces: int | None
     ) -> int:
-        now_s = time.monotonic()
+        now_s = self._clock()
         if replaces is None:
             return self._batcher.add(request, deliver, now_s)
         order = self._batcher.replace(replaces, request, deliver, now_s)
@@ -172,7 +176,7 @@ class WorkerPool:
         """Wait for a batch; there is none when the pool was closed or something expired."""
         with self._lock:
             while not self._closed:
-                now_s = time.monotonic()
+                now_s = self._clock()
                 late = self._batcher.expire(now_s)
                 worker.batch = self._batcher.take(now_s, idle=self._idle + 1)
                 for job in (*late, *worker.batch):
@@ -225,7 +229,7 @@ class WorkerPool:
 
     def _again(self, job: Job, outcome: Again) -> None:
         with self._lock:
-            wanted = self._batcher.again(job, outcome.request, time.monotonic())
+            wanted = self._batcher.again(job, outcome.request, self._clock())
             self._changed.notify()
         self._metrics.again.add(wanted)
 
@@ -247,17 +251,26 @@ class WorkerPool:
             self._batcher.finish(job)
 
     def _lose(self, worker: _Worker, error: BaseException) -> None:
-        """Whatever hit the worker: its requests fail, and it is as good as new."""
+        """Whatever hit the worker: see to its requests, and it is as good as new."""
         batch, worker.batch = worker.batch, []
         self._metrics.restarts.add()
+        with self._lock:
+            self._changed.notify()  # it may have been the one that was called to work
         for job in batch:
-            with self._lock:
-                lost = self._batcher.finish(job)
-            if lost:
-                self._metrics.failed.add()
-                failure = DecodeFailed("the worker that decoded it was lost")
-                failure.__cause__ = error
-                job.deliver(failure)
+            self._rescue(job, error, alone=len(batch) == 1)
         _log.error("a decoding worker was lost and restarted", exc_info=error)
         if not batch:
             time.sleep(_PAUSE_S)
+
+    def _rescue(self, job: Job, error: BaseException, *, alone: bool) -> None:
+        """Let a request of a lost batch fail if it was alone in it; else it gets a second go."""
+        with self._lock:
+            if not alone:
+                self._batcher.retry(job)
+                return
+            unanswered = self._batcher.finish(job)
+        if unanswered:
+            self._metrics.failed.add()
+            failure = DecodeFailed("the worker that decoded it was lost")
+            failure.__cause__ = error
+            job.deliver(failure)

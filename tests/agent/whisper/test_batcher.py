@@ -207,6 +207,20 @@ def test_a_final_that_cannot_be_put_right_in_time_goes_out_as_it_is() -> None:
     assert len(queue) == 0
 
 
+def test_the_requests_of_a_lost_batch_are_decoded_once_more_each_alone() -> None:
+    queue = batcher(workers=1)
+    for _ in range(3):
+        queue.add(request(1), nobody, 0.0)
+    lost = queue.take(0.0)
+    queue.cancel(lost[1].request.order)
+    for item in lost:
+        queue.retry(item)
+    queue.add(request(1), nobody, 0.1)
+    assert [orders(queue.take(0.2)) for _ in range(4)] == [[1], [3], [4], []]
+    queue.retry(lost[1])  # nobody wants it
+    assert len(queue) == 0
+
+
 # The queue
 
 
