@@ -265,7 +265,7 @@ def _wind(rng: np.random.Generator, count: int) -> _Wave:
 def _room(rng: np.random.Generator, count: int) -> _Wave:
     """A fan and a transformer far away."""
     fan = _noise(rng, count, _band(60, 400))
-    return fan / fan.std() + 0.3 * _hum(50)(rng, count)
+    return np.asarray(fan / fan.std() + 0.3 * _hum(50)(rng, count))
 
 
 def _coughs(rng: np.random.Generator, count: int) -> _Wave:
