@@ -58,5 +58,7 @@ def is_too_fast(text: str, duration_s: float) -> bool:
     """
     seconds = duration_s + _CUT_OFF_S
     letters = sum(letter.isalpha() for letter in text)
-    # A script without spaces is counted by its letters alone.
-    return len(text.split()) > _MAX_WORDS_PER_S * seconds or letters > _MAX_LETTERS_PER_S * seconds
+    # A script without spaces is counted by its letters alone. What marks join is said one by
+    # one, too: under coughs it writes "1.0.1.1.1.1.1.".
+    words = len(_MARKS.sub(" ", text).split())
+    return words > _MAX_WORDS_PER_S * seconds or letters > _MAX_LETTERS_PER_S * seconds
