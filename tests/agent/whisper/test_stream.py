@@ -184,6 +184,15 @@ def test_the_next_utterance_does_not_hold_the_end_of_the_last_one() -> None:
     assert second[0] == pytest.approx(3.8)  # where the silence behind the first one began
 
 
+@pytest.mark.parametrize(("silence_s", "end_s"), [(0.2, 5.0), (0.6, 5.0), (3.0, 2.6), (9.0, 0.6)])
+def test_little_of_the_silence_behind_the_words_is_decoded(silence_s: float, end_s: float) -> None:
+    session = Session(partials=False)
+    session.start(ago_s=0.0)
+    session.feed(5)
+    session.stop(silence_s)
+    assert stretch(session.final.request.audio) == pytest.approx((0.0, end_s))
+
+
 def test_audio_before_a_mute_does_not_join_what_follows_it() -> None:
     session = Session()
     session.feed(1)
