@@ -39,11 +39,13 @@ def test_the_environment_gives_numbers_and_lists() -> None:
         environ={
             "TALKPATH_SERVER_PORT": "8080",
             "TALKPATH_SPEECH_THRESHOLD": "0.25",
+            "TALKPATH_WHISPER_LANGUAGES": "en,de",
             "TALKPATH_SERVER_ICE_SERVERS": "stun:a.example:3478, turn:b.example",
         }
     )
     assert config.server.port == 8080
     assert config.speech.threshold == 0.25
+    assert config.whisper.languages == ("en", "de")
     assert config.server.ice_servers == ("stun:a.example:3478", "turn:b.example")
 
 
@@ -78,6 +80,8 @@ def test_a_key_does_not_show_in_the_settings_text() -> None:
         ("[server]\nice_servers = [1]\n", "a list of strings"),
         ("[server]\ntransport = 'pigeon'\n", "webrtc, websocket or sip"),
         ("[whisper]\ndevice = 'tpu'\n", "auto, cpu or cuda"),
+        ("[whisper]\ntask = 'summarise'\n", "transcribe or translate"),
+        ("[whisper]\nbeam_size = 0\n", "between 1 and 10"),
         ("[speech]\nthreshold = 1\n", "between 0 and 1"),
         ("[speech]\nearly_pause_s = 0.5\n", "at least 0.032 and speech.stop_s at least that"),
     ],

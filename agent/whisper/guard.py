@@ -15,6 +15,7 @@ _MAX_WORDS_PER_S = 8
 _MAX_LETTERS_PER_S = 25
 _CUT_OFF_S = 0.3  # so much of a short answer may lie outside the audio that was cut out
 _MARKS = re.compile(r"[\W_]+")
+_APOSTROPHES = re.compile("['\u2019]")  # "don't" is one word
 
 
 def compression_ratio(text: str) -> float:
@@ -60,5 +61,5 @@ def is_too_fast(text: str, duration_s: float) -> bool:
     letters = sum(letter.isalpha() for letter in text)
     # A script without spaces is counted by its letters alone. What marks join is said one by
     # one, too: under coughs it writes "1.0.1.1.1.1.1.".
-    words = len(_MARKS.sub(" ", text).split())
+    words = len(_MARKS.sub(" ", _APOSTROPHES.sub("", text)).split())
     return words > _MAX_WORDS_PER_S * seconds or letters > _MAX_LETTERS_PER_S * seconds

@@ -139,7 +139,7 @@ class Transcriber:
         decoded = self._backend.generate(
             encoded,
             items,
-            max_tokens=token_cap(max(item.samples for item in items)),
+            max_tokens=max(token_cap(item.samples, item.language) for item in items),
             task=first.options.task,
             beam_size=first.beam_size,
             temperature=first.temperature,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talkpath.agent.subtitles import FORMATS, TranscriptWriter, cues
-from talkpath.agent.whisper.results import Segment
+from talkpath.agent.whisper.results import Segment, Word
 
 SPEECH = [
     Segment(0.0, 2.5, "A gold ring will please most any girl."),
@@ -127,3 +127,58 @@ def test_a_subrip_reader_finds_as_many_cues_as_were_written(texts: list[str]) ->
         assert int(head) == number
         assert re.fullmatch(r"\d\d:\d\d:\d\d,\d{3} --> \d\d:\d\d:\d\d,\d{3}", times)
         assert 1 <= len(lines) <= 2
+
+
+# -- words -------------------------------------------------------------------------------------
+
+
+def spoken(text: str, *starts_s: float, end_s: float) -> Segment:
+    """A segment whose words last until the next one, or for a second."""
+    words = tuple(
+        Word(start_s, min(start_s + 1.0, following_s), word, 0.51234)
+        for word, start_s, following_s in zip(
+            text.split(), starts_s, (*starts_s[1:], end_s), strict=True
+        )
+    )
+    return Segment(starts_s[0], end_s, text, words)
+
+
+def test_json_lists_words_where_there_are_any() -> None:
+    document = json.loads(write("json", [spoken("Two words", 0.12345, 0.5, end_s=1.0)]))
+    assert document["segments"][0]["words"] == [
+        {"start_s": 0.123, "end_s": 0.5, "text": "Two", "probability": 0.512},
+        {"start_s": 0.5, "end_s": 1.0, "text": "words", "probability": 0.512},
+    ]
+
+
+def test_subtitles_begin_and_end_with_their_words() -> None:
+    text = "It was a bright cold day in April, and the clocks were striking thirteen times, oh."
+    starts_s = [at * 0.4 for at in range(8)] + [7.0 + at * 0.4 for at in range(8)]
+    found = list(cues(spoken(text, *starts_s, end_s=11.0)))
+    times = {" ".join(cue.lines): (cue.start_ms, cue.end_ms) for cue in found}
+    assert times["It was a bright cold day in April,"] == (0, 3800)
+    assert times["and the clocks were striking thirteen times, oh."] == (7000, 10_800)
+
+
+def test_words_that_are_not_those_of_the_text_do_not_time_it() -> None:
+    other = Segment(0.0, 2.0, "One two", (Word(0.5, 0.7, "Three", 1.0),))
+    (cue,) = cues(other)
+    assert (cue.start_ms, cue.end_ms) == (0, 2000)
+
+
+@given(
+    st.lists(st.tuples(st.text("ab \u3042", max_size=30), st.floats(0, 5)), max_size=12),
+    st.integers(0, 20_000),
+)
+def test_cues_with_words_follow_on_each_other(
+    parts: list[tuple[str, float]], not_before_ms: int
+) -> None:
+    at_s, words = 1.0, []
+    for text, length_s in parts:
+        words.append(Word(at_s, at_s + length_s, text, 1.0))
+        at_s += length_s
+    segment = Segment(1.0, at_s, " ".join(text for text, _ in parts), tuple(words))
+    last_ms = not_before_ms
+    for cue in cues(segment, not_before_ms=not_before_ms):
+        assert last_ms <= cue.start_ms < cue.end_ms
+        last_ms = cue.end_ms

@@ -17,6 +17,7 @@ from talkpath.agent.errors import AudioError, ConfigError, EngineClosed
 from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroVad
 from talkpath.agent.transcribe import Chunk, Chunker, FileTranscription
 from talkpath.agent.whisper import Segment, WhisperEngine
+from talkpath.agent.whisper.requests import DecodeOptions
 from tests.speech import clip, clips, join, silence, speech_wav, word_error_rate, write_wav
 
 RATE_HZ = 16_000
@@ -161,6 +162,36 @@ async def test_times_are_those_of_the_file(
     for segment in segments:
         assert last_end_s <= segment.start_s < segment.end_s
         last_end_s = segment.end_s
+
+
+async def test_words_are_timed_on_the_files_clock(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    names = ["librivox-0880", "librivox-0930"]
+    path = speech_wav(tmp_path / "a.wav", names, lead_s=5, gap_s=6, tail_s=4)
+    options = DecodeOptions(word_timestamps=True)
+    transcription = FileTranscription(path, engine, vad, options=options)
+    segments = [segment async for segment in transcription.segments()]
+    last_s = 5.0
+    for segment in segments:
+        assert " ".join(word.text for word in segment.words) == segment.text
+        for word in segment.words:
+            assert last_s - 0.01 <= word.start_s <= word.end_s <= segment.end_s
+            assert word.start_s >= segment.start_s
+            last_s = word.end_s
+    second_s = 5.0 + clip(names[0]).duration_s + 6.0
+    assert any(word.start_s == pytest.approx(second_s, abs=0.6) for word in segments[-1].words)
+
+
+async def test_options_take_effect_and_the_language_is_detected_all_the_same(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", ["librivox-0870"])
+    options = DecodeOptions(language="fr", hotwords="Jon Dashwoode")
+    transcription = FileTranscription(path, engine, vad, options=options)
+    segments = [segment async for segment in transcription.segments()]
+    assert transcription.language == "en"
+    assert "Dashwoode" in words(segments)
 
 
 async def test_progress_rises_to_the_end(

@@ -167,3 +167,26 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert list(folder.iterdir()) == []
     assert "Traceback" not in errors
+
+
+def test_words_are_in_json_when_they_are_asked_for() -> None:
+    spoken = clip("librivox-0880")
+    result = talkpath(spoken.path, "--format", "json", "--words", "--hotwords", "ill-disposed")
+    assert result.returncode == 0, result.stderr
+    (segment,) = json.loads(result.stdout)["segments"]
+    assert " ".join(word["text"] for word in segment["words"]) == segment["text"]
+    assert all(0 <= word["probability"] <= 1 for word in segment["words"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--beam-size", "11"], "whisper.beam_size must lie between 1 and 10"),
+        (["--task", "translate", "--model", "tiny.en"], "knows English only and cannot translate"),
+    ],
+)
+def test_what_cannot_be_decoded_so_is_a_wrong_argument(arguments: list[str], message: str) -> None:
+    result = talkpath(clip("librivox-0880").path, *arguments)
+    assert result.returncode == 2
+    (line,) = error_lines(result)
+    assert message in line

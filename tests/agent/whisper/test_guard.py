@@ -65,6 +65,7 @@ def test_repetition_compresses_and_no_text_has_no_ratio() -> None:
         ("Okay, thank you.", 0.4),
         ("the quick brown fox jumps over the lazy dog", 1.5),  # 6 words a second
         ("Donaudampfschifffahrtsgesellschaft", 1.5),
+        ("I don't think it's what he'd've said, isn't it?", 1.3),
         ("1, 2, 3, 4, 5, 6, 7, 8, 9, 10", 2.0),
         ("私は毎日日本語を勉強します", 1.2),
     ],
