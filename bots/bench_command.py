@@ -2,22 +2,38 @@
 
 import argparse
 import importlib
+from dataclasses import dataclass
 from typing import Any
 
 from talkpath.bots.arguments import WHISPER_MODEL, add_settings
 
 __all__ = ["add_bench_actions"]
 
+
+@dataclass(frozen=True, slots=True)
+class _Action:
+    module: str
+    what: str
+    whisper: bool = True
+
+
 _ACTIONS = {
-    "accuracy": (
+    "accuracy": _Action(
         "talkpath.agent.bench.accuracy",
         "word error rate and processor seconds, against faster-whisper",
     ),
-    "load": ("talkpath.bots.bench_load", "many callers at once: times to the final, partials"),
-    "compare": ("talkpath.bots.bench_compare", "the same load, against Pipecat's service"),
-    "windows": (
+    "load": _Action(
+        "talkpath.bots.bench_load", "many callers at once: times to the final, partials"
+    ),
+    "compare": _Action("talkpath.bots.bench_compare", "the same load, against Pipecat's service"),
+    "windows": _Action(
         "talkpath.agent.bench.windows",
         "word error rate, loops and cost of encoder windows, against 30 s",
+    ),
+    "vad": _Action(
+        "talkpath.agent.bench.vad",
+        "cost of voice activity detection, against Silero's runtimes",
+        whisper=False,
     ),
 }
 
@@ -32,15 +48,16 @@ def add_bench_actions(
         parents: arguments that every action takes.
     """
     actions = bench.add_subparsers(dest="action", metavar="ACTION", required=True)
-    for name, (module_name, what) in _ACTIONS.items():
-        module: Any = importlib.import_module(module_name)
-        action = actions.add_parser(
+    for name, action in _ACTIONS.items():
+        module: Any = importlib.import_module(action.module)
+        parser = actions.add_parser(
             name,
             parents=parents,
-            help=what,
+            help=action.what,
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        add_settings(action, *WHISPER_MODEL)
-        module.add_arguments(action)
-        action.set_defaults(bench=module.run)
+        if action.whisper:
+            add_settings(parser, *WHISPER_MODEL)
+        module.add_arguments(parser)
+        parser.set_defaults(bench=module.run, models=("whisper",) if action.whisper else ())

@@ -206,7 +206,7 @@ def _models_of(config: Config, kinds: Sequence[str]) -> list[str]:
 
 def _bench(args: argparse.Namespace) -> int:
     config = config_of(args)
-    pull(_models_of(config, ("whisper",)))
+    pull(_models_of(config, args.models))
     code: int = args.bench(args, config)
     return code
 
