@@ -3,11 +3,15 @@
 A short pause cuts a sentence in two, and a piece of a sentence is harder to understand than
 all of it. Measured with ``base`` int8 on the reference clips (utterances cut at pauses of
 0.2 s; wrong words without and with what was said before): sentences of one reader with pauses
-of 0.3 to 0.8 s between them 21 and 20 of 596, digits 11 and 8 of 60, cards 7 and 6 of 19,
-single clips 14 and 14 of 414. It has to be in this form. Without time stamps around it, the
-model says short sentences twice (76 wrong of 596); with the full stop, it begins each piece as
-a sentence of its own; more than one utterance (28 of 596) and pieces of four seconds and
-longer gain nothing.
+of 0.3 to 0.8 s between them 21 and 15 of 596, digits 11 and 10 of 60, names of cards 7 and 6
+of 19, single clips 14 and 15 of 414. It has to be in this form:
+
+- between time stamps, as in the model's training; without them it says short sentences twice
+  (76 wrong of 596);
+- without the full stop, or each piece begins as a sentence of its own;
+- one utterance, for pieces under four seconds: more of the turn is worse (28 of 596), and
+  longer pieces gain nothing;
+- decoded again without it where it seems to have misled the model.
 """
 
 import re

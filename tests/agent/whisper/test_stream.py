@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talkpath.agent.audio import FloatArray
+from talkpath.agent.whisper.agreement import Flicker
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult, Transcript
 from talkpath.agent.whisper.stream import (
@@ -931,22 +932,24 @@ def test_closing_in_the_middle_of_speech_withdraws_the_partial() -> None:
 # Anything in any order
 
 EVENTS = st.sampled_from(
-    ["feed", "feed", "feed", "long", "start", "pause", "resume", "stop", "answer", "fail", "stale"]
+    "feed feed feed long start pause resume stop answer fail stale turn pace".split()
 )
+WORDS = "no no no never to be or not well I think so too my friend".split()
 
 
-@given(st.lists(st.tuples(EVENTS, st.integers(0, 100)), max_size=80), st.booleans())
+@given(st.lists(st.tuples(EVENTS, st.integers(0, 100)), max_size=80), st.booleans(), st.booleans())
 @settings(deadline=None, max_examples=150)
 def test_each_utterance_that_stopped_gets_one_final_or_failure_in_order(
-    events: list[tuple[str, int]], partials: bool
+    events: list[tuple[str, int]], partials: bool, busy: bool
 ) -> None:
     session = Session(partials=partials)
+    session.busy = busy
     answered: list[Decode] = []
 
     def come_back(index: int, fails: bool) -> None:
         job = list(session.open.values())[index % len(session.open)]
         answered.append(job)
-        session.fail(job) if fails else session.answer(job)
+        session.fail(job) if fails else session.answer(job, " ".join(WORDS[: index % 17]))
 
     stopped = 0
     for name, number in events:
@@ -964,11 +967,15 @@ def test_each_utterance_that_stopped_gets_one_final_or_failure_in_order(
             case "stop":
                 stopped += session.stream.speaking
                 session.stop(number / 100)
+            case "turn":
+                session.stream.end_turn()
+            case "pace":
+                session.stream.set_partial_interval((number + 1) / 50)
             case "stale" if answered:
                 session.answer(answered[number % len(answered)], "stale")
             case "answer" | "fail" if session.open:
                 come_back(number, name == "fail")
-        assert len(session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)) <= 1
+        assert busy or len(session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)) <= 1
         assert all(len(job.request.audio) <= MAX_AUDIO_S * RATE_HZ for job in session.open.values())
         assert all("stale" not in str(result) for result in session.results)
     stopped += session.stream.speaking
@@ -985,8 +992,11 @@ def test_each_utterance_that_stopped_gets_one_final_or_failure_in_order(
     assert ends <= stopped <= ends + failures
     assert not session.stream.pending
     seen = 0
+    flicker = Flicker()
     for result in session.results:  # no partial comes behind its utterance's end
         if isinstance(result, Partial):
             assert result.utterance == seen + 1 or result.utterance > seen
+            flicker.update(result.utterance, result.stable, result.rest)
         else:
             seen = result.utterance
+    assert flicker.retracted == 0
