@@ -305,11 +305,12 @@ class FileTranscription:
     async def _second_look(self, chunk: Chunk, transcript: Transcript) -> Transcript:
         """Decode a piece in another cut where the model failed on it.
 
-        Where it goes round in circles, in two halves. Where it calls nobody's speech what the
-        detector is sure of, without the surroundings: it is unsure of strings of digits.
-        Where it is unsure of its words, a little later in the window; the surer text counts.
+        Where it goes round in circles or has more words than it can say, in two halves. Where
+        it calls nobody's speech what the detector is sure of, without the surroundings: it is
+        unsure of strings of digits. Where it is unsure of its words, a little later in the
+        window; the surer text counts.
         """
-        if transcript.possible_hallucination:
+        if transcript.possible_hallucination or transcript.truncated:
             middle = _middle_pause(chunk)
             parts = [(0, middle), (middle, len(chunk.audio))]
         elif not transcript.text and _speech_s(chunk) >= _CERTAIN_SPEECH_S:

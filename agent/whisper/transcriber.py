@@ -15,7 +15,7 @@ from talkpath.agent.whisper.context import context_tokens
 from talkpath.agent.whisper.guard import compression_ratio, is_loop, is_too_fast
 from talkpath.agent.whisper.requests import Again, Priority, Request
 from talkpath.agent.whisper.results import Segment, Transcript, Word
-from talkpath.agent.whisper.windows import FULL_WINDOW, token_cap
+from talkpath.agent.whisper.windows import FULL_WINDOW, MAX_POSITIONS, token_cap
 
 __all__ = ["Stages", "Transcriber"]
 
@@ -28,6 +28,8 @@ _UNSURE_LOGPROB = -1.0
 _NO_SPEECH_PROBABILITY = 0.5
 _NO_SPEECH_LOGPROB = (-1.12, -0.67)  # where it is 0.5, and where it is 1.0
 _LIKELY_LANGUAGE = 0.5
+_TASK_TOKENS = 4  # start of the context, start, language, task
+_STAMPS = 3  # time stamps that a decoder may take back at the end, and where it stops
 
 
 class Stages(Protocol):
@@ -252,6 +254,11 @@ def _flagged(transcript: Transcript) -> Transcript:
     return dataclasses.replace(transcript, possible_hallucination=is_loop(transcript.text))
 
 
+def _room(request: Request) -> int:
+    """Positions of the decoder that the prompt leaves to the answer."""
+    return MAX_POSITIONS - len(request.context_tokens or ()) - _TASK_TOKENS
+
+
 def _is_silence(decoded: Decoded) -> bool:
     beyond = (decoded.no_speech_probability - _NO_SPEECH_PROBABILITY) / (1 - _NO_SPEECH_PROBABILITY)
     low, high = _NO_SPEECH_LOGPROB
@@ -284,6 +291,7 @@ def _transcript(
         no_speech_probability=decoded.no_speech_probability,
         compression_ratio=compression_ratio(text),
         temperature=request.temperature,
+        truncated=len(decoded.tokens) >= _room(request) - _STAMPS,
         full_window=request.attempt > 0,
         tokens=decoded.tokens,
     )

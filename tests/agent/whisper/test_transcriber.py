@@ -36,6 +36,7 @@ class Answering(Wrapper):
         self._answers = list(answers)
         self.asked: list[tuple[int, float]] = []
         self._bucket = 0
+        self._tokens: tuple[int, ...] = ()
 
     def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
         self._bucket = bucket
@@ -47,7 +48,12 @@ class Answering(Wrapper):
         self.asked.append((self._bucket, options["temperature"]))
         text, logprob = self._answers.pop(0)
         segments = (TimedText(0.0, 1.0, text),) if text else ()
-        return [Decoded(segments, logprob, 0.0) for _ in items]
+        return [Decoded(segments, logprob, 0.0, self._tokens) for _ in items]
+
+    def give(self, text: str, tokens: tuple[int, ...]) -> None:
+        """Answer this next."""
+        self._answers.append((text, -0.1))
+        self._tokens = tokens
 
 
 LOOP = "and so on " * 6
@@ -151,6 +157,15 @@ def test_all_attempts_are_paid_for() -> None:
     spent = [item.best.cost_s for item in made if item.best]
     assert spent == sorted(spent)
     assert transcript.cost_s > spent[-1] > spent[0] > 0
+
+
+def test_an_answer_as_long_as_whispers_can_be_lacks_its_end() -> None:
+    audio = clip(SENTENCE).samples()
+    model = Answering([])
+    for count, truncated in ((440, False), (444, True)):
+        model.give("All is well.", tokens=(1,) * count)
+        (transcript,) = Transcriber(model).settle([request(audio)])
+        assert transcript.truncated is truncated
 
 
 # -- language ----------------------------------------------------------------------------------
