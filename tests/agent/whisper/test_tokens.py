@@ -135,3 +135,19 @@ def test_a_script_without_spaces_is_cut_by_its_letters() -> None:
 def test_no_language_is_known_that_came_later() -> None:
     assert tokens("base").knows("haw")
     assert not tokens("base").knows("yue")
+
+
+@pytest.mark.parametrize("duration_s", [0.0, 0.3, 0.5, 1.0, 2.99, 28.0])
+def test_the_stamp_that_ends_the_audio_is_the_first_one_that_cuts_the_text(
+    duration_s: float,
+) -> None:
+    known = tokens("base")
+    last = known.last_stamp(duration_s)
+
+    def rest(stamp: int) -> int:
+        ids = [known.timestamp_begin, *known.encode("one"), stamp, stamp, *known.encode("you")]
+        return len(known.segments(ids, duration_s))
+
+    assert rest(last) == 1
+    if last > known.timestamp_begin:
+        assert rest(last - 1) == 2
