@@ -35,6 +35,16 @@ def test_both_sides_are_measured_on_the_same_clips(
     assert 0 < result.processor_ratio < 0.5  # the promise: less than half the processor time
 
 
+def test_words_of_both_sides_begin_at_about_the_same_time(
+    tmp_path: Path, model: Callable[[str], Path]
+) -> None:
+    clips = load_manifest(manifest(tmp_path, "librivox-0870"))
+    times = compare(clips, model("tiny.en"), words=True).word_times
+    assert times is not None
+    assert times.matched >= 15
+    assert times.mean_s < 0.1
+
+
 def test_clips_in_other_languages_are_not_counted(tmp_path: Path) -> None:
     clips = load_manifest(manifest(tmp_path, "cards-001", language="de"))
     with pytest.raises(AudioError, match="English"):
