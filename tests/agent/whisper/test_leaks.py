@@ -1,0 +1,88 @@
+"""Two thousand streams, fifty at a time, leave nothing behind."""
+
+import asyncio
+import gc
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+import psutil
+
+from talkpath.agent.audio import FloatArray, float_to_pcm16
+from talkpath.agent.whisper import WhisperEngine
+from talkpath.agent.whisper.backend import Backend, Decoded, Item
+from tests.agent.whisper.helpers import Results, Wrapper, backend, engine
+from tests.speech import clip
+
+STREAMS = 2_000
+AT_ONCE = 50
+SETTLED = 400  # streams after which all that is made once has been made
+MOST_GROWTH = 6 << 20  # 4 KiB a stream; the audio of one alone is 256 KiB
+
+
+class Parrot(Wrapper):
+    """Gives its first answer again and again.
+
+    What the libraries below allocate for a batch comes and goes by tens of megabytes with its
+    size; it would hide what the engine keeps.
+    """
+
+    def __init__(self, real: Backend) -> None:
+        super().__init__(real)
+        self._said: Decoded | None = None
+
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
+        return super().encode(audio, bucket, padding) if self._said is None else None
+
+    def generate(
+        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
+    ) -> list[Decoded]:
+        if self._said is None:
+            (self._said,) = super().generate(encoded, items, max_tokens=max_tokens, **options)
+        return [self._said] * len(items)
+
+
+async def speak(running: WhisperEngine, speech: bytes, number: int) -> None:
+    """A stream's life: something short is said, and now and then it ends in the middle."""
+    results = Results()
+    stream = running.open_stream(results)
+    stream.speech_started(0.0)
+    for at in range(0, len(speech), 3_200):
+        stream.feed(speech[at : at + 3_200])
+        await asyncio.sleep(0)
+    stream.early_pause()
+    if number % 3 == 0:
+        stream.speech_resumed()
+        stream.feed(speech[:3_200])
+    if number % 5:
+        stream.speech_stopped(0.0)
+        await stream.drain()
+        assert len(results.finals) == 1
+    stream.close()
+
+
+async def test_two_thousand_streams_leave_no_memory_thread_or_task() -> None:
+    model = Parrot(backend("tiny.en"))
+    sentence = clip("librivox-0930").samples()
+    speech = float_to_pcm16(sentence)
+    process = psutil.Process()
+    async with engine(model) as running:
+
+        async def crowd(numbers: range) -> None:
+            for start in numbers[::AT_ONCE]:
+                group = range(start, start + AT_ONCE)
+                await asyncio.gather(*(speak(running, speech, number) for number in group))
+
+        await running.decode(sentence)
+        await crowd(range(SETTLED))
+        gc.collect()
+        memory = process.memory_info().rss
+        threads, tasks = threading.active_count(), len(asyncio.all_tasks())
+        await crowd(range(SETTLED, STREAMS))
+        gc.collect()
+        assert process.memory_info().rss - memory < MOST_GROWTH
+        assert threading.active_count() == threads
+        assert len(asyncio.all_tasks()) == tasks
+        assert running.streams == 0
+        assert running.statistics.opened == STREAMS
+        assert running.statistics.failed == 0
