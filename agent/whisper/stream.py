@@ -3,11 +3,16 @@
 Sans-IO: audio, speech events and transcripts go in; decoding jobs and results come out.
 
 An utterance begins with the speech that the detector found (and a little before it). While
-it lasts, a partial is asked for after every half second of it, at most one at a time. At an
-early pause its audio so far is frozen and a speculative final asked for; if speech resumes
-that one is dropped, and if it stops, the final is often there already. Speech longer than
-Whisper's window is split at the quietest moment of its last seconds and goes on as the next
-utterance.
+it lasts, a partial is asked for after every half second of it; one that still waits then gives
+way to the newer one. At an early pause its audio so far is frozen and a speculative final asked
+for; if speech resumes that one is dropped, and if it stops, the final is often there already.
+
+Speech longer than 15 s is split where the speaker pauses for a moment, and its speculative
+final is that piece's; where nobody pauses, it is split before Whisper's window is full, at the
+quietest moment of the last seconds. It goes on as the next utterance.
+
+Each decode takes the newest answer of its utterance for a draft, and a short one is told what
+was said before in the turn.
 """
 
 from dataclasses import dataclass, field, replace
@@ -33,7 +38,7 @@ LanguageMode = Literal["utterance", "stream"]
 """How often a language is detected."""
 
 _PRE_ROLL_S = 0.3
-_TURN_PAUSE_S = 2.5
+_TURN_PAUSE_S = 2.5  # what follows a longer pause is seldom the same sentence
 _FADE_S = 0.03
 # Silence behind the words that is decoded with them: less costs words (see ``transcribe``).
 _TAIL_S = 0.6
@@ -458,8 +463,7 @@ def _faded(audio: FloatArray) -> FloatArray:
     Measured on the reference clips: 18 wrong words of 414 without it, 15 with it.
     """
     count = min(len(audio), round(_FADE_S * SAMPLE_RATE_HZ))
-    if count:
-        audio[-count:] *= np.linspace(1, 0, count, dtype=np.float32)
+    audio[len(audio) - count :] *= np.linspace(1, 0, count, dtype=np.float32)
     return audio
 
 
