@@ -69,7 +69,7 @@ def plot_streams(
     if p95_s is not None:
         axes.axhline(p95_s, color="#888888", linewidth=1, label=f"limit {p95_s:g} s")
     axes.set_xscale("log", base=2)
-    axes.set_yscale("log")
+    axes.set_yscale("log", base=2)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter("{x:g}")
     axes.set_xlabel("streams at once")
