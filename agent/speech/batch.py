@@ -5,8 +5,8 @@ taken in the same turn of the event loop. Where several streams came together th
 the next batch begins 4 ms after that one, and what comes until then goes into it. So batches
 grow with the load, when they pay, and the wait does not.
 
-Measured with 300 streams: 3 windows a batch without this wait, 38 with it, and a third of the
-processor time.
+Measured with 100 paced streams on a busy machine: 4 windows a batch without this wait and 18
+with it, for a fifth less processor time; with one worker thread instead 4, for 1.8 times as much.
 """
 
 import asyncio
