@@ -92,7 +92,9 @@ class Transcript:
     duration_s: float = 0.0
     language: str = "en"
     language_probability: float = 1.0
-    language_probabilities: Mapping[str, float] = field(default_factory=dict, repr=False)
+    language_probabilities: Mapping[str, float] = field(
+        default_factory=dict, repr=False, hash=False
+    )
     avg_logprob: float = 0.0
     no_speech_probability: float = 0.0
     compression_ratio: float = 0.0

@@ -22,3 +22,8 @@ def test_a_segment_moves_with_its_words_and_never_before_zero() -> None:
 def test_a_partials_text_is_what_is_stable_and_the_rest() -> None:
     assert Partial(1, "one two", "three", "en", 2.0).text == "one two three"
     assert Partial(1, "", "three", "en", 2.0).text == "three"
+
+
+def test_results_can_be_kept_in_sets() -> None:
+    results = {Transcript(text="one", language_probabilities={"en": 0.9, "de": 0.1})}
+    assert Transcript(text="one", language_probabilities={"en": 0.9, "de": 0.1}) in results
