@@ -69,7 +69,9 @@ class WhisperEngine:
             weakref.WeakKeyDictionary()
         )
         self._options = self._checked(
-            DecodeOptions.of(self._config, self.check_language(self._config.language))
+            DecodeOptions.of(self._config),
+            self.check_language(self._config.language),
+            fixed_wins=True,
         )
         self._pool = WorkerPool(
             self._transcriber,
@@ -266,15 +268,21 @@ class WhisperEngine:
         """Options with the language that counts, and languages that the model knows."""
         if options is None and language is None:
             return self._options
-        code = self.check_language(options.language if options and language is None else language)
         if options is None:
-            return self._checked(DecodeOptions.of(self._config, code))
-        return self._checked(replace(options, language=code, languages=options.languages))
+            return self._checked(
+                DecodeOptions.of(self._config), self.check_language(language), fixed_wins=True
+            )
+        code = self.check_language(options.language if language is None else language)
+        return self._checked(options, code)
 
-    def _checked(self, options: DecodeOptions) -> DecodeOptions:
+    def _checked(
+        self, options: DecodeOptions, code: str | None, *, fixed_wins: bool = False
+    ) -> DecodeOptions:
         """Options that the model can follow; ConfigError at once, not at the first word."""
-        known = dict.fromkeys(self._code(language) for language in options.languages)
-        options = replace(options, languages=() if options.language else tuple(known))
+        known = tuple(dict.fromkeys(self._code(language) for language in options.languages))
+        if code is not None and fixed_wins:
+            known = ()
+        options = replace(options, language=code, languages=known)
         self._transcriber.prepare(Request(np.zeros(0, dtype=np.float32), Priority.OFFLINE, options))
         return options
 

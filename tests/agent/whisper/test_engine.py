@@ -22,7 +22,13 @@ from talkpath.agent.errors import (
     ModelError,
 )
 from talkpath.agent.models import ModelStore
-from talkpath.agent.whisper import Final, StreamFailure, StreamResult, WhisperEngine
+from talkpath.agent.whisper import (
+    DecodeOptions,
+    Final,
+    StreamFailure,
+    StreamResult,
+    WhisperEngine,
+)
 from tests.agent.whisper.helpers import (
     Gate,
     Looping,
@@ -531,6 +537,41 @@ async def test_a_model_for_english_knows_english_only() -> None:
     assert not threads()
 
 
+async def test_options_reach_the_decoder_and_impossible_ones_are_refused_at_once() -> None:
+    speech = clip("librivox-0870")
+    async with engine("base", WhisperConfig(language="nl")) as running:
+        timed = DecodeOptions(word_timestamps=True, language="en-GB", temperatures=(0.0,))
+        transcript = await running.decode(speech.samples(), options=timed)
+        assert transcript.language == "en"
+        assert len(transcript.words) == len(transcript.text.split())
+        chosen = DecodeOptions(languages=("de", "fr-CA"), temperatures=(0.0,))
+        limited = await running.decode(speech.samples(), options=chosen)
+        assert limited.language in ("de", "fr")
+        # A language beside the options counts more than the one in them.
+        assert (await running.decode(speech.samples(), options=timed, language="de")).language == (
+            "de"
+        )
+        results = Results()
+        stream = running.open_stream(results, options=timed, partials=False)
+        stream.speech_started(0.0)
+        stream.feed(float_to_pcm16(speech.samples()))
+        stream.speech_stopped(0.0)
+        await stream.drain()
+        stream.close()
+        assert results.finals[0].transcript.words
+        for languages, message in ((("de", "xx"), "the language 'xx'"), (("auto",), "'auto'")):
+            with pytest.raises(ConfigError, match=message):
+                running.open_stream(results, options=DecodeOptions(languages=languages))
+        assert running.streams == 0
+    async with engine("tiny.en") as running:
+        with pytest.raises(ConfigError, match="cannot translate"):
+            running.open_stream(results, options=DecodeOptions(task="translate"))
+        with pytest.raises(ConfigError, match="English only"):
+            await running.decode(speech.samples(), options=DecodeOptions(languages=("de",)))
+    with pytest.raises(ConfigError, match="cannot translate"):
+        WhisperEngine(backend("tiny.en"), WhisperConfig(task="translate"))
+
+
 # Start
 
 
@@ -539,6 +580,7 @@ async def test_it_starts_from_a_folder_and_warms_up() -> None:
         ModelStore().pull("tiny.en"), WhisperConfig(device="cpu", workers=1)
     )
     assert len(threads()) == 1
+    assert gc.get_freeze_count() > 0
     assert (await running.decode(clip("cards-003").samples())).text
     await asyncio.to_thread(running.close)
     assert not threads()
