@@ -275,6 +275,7 @@ def test_a_queue_that_is_full_says_so_and_keeps_what_it_has() -> None:
     assert queue.replace(first, request(2, Priority.PARTIAL), nobody, 0.1) == first
     assert len(queue) == 2
     assert queue.cancel(first)
+    assert not queue.cancel(first)
     queue.add(request(1), nobody, 0.2)
 
 
