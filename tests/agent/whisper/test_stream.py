@@ -879,7 +879,7 @@ def test_a_split_at_a_pause_gives_a_speculation_that_is_there_at_once() -> None:
     assert session.promoted == []
 
 
-@pytest.mark.parametrize(("speech_s", "pause_s"), [(10.0, 0.15), (20.0, 0.05)])
+@pytest.mark.parametrize(("speech_s", "pause_s"), [(10.0, 0.15), (16.0, 0.07), (21.0, 0.04)])
 def test_shorter_speech_or_a_shorter_pause_is_no_reason_to_split(
     speech_s: float, pause_s: float
 ) -> None:
