@@ -228,10 +228,14 @@ class WorkerPool:
             self._finish(job, outcome)
 
     def _again(self, job: Job, outcome: Again) -> None:
+        best = outcome.request.best
         with self._lock:
-            wanted = self._batcher.again(job, outcome.request, self._clock())
+            closed = self._closed
+            wanted = not closed and self._batcher.again(job, outcome.request, self._clock())
             self._changed.notify()
         self._metrics.again.add(wanted)
+        if closed:  # nobody would take it any more
+            self._finish(job, best or EngineClosed("the speech-to-text engine is closed"))
 
     def _fail(self, job: Job, error: Exception) -> None:
         self._metrics.failed.add()
@@ -265,7 +269,7 @@ class WorkerPool:
     def _rescue(self, job: Job, error: BaseException, *, alone: bool) -> None:
         """Let a request of a lost batch fail if it was alone in it; else it gets a second go."""
         with self._lock:
-            if not alone:
+            if not alone and not self._closed:
                 self._batcher.retry(job)
                 return
             unanswered = self._batcher.finish(job)

@@ -230,7 +230,9 @@ async def test_a_cancelled_request_is_never_decoded() -> None:
         gate.open()
         again = await running.decode(clip("cards-003").samples())
         assert again.text
-    assert gate.batches == [[16_000], [len(clip("cards-003").samples())]]
+    lengths = [length for batch in gate.batches for length in batch]
+    assert lengths[0] == 16_000
+    assert set(lengths[1:]) == {len(clip("cards-003").samples())}
 
 
 async def test_closing_ends_what_waits_and_refuses_what_comes() -> None:
