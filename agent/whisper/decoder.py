@@ -42,6 +42,7 @@ __all__ = ["Answer", "DraftingDecoder", "Task"]
 # that takes 1,667 passes, without it 1,968; longer ones gain nothing.
 _LONGEST_DRAFT = 8
 _LOOK_AHEAD = 8
+_LONG_WORD, _LONGEST_CIRCLE = 3, 12  # tokens
 _GELU = 3  # CTranslate2's number of the activation that Whisper has
 
 
@@ -261,7 +262,8 @@ class _Job:
         after_text = bool(self.tokens) and self.tokens[-1] < rules.end_of_text
         self.tokens.append(token)
         audio_is_over = after_text and token >= self.task.last_stamp
-        self.done = audio_is_over or len(self.tokens) >= self.task.max_tokens
+        full = len(self.tokens) >= self.task.max_tokens
+        self.done = audio_is_over or full or _goes_in_circles(self.tokens)
 
     def _propose(self, held: int) -> None:
         """Take the draft up again behind the last token, where that comes in it again soon."""
@@ -287,3 +289,18 @@ class _Job:
             self.accepted,
             self.passes,
         )
+
+
+def _goes_in_circles(tokens: Sequence[int]) -> bool:
+    """Whether the last tokens are the same few again and again: more of them help nobody.
+
+    So many repeats that ``guard.is_loop`` will find a loop in the text, too: eight of what may
+    be a single word, five of what is longer.
+    """
+    for period in range(1, _LONGEST_CIRCLE + 1):
+        count = period * (8 if period <= _LONG_WORD else 5)
+        if len(tokens) >= count and all(
+            tokens[-at] == tokens[-at - period] for at in range(1, count - period + 1)
+        ):
+            return True
+    return False

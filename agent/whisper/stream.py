@@ -30,7 +30,7 @@ from talkpath.agent.whisper.results import (
     StreamResult,
     Transcript,
 )
-from talkpath.agent.whisper.turn import Turn, misled
+from talkpath.agent.whisper.turn import Turn
 
 __all__ = ["Cancel", "Decode", "LanguageMode", "Promote", "Stream", "StreamAction", "StreamOptions"]
 
@@ -138,12 +138,10 @@ class Stream:
         self._interval_s = self._options.partial_interval_s
         self._partial_at = 0  # samples that the last partial covers
         self._partial: int | None = None  # the newest one's ticket
-        self._partial_context = ""
         self._showable = 0  # answers to partials with older tickets are stale
         self._first_ticket = 0  # of the utterance
         self._draft: tuple[int, ...] = ()
         self._draft_ticket = 0
-        self._use_context = True
         self._speculation: _PendingFinal | None = None
         self._paused_at = 0  # samples that it covers
         self._finals: list[_PendingFinal] = []
@@ -274,9 +272,7 @@ class Stream:
                 self._partial = None
             self._take_partial(transcript)
         final = self._find_final(ticket)
-        if final is not None and misled(transcript.text, final.request.context):
-            self._decode_without_context(final)
-        elif final is not None:
+        if final is not None:
             said = "" if transcript.possible_hallucination else transcript.text
             self._turn.heard(final.utterance, said)
             if transcript.language_probability >= _SURE_LANGUAGE and transcript.text:
@@ -310,7 +306,6 @@ class Stream:
 
     def _begin_utterance(self) -> None:
         self._utterance += 1
-        self._use_context = True
         self._agreement = Agreement()
         self._language = self._options.decode.language or self._kept_language
         self._partial_at = 0
@@ -326,24 +321,14 @@ class Stream:
             audio,
             priority,
             replace(self._options.decode, language=language),
-            context=self._context(audio),
+            context=self._turn.before(self._utterance, len(audio)),
             draft=self._draft,
         )
-
-    def _context(self, audio: FloatArray) -> str:
-        return self._turn.before(self._utterance, len(audio)) if self._use_context else ""
 
     def _decode(self, request: Request, *, replaces: int | None = None) -> int:
         self._tickets += 1
         self._actions.append(Decode(self._tickets, request, replaces))
         return self._tickets
-
-    def _decode_without_context(self, final: _PendingFinal) -> None:
-        """The model took the words before for the words said: it gets none this time."""
-        self._use_context = self._use_context and final.utterance != self._utterance
-        priority = Priority.FINAL if final in self._finals else final.request.priority
-        final.request = replace(final.request, priority=priority, context="", draft=())
-        final.ticket = self._decode(final.request)
 
     def _keep_draft(self, ticket: int, transcript: Transcript) -> None:
         """The newest answer of this utterance is what the next one probably begins with."""
@@ -372,7 +357,6 @@ class Stream:
         priority = Priority.PARTIAL if self._agreement.begun else Priority.FIRST_PARTIAL
         replaces = self._partial
         request = self._request(self._audio.snapshot(), priority)
-        self._partial_context = request.context
         self._partial = self._decode(request, replaces=replaces)
         if replaces is None:
             self._showable = self._partial
@@ -401,9 +385,6 @@ class Stream:
             or not transcript.text
             or transcript.language_probability < _LIKELY_LANGUAGE
         ):
-            return
-        if misled(transcript.text, self._partial_context):
-            self._use_context = False
             return
         stable, rest = self._agreement.update(transcript.text)
         self._turn.heard(self._utterance, stable)

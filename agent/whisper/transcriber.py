@@ -15,12 +15,17 @@ from talkpath.agent.whisper.context import context_tokens
 from talkpath.agent.whisper.guard import compression_ratio, is_loop, is_too_fast
 from talkpath.agent.whisper.requests import Again, Priority, Request
 from talkpath.agent.whisper.results import Segment, Transcript, Word
+from talkpath.agent.whisper.turn import misled
 from talkpath.agent.whisper.windows import FULL_WINDOW, MAX_POSITIONS, token_cap
 
 __all__ = ["Stages", "Transcriber"]
 
 # Unsure of the words, it decodes again (Whisper's own threshold).
 _UNSURE_LOGPROB = -1.0
+# The mean over a few tokens says little: a word on its own, such as a digit, is often below the
+# threshold and right, and on the reference clips the next attempts made it worse as often as
+# better, a second later.
+_UNSURE_TOKENS = 10
 # Nobody speaks: Whisper's own rule is a probability over 0.6 and a log probability under -1.0.
 # The surer it is of the one, the less unsure it must be of the words. Measured on ``base``: the
 # line through these two points parts all that was heard in 70 minutes of ``bench.nonspeech``
@@ -137,6 +142,19 @@ class Transcriber:
             )
             for request, possible in zip(requests, languages, strict=True)
         ]
+        decoded = self._generate(encoded, first, items)
+        decoded = self._put_right(encoded, requests, items, decoded)
+        words = (
+            self._backend.align(encoded, items, decoded, task=first.options.task)
+            if first.wants_words
+            else [((),) * len(answer.segments) for answer in decoded]
+        )
+        return [
+            _transcript(requests[index], items[index], decoded[index], words[index], possible)
+            for index, possible in enumerate(languages)
+        ]
+
+    def _generate(self, encoded: Any, first: Request, items: Sequence[Item]) -> list[Decoded]:
         started = time.perf_counter()
         decoded = self._backend.generate(
             encoded,
@@ -154,15 +172,25 @@ class Transcriber:
                 drafted=sum(item.drafted for item in decoded),
                 accepted=sum(item.accepted for item in decoded),
             )
-        words = (
-            self._backend.align(encoded, items, decoded, task=first.options.task)
-            if first.wants_words
-            else [((),) * len(answer.segments) for answer in decoded]
-        )
-        return [
-            _transcript(requests[index], items[index], decoded[index], words[index], possible)
-            for index, possible in enumerate(languages)
+        return decoded
+
+    def _put_right(
+        self,
+        encoded: Any,
+        requests: Sequence[Request],
+        items: Sequence[Item],
+        decoded: list[Decoded],
+    ) -> list[Decoded]:
+        """Decode once more, with nothing said before, where that seems to have misled the model."""
+        astray = [
+            misled(_text(answer), request.context)
+            for answer, request in zip(decoded, requests, strict=True)
         ]
+        if not any(astray):
+            return decoded
+        plain = [dataclasses.replace(item, context=(), draft=()) for item in items]
+        again = self._generate(encoded, requests[0], plain)
+        return [new if lost else old for new, old, lost in zip(again, decoded, astray, strict=True)]
 
     def _languages(self, requests: Sequence[Request], encoded: Any) -> list[dict[str, float]]:
         """For each request the languages that it may be in, and how probable each is."""
@@ -212,6 +240,8 @@ def _judge(request: Request, transcript: Transcript) -> Transcript | Again:
                 else Priority.AGAIN,
                 attempt=request.attempt + 1,
                 best=best,
+                context="",
+                context_tokens=None,
                 draft=(),
             )
         )
@@ -230,7 +260,7 @@ def _is_doubtful(transcript: Transcript) -> bool:
 def _is_wrong(transcript: Transcript) -> bool:
     """Whether there are words and they fail, by Whisper's thresholds or by their speed."""
     return bool(transcript.text) and (
-        transcript.avg_logprob < _UNSURE_LOGPROB
+        (transcript.avg_logprob < _UNSURE_LOGPROB and len(transcript.tokens) >= _UNSURE_TOKENS)
         or is_loop(transcript.text)
         or is_too_fast(transcript.text, transcript.duration_s)
     )
@@ -257,6 +287,12 @@ def _flagged(transcript: Transcript) -> Transcript:
 def _room(request: Request) -> int:
     """Positions of the decoder that the prompt leaves to the answer."""
     return MAX_POSITIONS - len(request.context_tokens or ()) - _TASK_TOKENS
+
+
+def _text(decoded: Decoded) -> str:
+    if _is_silence(decoded):
+        return ""
+    return join_texts(segment.text for segment in decoded.segments)
 
 
 def _is_silence(decoded: Decoded) -> bool:

@@ -62,7 +62,8 @@ _TOKENS, _TOKENS_IN_PIECES = 12, 60  # most in a second
 _IN_PIECES = frozenset(
     "am as bn bo el gu hi hy ka km kn lo ml mr my ne pa sa si ta te th yi".split()
 )
-_MEASURED_WIDTHS = (384, 512)  # tiny and base, with and without .en
+# Floors by the encoder's width: tiny and base, with and without .en (docs/performance.md).
+_MEASURED_FLOORS = {384: 768, 512: 512}
 _CAREFUL_FLOOR = 1024
 
 
@@ -116,7 +117,7 @@ def policy_for(width: int) -> WindowPolicy:
         width: values in each vector of the encoder's output: 384 for ``tiny``, 512 ``base``,
             768 ``small``, 1024 ``medium``, 1280 ``large`` and ``turbo``.
     """
-    return WindowPolicy(floor_frames=BUCKETS[0] if width in _MEASURED_WIDTHS else _CAREFUL_FLOOR)
+    return WindowPolicy(floor_frames=_MEASURED_FLOORS.get(width, _CAREFUL_FLOOR))
 
 
 def pad_to_bucket(audio: FloatArray, bucket: int) -> FloatArray:

@@ -12,6 +12,7 @@ from talkpath.agent.models import ModelStore
 from talkpath.agent.whisper.backend import Decoded, Item
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.drafting import Drafting
+from talkpath.agent.whisper.guard import is_loop
 from talkpath.agent.whisper.tokens import WhisperTokens
 from talkpath.agent.whisper.windows import token_cap
 from tests import speech
@@ -58,6 +59,8 @@ def test_it_says_what_ctranslate2_says(model: str) -> None:
     for clip in speech.clips():
         mine = decode(clip.samples(), model=model)
         theirs = decode(clip.samples(), model=model, by=plain(model))
+        if is_loop(" ".join(segment.text for segment in theirs.segments)):
+            continue  # tiny.en at two words that are the same
         # Both round to eight bits, each in its own way.
         assert mine.avg_logprob == pytest.approx(theirs.avg_logprob, abs=0.25)
         assert mine.no_speech_probability == pytest.approx(theirs.no_speech_probability, abs=0.2)
@@ -119,6 +122,16 @@ def test_the_answer_ends_where_the_audio_does() -> None:
     limited = decode(samples, max_tokens=5)
     assert limited.tokens == answer.tokens[:5]
     assert decode(samples, max_tokens=0).tokens == ()
+
+
+def test_a_decoder_that_goes_in_circles_is_stopped() -> None:
+    samples = audio("librivox-0880")
+    used = backend("tiny.en")
+    # Too small a window for this model, as ``bench windows`` shows.
+    encoded = used.encode([samples], 512)
+    answer = used.generate(encoded, [Item("en", len(samples))], max_tokens=400)[0]
+    assert is_loop(" ".join(segment.text for segment in answer.segments))
+    assert len(answer.tokens) < 100
 
 
 def test_languages_are_told_apart_as_ctranslate2_does() -> None:

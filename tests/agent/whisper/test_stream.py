@@ -724,61 +724,6 @@ def test_a_loop_is_not_told() -> None:
     assert context(say(session, "well")) == ""
 
 
-def test_a_final_that_repeats_what_was_said_is_decoded_again_without_it() -> None:
-    session = Session(partials=False)
-    say(session, "had he married a more amiable woman")
-    session.feed(0.4)
-    session.start(ago_s=0.0)
-    session.feed(1)
-    session.stop()
-    first = session.final
-    session.answer(first, "a more amiable woman he might")
-    again = session.final
-    assert again.ticket != first.ticket
-    assert context(again) == ""
-    assert np.array_equal(again.request.audio, first.request.audio)
-    assert again.request.priority is Priority.FINAL
-    session.answer(again, "he might")
-    final = session.results[-1]
-    assert isinstance(final, Final)
-    assert final.transcript.text == "he might"
-
-
-def test_a_speculation_that_its_context_misled_stays_one_until_the_stop() -> None:
-    session = Session(partials=False)
-    say(session, "had he married a more amiable woman")
-    session.feed(0.4)
-    session.start(ago_s=0.0)
-    session.feed(1)
-    session.pause()
-    session.answer(session.final, "")
-    again = session.final
-    assert again.request.priority is Priority.SPECULATIVE
-    session.stop()
-    assert session.promoted == [again.ticket]
-    session.answer(again, "he might")
-    assert [result.utterance for result in session.results if isinstance(result, Final)] == [1, 2]
-
-
-def test_a_partial_that_its_context_misled_is_kept_back_and_the_next_has_none() -> None:
-    session = Session()
-    session.start(ago_s=0.0)
-    session.feed(0.4)
-    session.stop()
-    session.answer(session.final, "it is of the first importance")
-    session.feed(0.4)
-    session.start(ago_s=0.0)
-    session.feed(0.5)
-    assert context(session.partial)
-    before = len(session.results)
-    session.answer(session.partial, "that the letter that the letter")
-    assert len(session.results) == before
-    session.feed(0.5)
-    assert context(session.partial) == ""
-    session.stop()
-    assert context(session.final) == ""
-
-
 # Speech longer than the window
 
 

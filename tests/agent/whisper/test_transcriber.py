@@ -1,5 +1,6 @@
 """Transcriber: every option takes effect, and what went wrong is decoded again, apart."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -48,7 +49,8 @@ class Answering(Wrapper):
         self.asked.append((self._bucket, options["temperature"]))
         text, logprob = self._answers.pop(0)
         segments = (TimedText(0.0, 1.0, text),) if text else ()
-        return [Decoded(segments, logprob, 0.0, self._tokens) for _ in items]
+        tokens = self._tokens or self._real.tokenize(text)
+        return [Decoded(segments, logprob, 0.0, tokens) for _ in items]
 
     def give(self, text: str, tokens: tuple[int, ...]) -> None:
         """Answer this next."""
@@ -57,6 +59,7 @@ class Answering(Wrapper):
 
 
 LOOP = "and so on " * 6
+UNSURE = "I am not at all sure that anybody has ever said this."
 
 
 def attempts(
@@ -84,13 +87,13 @@ def test_what_passes_at_first_is_decoded_once() -> None:
     assert len(made) == len(asked) == 1
 
 
-@pytest.mark.parametrize("wrong", [("I am not sure.", -1.2), (LOOP, -0.1), ("so " * 99, -0.2)])
+@pytest.mark.parametrize("wrong", [(UNSURE, -1.2), (LOOP, -0.1), ("so " * 99, -0.2)])
 def test_what_looks_wrong_is_tried_in_the_full_window_and_then_at_temperatures(
     wrong: tuple[str, float],
 ) -> None:
     audio = clip(SENTENCE).samples()
     transcript, made, asked = attempts([wrong, wrong, wrong, ("Fine.", -0.5)], request(audio))
-    assert asked == [(512, 0.0), (FULL_WINDOW, 0.0), (FULL_WINDOW, 0.2), (FULL_WINDOW, 0.4)]
+    assert asked == [(768, 0.0), (FULL_WINDOW, 0.0), (FULL_WINDOW, 0.2), (FULL_WINDOW, 0.4)]
     assert (transcript.text, transcript.temperature) == ("Fine.", 0.4)
     assert transcript.full_window
     assert not transcript.possible_hallucination
@@ -98,12 +101,12 @@ def test_what_looks_wrong_is_tried_in_the_full_window_and_then_at_temperatures(
 
 
 def test_the_best_attempt_counts_where_none_passes() -> None:
-    answers = [("One.", -1.5), ("Two.", -1.1), ("Three.", -1.3)]
+    answers = [(f"{UNSURE} One.", -1.5), (f"{UNSURE} Two.", -1.1), (f"{UNSURE} Three.", -1.3)]
     audio = clip(SENTENCE).samples()
     transcript, made, _ = attempts(answers, request(audio, temperatures=(0.0, 0.5)))
-    assert (transcript.text, transcript.temperature) == ("Two.", 0.0)
+    assert (transcript.text, transcript.temperature) == (f"{UNSURE} Two.", 0.0)
     assert not transcript.possible_hallucination
-    assert [item.best.text for item in made if item.best] == ["One.", "Two."]
+    assert [item.best.text[-4:] for item in made if item.best] == ["One.", "Two."]
 
 
 def test_a_loop_is_worse_than_any_doubt_and_says_so_where_there_is_nothing_else() -> None:
@@ -125,11 +128,27 @@ def test_words_that_nobody_can_have_said_are_dropped() -> None:
     assert len(asked) == 2
 
 
+def test_a_word_or_two_that_it_is_unsure_of_are_taken() -> None:
+    transcript, made, _ = attempts([("Nine.", -1.3)], request(clip(SENTENCE).samples()))
+    assert transcript.text == "Nine."
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("astray", ["", "He was young he said.", "All is well, all is well."])
+def test_a_context_that_misleads_is_left_out_in_the_same_window(astray: str) -> None:
+    audio = clip(SENTENCE).samples()
+    first = dataclasses.replace(request(audio), context="<|0.00|> he was young<|1.00|>")
+    transcript, made, asked = attempts([(astray, -0.3), ("All is well.", -0.3)], first)
+    assert transcript.text == "All is well."
+    assert len(made) == 1
+    assert [window for window, _ in asked] == [768, 768]
+
+
 def test_a_partial_is_decoded_once_whatever_it_says() -> None:
     audio = clip(SENTENCE).samples()
     transcript, _, asked = attempts([(LOOP, -1.5)], request(audio, Priority.PARTIAL))
     assert transcript.possible_hallucination
-    assert asked == [(512, 0.0)]
+    assert asked == [(768, 0.0)]
 
 
 def test_no_words_are_believed_in_the_full_window_only() -> None:
@@ -137,7 +156,7 @@ def test_no_words_are_believed_in_the_full_window_only() -> None:
     transcript, _, asked = attempts([("", -0.1), ("", -2.0)], request(audio))
     assert transcript.text == ""
     assert not transcript.possible_hallucination
-    assert asked == [(512, 0.0), (FULL_WINDOW, 0.0)]
+    assert asked == [(768, 0.0), (FULL_WINDOW, 0.0)]
 
 
 def test_offline_work_stays_behind_live_work_when_it_is_done_again() -> None:
@@ -153,7 +172,7 @@ def test_offline_work_stays_behind_live_work_when_it_is_done_again() -> None:
 
 def test_all_attempts_are_paid_for() -> None:
     audio = clip(SENTENCE).samples()
-    transcript, made, _ = attempts([("One.", -1.1), ("Two.", -1.5)] * 3 + [("", 0)], request(audio))
+    transcript, made, _ = attempts([(UNSURE, -1.1), (UNSURE, -1.5)] * 3 + [("", 0)], request(audio))
     spent = [item.best.cost_s for item in made if item.best]
     assert spent == sorted(spent)
     assert transcript.cost_s > spent[-1] > spent[0] > 0
