@@ -24,8 +24,8 @@ from talkpath.agent.whisper.windows import (
 from talkpath.agent.whisper.words import Alignment, place_words
 
 if TYPE_CHECKING:
+    from talkpath.agent.whisper.decoder import Memory
     from talkpath.agent.whisper.drafting import Drafting
-    from talkpath.agent.whisper.layers import Memory
 
 __all__ = ["CTranslate2Backend"]
 

@@ -18,24 +18,18 @@ takes 7, and a draft of 29 tokens checked in 25 ms, all 29 of them.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
+from torch import Tensor
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.errors import ModelError
-from talkpath.agent.whisper.layers import (
-    Int8Linear,
-    Layer,
-    Memory,
-    Norm,
-    Run,
-    causal_mask,
-    tensor,
-)
+from talkpath.agent.whisper.layers import DecoderLayers, Int8Linear, compiled, tensor
 from talkpath.agent.whisper.rules import TokenRules
 from talkpath.agent.whisper.weights import Weights
 
-__all__ = ["Answer", "DraftingDecoder", "Task"]
+__all__ = ["Answer", "DraftingDecoder", "Memory", "Task"]
 
 # After a word that the draft had otherwise, it is taken up again where one of its next eight
 # tokens has come, for up to eight more. Over 341 partials of the reference clips (4,791 tokens)
@@ -44,6 +38,13 @@ _LONGEST_DRAFT = 8
 _LOOK_AHEAD = 8
 _LONG_WORD, _LONGEST_CIRCLE = 3, 12  # tokens
 _GELU = 3  # CTranslate2's number of the activation that Whisper has
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Keys and values of one item's encoded audio, ``[2, heads, positions, width]`` a layer."""
+
+    layers: list[Tensor]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,26 +109,24 @@ class DraftingDecoder:
         self._rules = rules
         self._no_speech = no_speech
         self._heads = weights.number("decoder/num_heads")
-        self._embeddings = tensor(weights, "decoder/embeddings/weight").half()
-        self._positions = tensor(weights, "decoder/position_encodings/encodings")
-        self._width = self._embeddings.shape[1]
         count = 0
         while f"decoder/layer_{count}/ffn/linear_0/weight" in weights:
             count += 1
-        layers = [f"decoder/layer_{index}" for index in range(count)]
-        self._layers = [Layer(weights, name) for name in layers]
+        self._count = count
+        decoder = DecoderLayers(weights, count)
+        self._positions, self._width = decoder.positions.shape
+        self._layers = compiled(decoder)
         # One product for the keys and values of all layers: the audio is quantized once.
+        parts = [f"decoder/layer_{index}/attention/linear_1" for index in range(count)]
         self._memory = Int8Linear(
-            torch.cat([tensor(weights, f"{name}/attention/linear_1/weight") for name in layers]),
-            torch.cat([tensor(weights, f"{name}/attention/linear_1/bias") for name in layers]),
+            torch.cat([tensor(weights, f"{part}/weight") for part in parts]),
+            torch.cat([tensor(weights, f"{part}/bias") for part in parts]),
         )
-        self._norm = Norm(weights, "decoder/layer_norm")
-        self._projection = Int8Linear(tensor(weights, "decoder/projection/weight"), None)
 
     @property
     def positions(self) -> int:
         """Most tokens, prompt included (448 for Whisper)."""
-        return len(self._positions)
+        return int(self._positions)
 
     @torch.inference_mode()
     def remember(self, encoded: FloatArray) -> list[Memory]:
@@ -135,10 +134,9 @@ class DraftingDecoder:
         torch.set_num_threads(1)
         items, positions, _ = encoded.shape
         both = self._memory(torch.from_numpy(encoded).reshape(items * positions, self._width))
-        both = both.view(items, positions, len(self._layers), 2, self._heads, -1)
+        both = both.view(items, positions, self._count, 2, self._heads, -1)
         return [
-            Memory(tuple(layer.contiguous() for layer in item.permute(1, 2, 3, 0, 4)))
-            for item in both
+            Memory([layer.contiguous() for layer in item.permute(1, 2, 3, 0, 4)]) for item in both
         ]
 
     @torch.inference_mode()
@@ -147,7 +145,7 @@ class DraftingDecoder:
     ) -> list[list[float]]:
         """Probability of each candidate, among them, to follow a prompt; for each item."""
         torch.set_num_threads(1)
-        runs = [Run.of(memory, len(prompt)) for memory in memories]
+        runs = [_Run.of(memory, len(prompt)) for memory in memories]
         last = [len(prompt) - 1]
         logits = self._forward(runs, [prompt] * len(runs), [last] * len(runs))
         chosen = torch.softmax(logits[:, list(candidates)], dim=1)
@@ -176,27 +174,39 @@ class DraftingDecoder:
 
     def _forward(
         self,
-        runs: Sequence[Run],
+        runs: Sequence["_Run"],
         fed: Sequence[Sequence[int]],
         wanted: Sequence[Sequence[int]],
-    ) -> torch.Tensor:
+    ) -> Tensor:
         """Feed each item its next tokens; logits ``[rows, vocabulary]`` of the wanted ones."""
         lengths = [len(tokens) for tokens in fed]
-        places = [
-            run.length + offset
-            for run, length in zip(runs, lengths, strict=True)
-            for offset in range(length)
-        ]
-        ids = torch.tensor([token for tokens in fed for token in tokens])
-        hidden = self._embeddings[ids].float() + self._positions[torch.tensor(places)]
-        masks = [causal_mask(run.length, length) for run, length in zip(runs, lengths, strict=True)]
-        for index, layer in enumerate(self._layers):
-            hidden = layer(hidden, runs, index, lengths, masks, self._heads)
         starts = [sum(lengths[:index]) for index in range(len(lengths))]
         rows = [start + row for start, part in zip(starts, wanted, strict=True) for row in part]
+        logits = self._layers(
+            torch.tensor([token for tokens in fed for token in tokens]),
+            [[run.texts[layer] for run in runs] for layer in range(self._count)],
+            [[run.memory.layers[layer] for run in runs] for layer in range(self._count)],
+            [run.length for run in runs],
+            lengths,
+            torch.tensor(rows),
+        )
         for run, length in zip(runs, lengths, strict=True):
             run.length += length
-        return self._projection(self._norm(hidden[rows]))
+        return cast(Tensor, logits)
+
+
+@dataclass(slots=True)
+class _Run:
+    """What the decoder has seen of one item: keys and values of the text, and the audio's."""
+
+    memory: Memory
+    texts: list[Tensor]
+    length: int = 0
+
+    @classmethod
+    def of(cls, memory: Memory, capacity: int) -> "_Run":
+        _, heads, _, width = memory.layers[0].shape
+        return cls(memory, [torch.empty(2, heads, capacity, width) for _ in memory.layers])
 
 
 @dataclass(slots=True)
@@ -204,7 +214,7 @@ class _Job:
     """The decoding of one item: what was answered, and what of the draft is left."""
 
     task: Task
-    run: Run
+    run: _Run
     done: bool
     _proposal: tuple[int, ...]
     _cursor: int  # the draft from here on may still fit
@@ -217,7 +227,7 @@ class _Job:
 
     @classmethod
     def of(cls, task: Task, memory: Memory) -> "_Job":
-        run = Run.of(memory, len(task.prompt) + task.max_tokens + _LONGEST_DRAFT)
+        run = _Run.of(memory, len(task.prompt) + task.max_tokens + _LONGEST_DRAFT)
         draft = task.draft[: task.max_tokens]
         return cls(task, run, task.max_tokens <= 0, draft, len(draft))
 
@@ -231,7 +241,7 @@ class _Job:
         rows = list(range(fed - len(self._proposal) - 1, fed))
         return [self.task.start, *rows] if not self.passes else rows
 
-    def take(self, logits: torch.Tensor, rules: TokenRules, no_speech: int) -> None:
+    def take(self, logits: Tensor, rules: TokenRules, no_speech: int) -> None:
         """Choose tokens as far as the draft holds, and the one after it."""
         if not self.passes:
             self.no_speech_probability = float(torch.softmax(logits[0], dim=0)[no_speech])

@@ -9,8 +9,7 @@ import torch
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.errors import ModelError
 from talkpath.agent.whisper.backend import Decoded, Item
-from talkpath.agent.whisper.decoder import Answer, DraftingDecoder, Task
-from talkpath.agent.whisper.layers import Memory
+from talkpath.agent.whisper.decoder import Answer, DraftingDecoder, Memory, Task
 from talkpath.agent.whisper.rules import TokenRules
 from talkpath.agent.whisper.tokens import WhisperTokens
 from talkpath.agent.whisper.weights import read_weights
