@@ -2,8 +2,8 @@
 
 No fixed waiting window: a batch is what queued up while the workers were busy. The most
 urgent request decides, then the oldest, and others that can be decoded with it ride along,
-the most urgent first. Workers that are free at the same moment share what waits: two batches
-of two side by side are done before one of four.
+the most urgent first; with a final, only finals do. Workers that are free at the same moment
+share what waits: two batches of two side by side are done before one of four.
 
 Nobody starves. A request that has waited for a second is *kept waiting*, and of every eight
 batches one goes to such requests, to each priority below the finals in its turn. So even a
@@ -11,6 +11,11 @@ constant stream of finals leaves the oldest partial, and the oldest piece of a f
 for at most 8 x 5 batches, and finals lose at most an eighth of the batches, and that only
 while there is more to do than the workers can do. Eight, because workers mostly number two
 or more: the batches given away are so far apart that hardly ever two workers are at one.
+
+While anybody speaks, one of several workers is kept for finals, also speculative ones: what can
+wait is in the hands of the others only. A batch cannot be interrupted, and a final that finds all
+workers at partials waits for as long as it takes to decode it. Measured with eight streams on two
+cores: 95th percentile of the time to the final 0.60 s without, {P95} s with it.
 
 What was decoded badly is decoded again apart (``Again``): alone in its batch, since nobody
 knows how long it takes, and by one worker at a time, if there are several. So is what was in
@@ -45,6 +50,8 @@ DEADLINE_S = 2.0
 """After so long in the queue, a partial is too old to be shown, and a final that is to be
 decoded again goes out as it is."""
 
+_SPEAKING_S = 5.0  # without a live request for so long, nobody speaks
+
 _IN_TURN = tuple(priority for priority in Priority if priority is not Priority.FINAL)
 
 Outcome = Transcript | Exception
@@ -61,6 +68,7 @@ class Job:
         asked_s: when its audio came; for one decoded again, when the first attempt failed.
         wanted: False once it was withdrawn while a worker had it.
         survivor: whether a worker was lost over a batch that it was in.
+        batch: number of the batch that it is in, once it is worked on.
     """
 
     request: Request
@@ -69,6 +77,12 @@ class Job:
     asked_s: float
     wanted: bool = True
     survivor: bool = False
+    batch: int = -1
+
+    @property
+    def can_wait(self) -> bool:
+        """Whether nobody waits for it at the end of their speech."""
+        return self.request.priority > Priority.SPECULATIVE
 
     @property
     def apart(self) -> bool:
@@ -90,6 +104,7 @@ def choose(
     turn: int = 0,
     idle: int = 1,
     apart: bool = True,
+    can_wait: bool = True,
 ) -> list[Job]:
     """Choose the next batch.
 
@@ -100,12 +115,13 @@ def choose(
         turn: how many batches were chosen before.
         idle: workers that are free now, the one that asks included.
         apart: whether jobs may be chosen that must be alone.
+        can_wait: whether jobs may be chosen that are no finals.
 
     Returns:
         Jobs of one batch key, the one that decides first; none if none may be chosen.
     """
     ranked = sorted(
-        (job for job in waiting if apart or not job.apart),
+        (job for job in waiting if (apart or not job.apart) and (can_wait or not job.can_wait)),
         key=lambda job: (job.request.priority, job.request.order),
     )
     if not ranked:
@@ -114,8 +130,14 @@ def choose(
     if first.apart:
         return [first]
     key = first.request.batch_key
+    # A final does not wait for the partials that could ride along with it.
     others = [
-        job for job in ranked if job is not first and not job.apart and job.request.batch_key == key
+        job
+        for job in ranked
+        if job is not first
+        and not job.apart
+        and job.can_wait == first.can_wait
+        and job.request.batch_key == key
     ]
     size = min(max_batch, -(-(1 + len(others)) // idle))
     return [first, *others[: size - 1]]
@@ -150,6 +172,7 @@ class Batcher:
         self._running: dict[int, Job] = {}
         self._orders = 0
         self._turn = 0
+        self._live_s = -math.inf  # when the last live request came
 
     def __len__(self) -> int:
         """How many wait."""
@@ -172,6 +195,8 @@ class Batcher:
             )
         # A request that fits no window fails here, where it was asked for, not in a worker.
         _ = request.batch_key
+        if request.priority is not Priority.OFFLINE:
+            self._live_s = now_s
         self._orders += 1
         request = replace(request, order=self._orders)
         self._waiting[self._orders] = Job(request, deliver, now_s, now_s)
@@ -225,7 +250,11 @@ class Batcher:
 
     def take(self, now_s: float, *, idle: int = 1) -> list[Job]:
         """Take the next batch for a worker; see ``choose``."""
-        apart = self._workers == 1 or not any(job.apart for job in self._running.values())
+        running = self._running.values()
+        apart = self._workers == 1 or not any(job.apart for job in running)
+        others = len({job.batch for job in running if job.can_wait})
+        speaking = now_s - self._live_s < _SPEAKING_S
+        can_wait = self._workers == 1 or not speaking or others < self._workers - 1
         batch = choose(
             self._waiting.values(),
             now_s,
@@ -233,9 +262,11 @@ class Batcher:
             turn=self._turn,
             idle=idle,
             apart=apart,
+            can_wait=can_wait,
         )
         self._turn += bool(batch)
         for job in batch:
+            job.batch = self._turn
             order = job.request.order
             self._running[order] = self._waiting.pop(order)
         return batch

@@ -82,7 +82,7 @@ class Transcript:
         possible_hallucination: all attempts failed: the text repeats itself, or nobody speaks
             so fast. In the latter case the text was dropped.
         truncated: the answer is as long as Whisper's can be, so the last words are missing.
-        full_window: decoded in Whisper's 30 s window, because the short one went wrong.
+        longer_window: decoded in a longer window, because the first one went wrong.
         cost_s: wall-clock seconds that workers spent on it, its share of each batch.
         tokens: the model's own answer, the draft of the next decode of the same utterance.
     """
@@ -101,7 +101,7 @@ class Transcript:
     temperature: float = 0.0
     possible_hallucination: bool = False
     truncated: bool = False
-    full_window: bool = False
+    longer_window: bool = False
     cost_s: float = 0.0
     tokens: tuple[int, ...] = field(default=(), repr=False)
 

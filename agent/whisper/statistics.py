@@ -26,7 +26,7 @@ class EngineStatistics:
         used_speculations: speculative finals that went out as finals.
         discarded_speculations: those that speech went on after.
         again: attempts after a first one that did not come out well.
-        full_windows: requests answered from the full window, because the short one misled.
+        longer_windows: requests answered from a longer window, because the first one misled.
         failed: requests that the model failed on, or that were lost with a worker.
         refused: streams refused because the engine was full.
         refused_requests: requests refused because too many waited.
@@ -50,7 +50,7 @@ class EngineStatistics:
     used_speculations: int = 0
     discarded_speculations: int = 0
     again: int = 0
-    full_windows: int = 0
+    longer_windows: int = 0
     failed: int = 0
     refused: int = 0
     refused_requests: int = 0
@@ -85,7 +85,7 @@ class EngineMetrics:
         self.used = counter("used_speculations", "Speculative finals that went out as finals")
         self.discarded = counter("discarded_speculations", "Speculative finals thrown away")
         self.again = counter("again", "Attempts after a first one that did not come out well")
-        self.full_windows = counter("full_windows", "Requests answered from the full window")
+        self.longer_windows = counter("longer_windows", "Requests answered from a longer window")
         self.failed = counter("failed", "Requests that failed")
         self.refused_requests = counter("refused_requests", "Requests refused: too many waited")
         self.opened = counter("opened_streams", "Streams opened")
@@ -133,7 +133,7 @@ class EngineMetrics:
             used_speculations=self.used.value,
             discarded_speculations=self.discarded.value,
             again=self.again.value,
-            full_windows=self.full_windows.value,
+            longer_windows=self.longer_windows.value,
             failed=self.failed.value,
             refused=self.refused.value,
             refused_requests=self.refused_requests.value,

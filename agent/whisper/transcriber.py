@@ -228,7 +228,7 @@ def _judge(request: Request, transcript: Transcript) -> Transcript | Again:
         transcript = dataclasses.replace(transcript, cost_s=cost_s)
         best = max(request.best, transcript, key=_merit)
         best = dataclasses.replace(best, cost_s=cost_s)
-    in_doubt = request.bucket != FULL_WINDOW and _is_doubtful(transcript)
+    in_doubt = not request.attempt and request.bucket != FULL_WINDOW and _is_doubtful(transcript)
     if not (in_doubt or _is_wrong(transcript)):
         return transcript
     if request.attempt + 1 < request.attempts:
@@ -328,7 +328,7 @@ def _transcript(
         compression_ratio=compression_ratio(text),
         temperature=request.temperature,
         truncated=len(decoded.tokens) >= _room(request) - _STAMPS,
-        full_window=request.attempt > 0,
+        longer_window=request.attempt > 0,
         tokens=decoded.tokens,
     )
 

@@ -109,6 +109,10 @@ class WindowPolicy:
         frames = math.ceil((duration_s + self.trailing_silence_s) * 100)
         return next((bucket for bucket in self.buckets if bucket >= frames), FULL_WINDOW)
 
+    def longer(self, bucket: int) -> int:
+        """Smallest window of at least twice the length, in mel frames; at most the full one."""
+        return next((size for size in self.buckets if size >= 2 * bucket), FULL_WINDOW)
+
 
 def policy_for(width: int) -> WindowPolicy:
     """The windows that are known to do for a model.

@@ -224,7 +224,7 @@ class WorkerPool:
                 self._again(job, outcome)
                 continue
             self._metrics.decoded.add()
-            self._metrics.full_windows.add(outcome.full_window)
+            self._metrics.longer_windows.add(outcome.longer_window)
             self._finish(job, outcome)
 
     def _again(self, job: Job, outcome: Again) -> None:

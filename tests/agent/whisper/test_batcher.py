@@ -93,7 +93,9 @@ def test_a_batch_is_of_one_kind_urgent_first_then_old_first(
     same = [
         item
         for item in waiting
-        if item.request.batch_key == most_urgent.request.batch_key and not item.apart
+        if item.request.batch_key == most_urgent.request.batch_key
+        and item.can_wait == most_urgent.can_wait
+        and not item.apart
     ]
     assert len(batch) <= max_batch
     assert len(batch) * idle >= min(max_batch, len(same))
@@ -118,7 +120,39 @@ def test_batch_after_batch_takes_every_request_once(waiting: list[Job], max_batc
 def test_finals_go_before_all_others() -> None:
     ranked = [item for item in Priority if item is not Priority.AGAIN]
     waiting = [job(1, priority, order) for order, priority in enumerate(reversed(ranked))]
-    assert [item.request.priority for item in choose(waiting, 0.0, max_batch=8)] == ranked
+    taken: list[Priority] = []
+    while batch := choose(waiting, 0.0, max_batch=8):
+        taken += [item.request.priority for item in batch]
+        waiting = [item for item in waiting if item not in batch]
+    assert taken == ranked
+
+
+def test_no_partial_makes_a_final_wait_for_it() -> None:
+    waiting = [job(1, Priority.FINAL, 1), job(1, Priority.PARTIAL, 2), job(1, order=3)]
+    assert orders(choose(waiting, 0.0, max_batch=8)) == [1, 3]
+
+
+def test_one_of_several_workers_is_kept_for_finals_while_anybody_speaks() -> None:
+    queue = batcher(max_batch=1, workers=2)
+    for _ in range(3):
+        queue.add(request(1, Priority.PARTIAL), nobody, 0.0)
+    (partial,) = queue.take(0.0)
+    assert queue.take(0.0) == []
+    queue.add(request(1), nobody, 0.1)
+    assert orders(queue.take(0.1)) == [4]
+    queue.finish(partial)
+    assert orders(queue.take(0.2)) == [2]
+
+
+def test_files_have_all_workers_when_nobody_speaks() -> None:
+    queue = batcher(max_batch=1, workers=2)
+    queue.add(request(1, Priority.PARTIAL), nobody, 0.0)
+    queue.finish(queue.take(0.0)[0])
+    for _ in range(4):
+        queue.add(request(1, Priority.OFFLINE), nobody, 1.0)
+    assert orders(queue.take(1.0)) == [2]
+    assert queue.take(1.0) == []
+    assert orders(queue.take(60.0)) == [3]
 
 
 def test_a_final_in_another_window_leaves_older_partials_waiting() -> None:
@@ -156,7 +190,7 @@ def test_second_attempts_go_alone_after_first_ones_and_one_at_a_time() -> None:
         assert queue.again(item, attempt(item), 0.1)
     queue.add(request(1, Priority.SPECULATIVE), nobody, 0.2)
     queue.add(request(1, Priority.FIRST_PARTIAL), nobody, 0.2)
-    assert orders(queue.take(0.3)) == [3, 4]
+    assert orders(queue.take(0.3)) == [3]
     again = queue.take(0.3)
     assert orders(again) == [1]
     assert queue.take(0.3) == []  # the other one waits until this one is done

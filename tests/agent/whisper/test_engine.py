@@ -29,12 +29,14 @@ from talkpath.agent.whisper import (
     StreamResult,
     WhisperEngine,
 )
+from talkpath.agent.whisper.windows import WindowPolicy
 from tests.agent.whisper.helpers import (
     Gate,
     Looping,
     Results,
     Speaker,
     Spoiled,
+    Wrapper,
     backend,
     engine,
     marked,
@@ -86,9 +88,11 @@ async def test_noise_has_no_words() -> None:
 
 async def test_a_real_loop_of_a_short_window_is_put_right() -> None:
     speech = clip("librivox-0880")
-    async with engine("tiny.en") as running:
+    model = Wrapper(backend("tiny.en"))
+    model.windows = WindowPolicy(floor_frames=512)  # too short for this model
+    async with engine(model) as running:
         transcript = await running.decode(speech.samples())
-    assert transcript.full_window
+    assert transcript.longer_window
     assert not transcript.possible_hallucination
     assert word_error_rate([speech.text], [transcript.text]) <= 0.25
 
@@ -168,12 +172,12 @@ async def test_a_loop_is_decoded_again_in_the_full_window(always: bool) -> None:
         looped, sound = await asyncio.gather(
             running.decode(marked(speech.samples())), running.decode(speech.samples())
         )
-        assert running.statistics.full_windows == 1
-    assert looped.full_window
+        assert running.statistics.longer_windows == 1
+    assert looped.longer_window
     assert looped.possible_hallucination is always
     if not always:
         assert word_error_rate([speech.text], [looped.text]) < 0.2
-    assert not sound.full_window
+    assert not sound.longer_window
     assert not sound.possible_hallucination
 
 

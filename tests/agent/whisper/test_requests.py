@@ -57,10 +57,15 @@ def plan(first: Request) -> list[tuple[int, float, int]]:
 def test_a_final_is_tried_in_both_windows_and_then_at_rising_temperatures() -> None:
     assert plan(request(beam_size=4, temperatures=(0.0, 0.4, 0.8))) == [
         (512, 0.0, 4),
-        (FULL_WINDOW, 0.0, 4),
-        (FULL_WINDOW, 0.4, 1),
-        (FULL_WINDOW, 0.8, 1),
+        (1024, 0.0, 4),
+        (1024, 0.4, 1),
+        (1024, 0.8, 1),
     ]
+
+
+def test_a_file_has_the_full_window_for_its_second_attempt() -> None:
+    made = replace(request(temperatures=(0.0,)), priority=Priority.OFFLINE)
+    assert [bucket for bucket, *_ in plan(made)] == [512, FULL_WINDOW]
 
 
 def test_what_needs_the_full_window_anyway_is_not_tried_in_it_twice() -> None:
@@ -71,7 +76,7 @@ def test_what_needs_the_full_window_anyway_is_not_tried_in_it_twice() -> None:
 
 
 def test_one_temperature_means_no_drawing_at_others() -> None:
-    assert plan(request(temperatures=(0.3,))) == [(512, 0.3, 1), (FULL_WINDOW, 0.3, 1)]
+    assert plan(request(temperatures=(0.3,))) == [(512, 0.3, 1), (1024, 0.3, 1)]
 
 
 @pytest.mark.parametrize("priority", [Priority.FIRST_PARTIAL, Priority.PARTIAL])

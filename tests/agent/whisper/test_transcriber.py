@@ -14,7 +14,7 @@ from talkpath.agent.whisper.backend import Decoded, Item, TimedText
 from talkpath.agent.whisper.requests import Again, DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import Transcript
 from talkpath.agent.whisper.transcriber import Transcriber
-from talkpath.agent.whisper.windows import FULL_WINDOW, WindowPolicy
+from talkpath.agent.whisper.windows import WindowPolicy
 from tests.agent.whisper.helpers import Wrapper, backend
 from tests.speech import clip, silence
 
@@ -83,19 +83,19 @@ def test_what_passes_at_first_is_decoded_once() -> None:
     audio = clip(SENTENCE).samples()
     transcript, made, asked = attempts([("All is well.", -0.3)], request(audio))
     assert (transcript.text, transcript.temperature) == ("All is well.", 0.0)
-    assert not transcript.full_window
+    assert not transcript.longer_window
     assert len(made) == len(asked) == 1
 
 
 @pytest.mark.parametrize("wrong", [(UNSURE, -1.2), (LOOP, -0.1), ("so " * 99, -0.2)])
-def test_what_looks_wrong_is_tried_in_the_full_window_and_then_at_temperatures(
+def test_what_looks_wrong_is_tried_in_a_longer_window_and_then_at_temperatures(
     wrong: tuple[str, float],
 ) -> None:
     audio = clip(SENTENCE).samples()
     transcript, made, asked = attempts([wrong, wrong, wrong, ("Fine.", -0.5)], request(audio))
-    assert asked == [(768, 0.0), (FULL_WINDOW, 0.0), (FULL_WINDOW, 0.2), (FULL_WINDOW, 0.4)]
+    assert asked == [(768, 0.0), (1536, 0.0), (1536, 0.2), (1536, 0.4)]
     assert (transcript.text, transcript.temperature) == ("Fine.", 0.4)
-    assert transcript.full_window
+    assert transcript.longer_window
     assert not transcript.possible_hallucination
     assert [item.priority for item in made] == [Priority.FINAL] + [Priority.AGAIN] * 3
 
@@ -151,12 +151,12 @@ def test_a_partial_is_decoded_once_whatever_it_says() -> None:
     assert asked == [(768, 0.0)]
 
 
-def test_no_words_are_believed_in_the_full_window_only() -> None:
+def test_no_words_are_believed_at_the_second_attempt_only() -> None:
     audio = clip(SENTENCE).samples()
     transcript, _, asked = attempts([("", -0.1), ("", -2.0)], request(audio))
     assert transcript.text == ""
     assert not transcript.possible_hallucination
-    assert asked == [(768, 0.0), (FULL_WINDOW, 0.0)]
+    assert asked == [(768, 0.0), (1536, 0.0)]
 
 
 def test_offline_work_stays_behind_live_work_when_it_is_done_again() -> None:

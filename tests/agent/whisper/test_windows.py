@@ -49,6 +49,16 @@ def test_only_models_that_were_measured_get_windows_under_ten_seconds() -> None:
     assert floors == {"tiny": 768, "base": 512, "small": 1024, "medium": 1024, "large": 1024}
 
 
+def test_a_longer_window_is_twice_as_long_or_the_full_one() -> None:
+    assert [WindowPolicy().longer(size) for size in (512, 640, 1024, 1536, FULL_WINDOW)] == [
+        1024,
+        1280,
+        2048,
+        FULL_WINDOW,
+        FULL_WINDOW,
+    ]
+
+
 def test_a_floor_over_all_sizes_leaves_the_full_window() -> None:
     assert WindowPolicy(floor_frames=3000).buckets == (FULL_WINDOW,)
     assert WindowPolicy(floor_frames=3002).buckets == (FULL_WINDOW,)
