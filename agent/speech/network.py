@@ -151,7 +151,7 @@ def _tensors(data: bytes) -> dict[str, FloatArray]:
         if field != _INITIALIZER:
             continue
         entries = list(_fields(_as_bytes(value)))
-        name = next(_as_bytes(entry) for key, entry in entries if key == _NAME).decode()
+        name = next((_as_bytes(entry) for key, entry in entries if key == _NAME), b"").decode()
         raw = next((_as_bytes(entry) for key, entry in entries if key == _RAW_DATA), b"")
         dims = [int(entry) for key, entry in entries if key == _DIMS]
         if len(raw) == 4 * int(np.prod(dims)):

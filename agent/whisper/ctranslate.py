@@ -100,6 +100,10 @@ class CTranslate2Backend:
                 cpu_threads=1,
                 num_workers=self.workers,
             )
+            self._model = model.model
+            self._features = model.feature_extractor
+            # This encodes, and a CUDA library that is missing shows only then.
+            self.windows = policy_for(self._width())
         except ValueError as error:
             raise ConfigError(f"cannot load Whisper on {device}: {error}") from error
         except RuntimeError as error:
@@ -108,13 +112,10 @@ class CTranslate2Backend:
                     f'{error}; the CUDA libraries come with pip install "talkpath[cuda]"'
                 ) from error
             raise ModelError(f"cannot load the Whisper model in {path}: {error}") from error
-        self._model = model.model
-        self._features = model.feature_extractor
         self.multilingual = model.model.is_multilingual
         self._tokens = WhisperTokens(model.hf_tokenizer, self.multilingual)
         self.languages = frozenset(filter(self._tokens.knows, model.supported_languages))
         self._drafting = self._load_drafting(path) if drafting and in_int8 else None
-        self.windows = policy_for(self._width())
         _log.info("Whisper on %s, %s, %d workers", device, compute_type, self.workers)
 
     def _load_drafting(self, path: Path) -> "Drafting | None":

@@ -68,7 +68,11 @@ class Drafting:
             prompt=tuple(prompt),
             start=len(item.context) + 1 if item.context else 0,
             draft=item.draft,
-            max_tokens=min(max_tokens, token_cap(item.samples), MAX_POSITIONS - len(prompt)),
+            max_tokens=min(
+                max_tokens,
+                token_cap(item.samples, item.language),
+                MAX_POSITIONS - len(prompt),
+            ),
             last_stamp=self._tokens.last_stamp(item.samples / SAMPLE_RATE_HZ),
         )
 

@@ -60,7 +60,8 @@ class WhisperStream:
 
     def speech_resumed(self) -> None:
         """Speech went on after an early pause."""
-        self._stream.speech_resumed()
+        if self._stream.speech_resumed():
+            self._speculation = None  # it is a piece's final now
         self._discard_speculation()
         self._pump()
 

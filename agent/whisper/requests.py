@@ -151,7 +151,7 @@ class Request:
         """How many attempts there may be.
 
         Partials have one. Finals have one for each temperature; the first one is tried in the
-        short window and in the full one.
+        short window and in the longer one.
         """
         if self.is_partial:
             return 1

@@ -227,18 +227,23 @@ class Stream:
         self._paused_at = len(self._audio)
         self._speculation = self._final(_faded(self._audio.snapshot()), Priority.SPECULATIVE)
 
-    def speech_resumed(self) -> None:
-        """Speech went on: what was speculated is void."""
+    def speech_resumed(self) -> bool:
+        """Speech went on: what was speculated is void, or the final of a piece that ends there.
+
+        Returns:
+            Whether it is a piece's final.
+        """
         if self._speculation is None:
-            return
+            return False
         pause = len(self._audio) - self._paused_at
         if any(
             self._paused_at >= long_s * SAMPLE_RATE_HZ and pause >= pause_s * SAMPLE_RATE_HZ
             for long_s, pause_s in _PAUSES_S
         ):
             self._split_at_pause()
-            return
+            return True
         self._void_speculation()
+        return False
 
     def _void_speculation(self) -> None:
         if self._speculation is not None and self._speculation.outcome is None:
@@ -374,11 +379,20 @@ class Stream:
             and transcript.text
             and transcript.duration_s >= _FIRST_SECOND_S
             and transcript.language_probability >= _LIKELY_LANGUAGE
+            and self._was_detected(transcript)
         ):
             self._kept_language = self._language = transcript.language
 
+    def _was_detected(self, transcript: Transcript) -> bool:
+        """Whether its language was heard in its audio, and is not the stream's usual one."""
+        return self._usual_language is None or transcript.duration_s >= _TELLING_S
+
     def _take_partial(self, transcript: Transcript) -> None:
-        if self._language is None and transcript.language_probability >= _SURE_LANGUAGE:
+        if (
+            self._language is None
+            and transcript.language_probability >= _SURE_LANGUAGE
+            and self._was_detected(transcript)
+        ):
             self._language = transcript.language
         if (
             transcript.possible_hallucination

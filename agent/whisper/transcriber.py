@@ -90,7 +90,7 @@ class Transcriber:
         """Decode requests that have one ``batch_key``, each of them once.
 
         Returns:
-            For each a transcript, or what to decode again, because it looks wrong: in the full
+            For each a transcript, or what to decode again, because it looks wrong: in a longer
             window first and then at rising temperatures. What passes first is the transcript;
             where nothing does, the best of all attempts.
 

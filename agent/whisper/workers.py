@@ -27,6 +27,10 @@ _log = logging.getLogger(__name__)
 # A defect that strikes before there is a batch would otherwise fill the log as fast as it can.
 _PAUSE_S = 0.1
 
+# So often a worker looks again at what waits and is not for it. Nobody calls it when a deadline
+# passes, or when speech has ended long enough ago that no worker is kept for finals any more.
+_LOOK_S = 0.25
+
 
 @dataclass(slots=True, eq=False)
 class _Worker:
@@ -186,7 +190,8 @@ class WorkerPool:
                     break
                 self._idle += 1
                 try:
-                    self._changed.wait()
+                    # What waits and may not be taken now, may be taken, or be too late, soon.
+                    self._changed.wait(_LOOK_S if len(self._batcher) else None)
                 finally:
                     self._idle -= 1
             else:
