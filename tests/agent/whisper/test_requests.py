@@ -102,7 +102,7 @@ def test_a_batch_has_one_way_to_decode() -> None:
         replace(base, options=DecodeOptions(beam_size=2)),
         replace(base, options=DecodeOptions(word_timestamps=True)),
         replace(base, windows=WindowPolicy(padding="zeros")),
-        replace(base, windows=WindowPolicy(floor_frames=1024)),
+        replace(base, windows=WindowPolicy(floor_frames=768)),
         request(5.0),
     ]
     assert {item.batch_key for item in alike} == {base.batch_key}
