@@ -20,6 +20,7 @@ from collections.abc import (
 )
 from contextlib import asynccontextmanager
 
+import ctranslate2
 from pipecat.audio.vad.silero import SileroVADAnalyzer
 from pipecat.frames.frames import (
     EndFrame,
@@ -162,7 +163,10 @@ async def _pipecat(config: Config) -> AsyncIterator[tuple[Processors, Counters]]
     whisper = config.whisper
     compute_type = whisper.compute_type
     if compute_type == "auto":
-        compute_type = "float16" if whisper.device == "cuda" else "int8"
+        on_gpu = whisper.device == "cuda" or (
+            whisper.device == "auto" and ctranslate2.get_cuda_device_count() > 0
+        )
+        compute_type = "float16" if on_gpu else "int8"
     model = str(Runtime(config).store.pull(whisper.model))
 
     async def processors() -> tuple[FrameProcessor, FrameProcessor]:

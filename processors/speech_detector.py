@@ -160,4 +160,11 @@ def _blocks(frame: InputAudioRawFrame) -> list[InputAudioRawFrame]:
     if len(frame.audio) <= step:
         return [frame]
     starts = range(0, len(frame.audio), step)
-    return [replace(frame, audio=frame.audio[start : start + step]) for start in starts]
+    blocks = []
+    for start in starts:
+        block = replace(frame, audio=frame.audio[start : start + step])
+        # What a constructor does not take.
+        block.pts, block.metadata = frame.pts, frame.metadata
+        block.transport_source = frame.transport_source
+        blocks.append(block)
+    return blocks

@@ -10,6 +10,7 @@ with it, for a fifth less processor time; with one worker thread instead 4, for 
 """
 
 import asyncio
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -39,8 +40,8 @@ class _Waiting:
 class WindowBatcher:
     """Collects windows for the model and hands the probabilities back.
 
-    Nothing is ever full here: a stream waits for its window before it brings the next one, so
-    there are never more windows than streams.
+    Each event loop has batches of its own. Nothing is ever full here: a stream waits for its
+    window before it brings the next one, so there are never more windows than streams.
 
     Args:
         advance: the model: windows ``[n, samples]`` and their states to probabilities ``[n]``.
@@ -50,9 +51,14 @@ class WindowBatcher:
     def __init__(self, advance: _Advance, largest: int) -> None:
         self._advance = advance
         self._largest = largest
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._waiting: list[_Waiting] = []
-        self._next_s = 0.0  # on the loop's clock: not before it, when streams come together
+        self._queues: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Queue] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    @property
+    def waiting(self) -> int:
+        """Windows that wait, of all event loops."""
+        return sum(queue.waiting for queue in self._queues.values())
 
     async def probability(self, window: FloatArray, state: "SileroState") -> float:
         """Advance one stream by one window, together with those of other streams.
@@ -61,16 +67,35 @@ class WindowBatcher:
             ModelError: the model failed on the batch; the states are as before.
         """
         loop = asyncio.get_running_loop()
-        if loop is not self._loop:  # what an earlier loop left behind nobody waits for
-            self._loop, self._waiting, self._next_s = loop, [], 0.0
+        queue = self._queues.get(loop)
+        if queue is None:
+            queue = self._queues[loop] = _Queue(self._advance, self._largest)
+        waiting = _Waiting(window, state, loop.create_future())
+        queue.add(waiting)
+        return await waiting.probability
+
+
+class _Queue:
+    """What the streams of one event loop have brought."""
+
+    def __init__(self, advance: _Advance, largest: int) -> None:
+        self._advance = advance
+        self._largest = largest
+        self._waiting: list[_Waiting] = []
+        self._next_s = 0.0  # on the loop's clock: not before it, when streams come together
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def add(self, waiting: _Waiting) -> None:
+        loop = asyncio.get_running_loop()
         if not self._waiting:
             if loop.time() < self._next_s:
                 loop.call_at(self._next_s, self._flush)
             else:
                 loop.call_soon(self._flush)
-        waiting = _Waiting(window, state, loop.create_future())
         self._waiting.append(waiting)
-        return await waiting.probability
 
     def _flush(self) -> None:
         loop = asyncio.get_running_loop()

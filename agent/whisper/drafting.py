@@ -33,7 +33,10 @@ class Drafting:
     def __init__(self, path: Path, tokens: WhisperTokens, languages: Iterable[str]) -> None:
         weights = read_weights(path / "model.bin")
         suppressed = torch.zeros(weights.rows("decoder/projection/weight"))
-        suppressed[[*_never(path), tokens.timestamp_begin - 1]] = float("-inf")
+        never = [*_never(path), tokens.timestamp_begin - 1]
+        if not all(0 <= token < len(suppressed) for token in never):
+            raise ModelError(f"the tokens in {path / 'config.json'} are not this model's")
+        suppressed[never] = float("-inf")
         rules = TokenRules(
             end_of_text=tokens.end_of_text,
             timestamp_begin=tokens.timestamp_begin,

@@ -85,13 +85,18 @@ class WhisperEngine:
             metrics=self.metrics,
         )
         # Through a weak reference: whoever keeps the figures does not keep the model.
-        engine = weakref.proxy(self)
-        self.metrics.gauge("open_streams", "Streams that are open", lambda: engine.streams)
-        self.metrics.gauge("waiting_requests", "Requests that wait", lambda: engine.waiting)
-        self.metrics.gauge(
+        alive = weakref.ref(self)
+
+        def of_engine(value: Callable[[WhisperEngine], float]) -> Callable[[], float]:
+            return lambda: value(engine) if (engine := alive()) is not None else 0.0
+
+        gauge = self.metrics.gauge
+        gauge("open_streams", "Streams that are open", of_engine(lambda engine: engine.streams))
+        gauge("waiting_requests", "Requests that wait", of_engine(lambda engine: engine.waiting))
+        gauge(
             "partial_interval_seconds",
             "Seconds of speech between partials, stretched under load",
-            lambda: engine.partial_interval_s,
+            of_engine(lambda engine: engine.partial_interval_s),
         )
 
     @classmethod

@@ -206,7 +206,7 @@ def compiled(module: _Module) -> _Module:
         with warnings.catch_warnings():
             # It is deprecated in favour of compilers that need a C++ toolchain at run time.
             warnings.simplefilter("ignore")
-            return cast(_Module, torch.jit.script(module))  # type: ignore[no-untyped-call]
+            return cast(_Module, torch.jit.script(module))
     except Exception as error:
         _log.info("the decoder is not compiled, and slower in several workers: %s", error)
         return module

@@ -17,7 +17,7 @@ of 19, single clips 14 and 15 of 414. It has to be in this form:
 import re
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ
-from talkpath.agent.whisper.agreement import split_words, word_key
+from talkpath.agent.whisper.agreement import join_texts, split_words, word_key
 
 __all__ = ["Turn", "misled"]
 
@@ -60,11 +60,11 @@ class Turn:
         if not self._max_words or samples >= _LONGEST_S * SAMPLE_RATE_HZ:
             return ""
         numbers = [number for number, text in self._texts.items() if number < utterance and text]
-        words = self._texts[max(numbers)].split() if numbers else []
+        words = split_words(self._texts[max(numbers)]) if numbers else []
         words = words[-self._max_words :]
         while sum(len(word) + 1 for word in words) > _MAX_LETTERS:
             words = words[1:]
-        text = " ".join(words).strip(_MARKS)
+        text = join_texts(words).strip(_MARKS)
         return f"<|0.00|> {text}<|{min(len(words) * _WORD_S, 28.0):.2f}|>" if text else ""
 
 

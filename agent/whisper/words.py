@@ -52,7 +52,12 @@ def place_words(
     Returns:
         The words of each segment, in order, none before the one before it.
     """
-    spoken = [_timed(pieces, alignment, at) for pieces, at in _with_offsets(texts)]
+    # Not from the words' own counts: they lack what a text that ends in mid-letter has left.
+    ends = itertools.accumulate(len(segment.tokens) for segment in segments)
+    spoken = [
+        _timed(pieces, alignment, end - len(segment.tokens))
+        for segment, pieces, end in zip(segments, texts, ends, strict=True)
+    ]
     lengths = [word.end_s - word.start_s for words in spoken for word in words]
     usual_s = min(_MAX_MEDIAN_S, median([length for length in lengths if length > 0] or [0.0]))
     placed: list[tuple[Word, ...]] = []
@@ -65,20 +70,12 @@ def place_words(
     return tuple(placed)
 
 
-def _with_offsets(
-    texts: Sequence[Sequence[tuple[str, int]]],
-) -> list[tuple[Sequence[tuple[str, int]], int]]:
-    """Each segment's words with the number of tokens before them."""
-    offsets = [0]
-    for pieces in texts:
-        offsets.append(offsets[-1] + sum(count for _, count in pieces))
-    return list(zip(texts, offsets, strict=False))
-
-
 def _timed(pieces: Sequence[tuple[str, int]], alignment: Alignment, at: int) -> list[Word]:
     words = []
     for text, count in pieces:
         probabilities = alignment.probabilities[at : at + count]
+        if len(probabilities) < count or at + count >= len(alignment.starts_s):
+            break  # the end of a text that stops in the middle of a letter
         mean = sum(probabilities) / len(probabilities)
         words.append(Word(alignment.starts_s[at], alignment.starts_s[at + count], text, mean))
         at += count

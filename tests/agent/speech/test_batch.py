@@ -101,6 +101,16 @@ async def test_a_large_batch_is_cut_and_others_get_their_turn_in_between(vad: Co
     assert {1, 2, 3} <= set(seen)
 
 
+async def test_two_event_loops_at_once_do_not_take_each_others_windows(vad: Counting) -> None:
+    audio = streams(2, 1)
+    mine = asyncio.create_task(vad.probability(audio[0, 0], SileroState()))
+    await asyncio.sleep(0)
+    theirs = await asyncio.to_thread(asyncio.run, vad.probability(audio[1, 0], SileroState()))
+    async with asyncio.timeout(60):
+        assert 0 <= await mine <= 1
+    assert 0 <= theirs <= 1
+
+
 async def test_a_stream_that_is_closed_while_it_waits_leaves_nothing(vad: Counting) -> None:
     audio = streams(3, 1)
     states = [SileroState() for _ in range(3)]
@@ -114,7 +124,7 @@ async def test_a_stream_that_is_closed_while_it_waits_leaves_nothing(vad: Counti
     assert vad.sizes == [2]
     assert isinstance(outcomes[1], asyncio.CancelledError)
     assert not states[1].recurrent.any()  # nobody advanced it
-    assert not vad._batcher._waiting
+    assert vad._batcher.waiting == 0
     # All of them go away: the model is not even asked.
     only = asyncio.create_task(vad.probability(audio[0, 0], states[0]))
     await asyncio.sleep(0)

@@ -193,6 +193,7 @@ def test_second_attempts_go_alone_after_first_ones_and_one_at_a_time() -> None:
     assert orders(queue.take(0.3)) == [3]
     again = queue.take(0.3)
     assert orders(again) == [1]
+    assert orders(queue.take(0.3)) == [4]
     assert queue.take(0.3) == []  # the other one waits until this one is done
     assert queue.again(again[0], attempt(again[0], 2), 0.4)
     assert orders(queue.take(0.4)) == [1]
