@@ -52,9 +52,10 @@ def speak(engine: SimulatedEngine, streams: list[SimulatedStream], seconds: floa
 
 
 def test_partials_thin_out_under_load_settle_and_come_back() -> None:
+    # One of the two workers is kept for finals.
     engine = SimulatedEngine(2, lambda batch: 0.1 + 0.04 * len(batch))
-    streams = [SimulatedStream(engine) for _ in range(50)]
-    few = streams[:4]
+    streams = [SimulatedStream(engine) for _ in range(20)]
+    few = streams[:2]
     for index, stream in enumerate(streams):
         stream.stream.speech_started(0.0)
         stream.feed(0.01 * index)
@@ -66,11 +67,11 @@ def test_partials_thin_out_under_load_settle_and_come_back() -> None:
     assert max(loaded) < 2 * min(loaded)
     waits = [item.wait_s for item in engine.taken if item.at_s > 15]
     assert sum(waits) / len(waits) < engine.pace.interval_s / 2
-    for stream in streams[4:]:
+    for stream in streams[2:]:
         stream.stream.close()
         stream.pump()
     calm = speak(engine, few, 10)
     assert calm[-1] == 1.0
     since = engine.now_s - 5
     late = [it for it in engine.taken if it.at_s > since and it.priority is Priority.PARTIAL]
-    assert len(late) == pytest.approx(4 * 2 * 5, abs=5)
+    assert len(late) == pytest.approx(2 * 2 * 5, abs=3)
