@@ -4,6 +4,7 @@ import asyncio
 import functools
 import gc
 import logging
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from talkpath.agent.whisper.workers import WorkerPool
 
 __all__ = ["WhisperEngine"]
 
+_SWITCH_S = 0.0005
 _log = logging.getLogger(__name__)
 
 _OFFLINE_AHEAD = 8  # offline requests of one event loop in flight; one more waits
@@ -130,6 +132,9 @@ class WhisperEngine:
                 backend.generate(encoded, [Item("en", SAMPLE_RATE_HZ)], max_tokens=1)
             _log.debug("warmed up in %.2f s", time.perf_counter() - started)
             gc.collect()  # or garbage would be kept as well
+            # A worker that wants Python's lock from a busy event loop gets it after so long. With
+            # the usual 5 ms it mostly waits, for it does so a hundred times in a decode.
+            sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
             gc.freeze()
             return backend
 
