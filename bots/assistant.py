@@ -17,7 +17,7 @@ from pipecat.runner.types import RunnerArguments
 from pipecat.transports.base_transport import BaseTransport
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_worker, turn_strategies
+from talkpath.bots.session import make_worker, run_under_pipecat, run_worker, turn_strategies
 from talkpath.processors.first_phrase import FirstPhrase
 from talkpath.processors.local_reply import LocalReply
 from talkpath.processors.piper_voice import PiperVoice
@@ -79,6 +79,4 @@ async def bot(runner_args: RunnerArguments) -> None:
 
 
 if __name__ == "__main__":
-    from pipecat.runner.run import main
-
-    main()
+    run_under_pipecat(prepare)

@@ -7,7 +7,7 @@ Run it with ``talkpath run captions``, or under Pipecat's runner with
 from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_worker
+from talkpath.bots.session import make_worker, run_under_pipecat, run_worker
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
 from talkpath.transports.factory import create_transport
@@ -39,6 +39,4 @@ async def bot(runner_args: RunnerArguments) -> None:
 
 
 if __name__ == "__main__":
-    from pipecat.runner.run import main
-
-    main()
+    run_under_pipecat(prepare)

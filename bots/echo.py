@@ -8,7 +8,7 @@ from pipecat.runner.types import RunnerArguments
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_worker, turn_strategies
+from talkpath.bots.session import make_worker, run_under_pipecat, run_worker, turn_strategies
 from talkpath.processors.echo import Echo
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
@@ -44,6 +44,4 @@ async def bot(runner_args: RunnerArguments) -> None:
 
 
 if __name__ == "__main__":
-    from pipecat.runner.run import main
-
-    main()
+    run_under_pipecat(prepare)

@@ -1,7 +1,8 @@
 """What every bot's session has around its pipeline."""
 
-from collections.abc import Sequence
-from typing import Any
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
@@ -16,7 +17,10 @@ from talkpath.agent.runtime import runtime
 from talkpath.processors.latency_timeline import LatencyTimeline
 from talkpath.processors.page_feed import PageFeed
 
-__all__ = ["make_worker", "run_worker", "turn_strategies"]
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+__all__ = ["make_worker", "run_under_pipecat", "run_worker", "turn_strategies"]
 
 
 def make_worker(
@@ -59,3 +63,29 @@ async def run_worker(runner_args: RunnerArguments, worker: PipelineWorker) -> No
     )
     await runner.add_workers(worker)
     await runner.run()
+
+
+def run_under_pipecat(prepare: Callable[[], Awaitable[None]]) -> None:
+    """Serve the main module's bot with Pipecat's own runner, which reads the command line.
+
+    The runner imports a bot and lets callers in at once; here the models come first, or the
+    first caller would wait for them in the middle of the call.
+
+    Args:
+        prepare: loads what the bot's sessions share.
+    """
+    from pipecat.runner.run import app, main
+
+    started = app.router.lifespan_context
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: "FastAPI") -> AsyncIterator[None]:
+        async with started(app):
+            try:
+                await prepare()
+                yield
+            finally:
+                await runtime().aclose()
+
+    app.router.lifespan_context = lifespan
+    main()
