@@ -2,8 +2,9 @@
 
 Both sides have the same frame around them: the side's detector, an ear, the side's
 speech-to-text, a second ear. The first ear hears the audio pass and speech begin and end, the
-second one the transcripts. Blocks of 20 ms go in when the plan says so: a late block does not
-make the following ones late.
+second one the transcripts. Nothing else observes the pipeline and no audio goes on behind the
+speech-to-text, where nobody wants it: the processor's time is for the sides. Blocks of 20 ms go
+in when the plan says so: a late block does not make the following ones late.
 """
 
 import asyncio
@@ -73,7 +74,7 @@ class _DetectorEar(FrameProcessor):
     """Behind the detector: audio that passed, speech that began and ended, errors."""
 
     def __init__(self, record: StreamRecord) -> None:
-        super().__init__()
+        super().__init__(enable_direct_mode=True)
         self._record = record
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -94,7 +95,7 @@ class _TranscriptEar(FrameProcessor):
     """Last in the pipeline: transcripts, or the news that there is none."""
 
     def __init__(self, record: StreamRecord) -> None:
-        super().__init__()
+        super().__init__(enable_direct_mode=True)
         self._record = record
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -147,7 +148,8 @@ async def _talkpath(config: Config) -> AsyncIterator[tuple[Processors, Counters]
         vad = await runtime.vad()
 
         async def processors() -> tuple[FrameProcessor, FrameProcessor]:
-            return SpeechDetector(vad, config.speech), StreamingWhisper(engine, language="en")
+            service = StreamingWhisper(engine, language="en", audio_passthrough=False)
+            return SpeechDetector(vad, config.speech), service
 
         def counters() -> dict[str, float]:
             return _numbers(engine.statistics)
@@ -176,6 +178,7 @@ async def _pipecat(config: Config) -> AsyncIterator[tuple[Processors, Counters]]
             compute_type=compute_type,
             settings=WhisperSTTService.Settings(model=model),
             ttfs_p99_latency=_PIPECATS_TTFS_S,
+            audio_passthrough=False,
         )
         return VADProcessor(vad_analyzer=SileroVADAnalyzer()), service
 
@@ -211,6 +214,7 @@ class Line:
             Pipeline([detector, _DetectorEar(self.record), service, _TranscriptEar(self.record)]),
             params=PipelineParams(audio_in_sample_rate=SAMPLE_RATE_HZ),
             enable_rtvi=False,
+            enable_turn_tracking=False,
             idle_timeout_secs=None,
         )
         self.worker.add_event_handler("on_pipeline_started", self._on_started)

@@ -31,7 +31,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         [
             transport.input(),
             SpeechDetector(await shared.vad(), shared.config.speech),
-            StreamingWhisper(await shared.whisper()),
+            StreamingWhisper(await shared.whisper(), audio_passthrough=False),
             transport.output(),
         ],
     )

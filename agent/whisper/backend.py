@@ -81,6 +81,13 @@ class Backend(Protocol):
     max_batch: int
     """Most items that are worth one call: more take longer than they would one after another."""
 
+    max_frames: int
+    """Most mel frames that are worth one call, over all of its items; a single item is always."""
+
+    mixes: bool
+    """Whether greedy decoding takes items of any windows, with contexts of any lengths, together:
+    then there is ``join``."""
+
     windows: WindowPolicy
     """The windows that are known to do for this model."""
 
@@ -95,6 +102,13 @@ class Backend(Protocol):
             audio: float32, ``[n]`` each, 16 kHz, none longer than the bucket.
             bucket: window in mel frames.
             padding: see ``WindowPolicy.padding``.
+        """
+        ...
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        """Several encoded batches as one, of the items of all, for greedy decoding.
+
+        Only of a backend that ``mixes``.
         """
         ...
 
@@ -116,7 +130,8 @@ class Backend(Protocol):
 
         Args:
             encoded: what ``encode`` gave.
-            items: one for each item of the batch; all with a context of one length.
+            items: one for each item of the batch; all with a context of one length, unless the
+                backend ``mixes`` and decodes greedily.
             max_tokens: most tokens for any item; fewer where the context leaves less room.
             task: ``transcribe`` or ``translate``.
             beam_size: hypotheses kept; 1 is greedy.

@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 class _Encoded:
     """A batch's encoded audio, and what the drafting decoder prepared of it, once it has."""
 
-    view: Any
+    view: Any  # None where it was joined of several
     memories: "list[Memory] | None" = None
 
 
@@ -87,7 +87,10 @@ class CTranslate2Backend:
         if compute_type == "auto":
             compute_type = "int8" if device == "cpu" else "float16"
         self.workers = workers or (_cpu_count() if device == "cpu" else 2)
-        self.max_batch = 4 if device == "cpu" else 16  # on a CPU the encoder loses from more
+        # On a CPU the encoder gains nothing from a batch, and the first waits for the last.
+        self.max_batch, self.max_frames = (4, 4 * BUCKETS[0]) if device == "cpu" else (16, 48_000)
+        if device == "cpu":
+            _use_wide_vectors()
         in_int8 = device == "cpu" and compute_type in ("int8", "int8_float32")
         if seed is not None:
             ctranslate2.set_random_seed(seed)  # for the worker threads that start now
@@ -116,6 +119,7 @@ class CTranslate2Backend:
         self._tokens = WhisperTokens(model.hf_tokenizer, self.multilingual)
         self.languages = frozenset(filter(self._tokens.knows, model.supported_languages))
         self._drafting = self._load_drafting(path) if drafting and in_int8 else None
+        self.mixes = self._drafting is not None
         _log.info("Whisper on %s, %s, %d workers", device, compute_type, self.workers)
 
     def _load_drafting(self, path: Path) -> "Drafting | None":
@@ -140,6 +144,14 @@ class CTranslate2Backend:
         mel = np.stack([self._mel(item, bucket, padding) for item in audio])
         features = ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, dtype=np.float32))
         return _Encoded(self._model.encode(features))
+
+    def join(self, parts: Sequence[_Encoded]) -> _Encoded:
+        """See ``Backend.join``."""
+        if self._drafting is None:
+            raise ValueError("CTranslate2 decodes items of one window together, not of several")
+        return _Encoded(
+            None, [memory for part in parts for memory in self._memories(self._drafting, part)]
+        )
 
     def _mel(self, audio: FloatArray, bucket: int, padding: str) -> FloatArray:
         """Log-mel spectrogram ``[bands, bucket]``."""
@@ -261,6 +273,18 @@ class CTranslate2Backend:
 def _frames(samples: int) -> int:
     """Mel frames of so much audio, an even number of at least two."""
     return max(2, -(-samples // (2 * FRAME_SAMPLES)) * 2)
+
+
+def _use_wide_vectors() -> None:
+    """Have CTranslate2 use AVX-512 where there is some: by itself it does so on Intel alone.
+
+    It looks when it first computes, and refuses what the processor does not have. Measured on an
+    AMD EPYC 9004: ``base`` encodes 5 s in 51 ms instead of 56, and 10 s in 118 instead of 134.
+    """
+    import torch
+
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 
 
 def _cpu_count() -> int:

@@ -70,7 +70,8 @@ class Drafting:
         return Task(
             prompt=tuple(prompt),
             start=len(item.context) + 1 if item.context else 0,
-            draft=item.draft,
+            # With nothing else to go by: most speech begins at once. A pass less where it does.
+            draft=item.draft or (self._tokens.timestamp_begin,),
             max_tokens=min(
                 max_tokens,
                 token_cap(item.samples, item.language),

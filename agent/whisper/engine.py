@@ -20,7 +20,7 @@ from talkpath.agent.whisper.backend import Backend, Item
 from talkpath.agent.whisper.batcher import Batcher, Outcome
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.live import WhisperStream
-from talkpath.agent.whisper.pace import PartialPace
+from talkpath.agent.whisper.pace import PartialPace, SpeculationPace
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import StreamResult, Transcript
 from talkpath.agent.whisper.statistics import EngineMetrics, EngineStatistics
@@ -66,6 +66,7 @@ class WhisperEngine:
         self.metrics = EngineMetrics()
         self._transcriber = Transcriber(backend, self.metrics)
         self._pace = PartialPace(self._config.partial_interval_s)
+        self._speculations = SpeculationPace()
         self._streams: set[WhisperStream] = set()
         self._offline: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
@@ -79,11 +80,13 @@ class WhisperEngine:
             self._transcriber,
             Batcher(
                 max_batch=backend.max_batch,
+                max_frames=backend.max_frames,
                 workers=backend.workers,
                 max_waiting=_WAITING_OFFLINE + _WAITING_PER_STREAM * self._config.max_streams,
             ),
             workers=backend.workers,
             pace=self._pace,
+            speculations=self._speculations,
             metrics=self.metrics,
         )
         # Through a weak reference: whoever keeps the figures does not keep the model.
@@ -99,6 +102,11 @@ class WhisperEngine:
             "partial_interval_seconds",
             "Seconds of speech between partials, stretched under load",
             of_engine(lambda engine: engine.partial_interval_s),
+        )
+        gauge(
+            "speculation_hold_seconds",
+            "Seconds that speculative finals are held back under load",
+            of_engine(lambda engine: engine._speculations.hold_s),
         )
 
     @classmethod

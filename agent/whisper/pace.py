@@ -1,13 +1,31 @@
-"""Pace: how often streams may ask for partials, so that finals find a free worker.
+"""Pace: what thins out under load, so that finals find a free worker.
 
-Partials are the only work that may thin out: a stream asks for one after every half second
+Partials are the only answers that may thin out: a stream asks for one after every half second
 of speech, and the same words come again in the next one. When there is more of it than the
 workers can do, partials wait, and whoever comes then waits for the batch under way.
+
+Speculations are the only work that may come to nothing: it was a breath, and speech goes on.
+That costs nothing while workers are idle, and under load about a third of the time for finals.
 """
 
 import math
 
-__all__ = ["PartialPace"]
+__all__ = ["PartialPace", "SpeculationPace"]
+
+
+class _MeanWait:
+    """Exponential average of waits over ``MEMORY_S`` of the clock."""
+
+    MEMORY_S = 2.0
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._seen_s: float | None = None
+
+    def observe(self, wait_s: float, now_s: float) -> None:
+        passed_s = self.MEMORY_S if self._seen_s is None else now_s - self._seen_s
+        self._seen_s = now_s
+        self.seconds += (1.0 - math.exp(-passed_s / self.MEMORY_S)) * (wait_s - self.seconds)
 
 
 class PartialPace:
@@ -30,13 +48,11 @@ class PartialPace:
     """
 
     SHARE = 0.25
-    MEMORY_S = 2.0
 
     def __init__(self, interval_s: float, most: float = 8.0) -> None:
         self._interval_s = interval_s
         self._most = most
-        self._wait_s = 0.0
-        self._seen_s: float | None = None
+        self._wait = _MeanWait()
         self.stretch = 1.0
 
     @property
@@ -46,9 +62,33 @@ class PartialPace:
 
     def observe(self, wait_s: float, now_s: float) -> None:
         """A partial left the queue after so many seconds, at this time on any clock."""
-        passed_s = self.MEMORY_S if self._seen_s is None else now_s - self._seen_s
-        self._seen_s = now_s
-        weight = 1.0 - math.exp(-passed_s / self.MEMORY_S)
-        self._wait_s += weight * (wait_s - self._wait_s)
-        stretch = self._wait_s / (self.SHARE * self._interval_s)
+        self._wait.observe(wait_s, now_s)
+        stretch = self._wait.seconds / (self.SHARE * self._interval_s)
         self.stretch = min(max(stretch, 1.0), self._most)
+
+
+class SpeculationPace:
+    """Holds speculations back while finals wait, and lets them go at once when they do not.
+
+    A breath ends most early pauses within a few windows; the longer a speculation is held, the
+    surer it is to be of use. With ``wait`` the mean time that finals and speculations waited of
+    late for a worker once they were due (an exponential average over two seconds)::
+
+        hold = min(max(4 * (wait - 0.03), 0), most)
+
+    Args:
+        most: longest hold in seconds; speech that stops is a final by then.
+    """
+
+    FREE_S = 0.03
+    FACTOR = 4.0
+
+    def __init__(self, most: float = 0.16) -> None:
+        self._most = most
+        self._wait = _MeanWait()
+        self.hold_s = 0.0
+
+    def observe(self, wait_s: float, now_s: float) -> None:
+        """A final or a speculation found a worker so long after it was due."""
+        self._wait.observe(wait_s, now_s)
+        self.hold_s = min(max(self.FACTOR * (self._wait.seconds - self.FREE_S), 0.0), self._most)

@@ -107,6 +107,8 @@ class Request:
             puts here; None before that.
         windows: which windows its audio may be decoded in; None until prepared means the
             backend's own.
+        mixes: whether, decoded greedily, it may be in one batch with other windows and contexts
+            of other lengths; the backend's to say, through ``Transcriber.prepare``.
         attempt: 0 at first; what went wrong is decoded again, each time differently.
         best: the best transcript of the attempts before this one.
     """
@@ -119,6 +121,7 @@ class Request:
     draft: tuple[int, ...] = ()
     context_tokens: tuple[int, ...] | None = None
     windows: WindowPolicy | None = None
+    mixes: bool = False
     attempt: int = 0
     best: Transcript | None = None
 
@@ -173,10 +176,12 @@ class Request:
     @property
     def batch_key(self) -> tuple[object, ...]:
         """What requests must have in common to be decoded in one batch."""
+        greedy = self.beam_size == 1 and not self.temperature
+        mixes = self.mixes and greedy and not self.wants_words
         return (
-            self.bucket,
+            -1 if mixes else self.bucket,
             (self.windows or WindowPolicy()).padding,
-            len(self.context_tokens or ()),
+            -1 if mixes else len(self.context_tokens or ()),
             self.options.task,
             self.beam_size,
             self.temperature,

@@ -3,35 +3,36 @@
 As in ``openai/whisper`` (``decoding.py``: ``SuppressTokens``, ``ApplyTimestampRules``), for all
 positions of a draft at once. Its rule against an empty beginning is not needed: an answer begins
 with a time stamp, and text follows it.
+
+In the part of Python that TorchScript compiles, as ``greedy`` calls it after every pass.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 import torch
+from torch import Tensor, nn
 
 __all__ = ["TokenRules"]
 
-_NEVER = float("-inf")
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenRules:
+class TokenRules(nn.Module):
     """The special tokens of a model, and what may follow what.
 
-    Attributes:
+    Args:
         end_of_text: the token that ends an answer; all below it are text.
         timestamp_begin: the token of 0.00 s; all from there on are time stamps.
         suppressed: mask ``[vocabulary]``, minus infinity where a token may never come.
         max_initial: latest first time stamp, in steps of 0.02 s (Whisper's 1.0 s).
     """
 
-    end_of_text: int
-    timestamp_begin: int
-    suppressed: torch.Tensor
-    max_initial: int = 50
+    def __init__(
+        self, *, end_of_text: int, timestamp_begin: int, suppressed: Tensor, max_initial: int = 50
+    ) -> None:
+        super().__init__()
+        self.end_of_text = end_of_text
+        self.timestamp_begin = timestamp_begin
+        self.max_initial = max_initial
+        self.suppressed = suppressed
 
-    def apply(self, logits: torch.Tensor, tokens: Sequence[int], first: int) -> None:
+    def forward(self, logits: Tensor, tokens: list[int], first: int) -> None:
         """Take the forbidden tokens out.
 
         Args:
@@ -42,27 +43,33 @@ class TokenRules:
         """
         logits += self.suppressed
         begin = self.timestamp_begin
-        for row in range(len(logits)):
-            self._apply_order(logits[row], tokens[: first + row])
+        for row in range(logits.shape[0]):
+            self._keep_order(logits[row], tokens[: first + row])
         # Where all time stamps together are likelier than the likeliest word, one comes.
         stamps = torch.logsumexp(logits[:, begin:], dim=1)
         words = logits[:, :begin].amax(dim=1)
-        for row in torch.nonzero(stamps > words).flatten().tolist():
-            logits[row, :begin] = _NEVER
+        one_comes: list[bool] = (stamps > words).tolist()
+        for row in range(logits.shape[0]):
+            if one_comes[row]:
+                logits[row, :begin] = float("-inf")
 
-    def _apply_order(self, row: torch.Tensor, tokens: Sequence[int]) -> None:
+    def _keep_order(self, row: Tensor, tokens: list[int]) -> None:
         begin = self.timestamp_begin
-        if not tokens:
-            row[:begin] = _NEVER
-            row[begin + self.max_initial + 1 :] = _NEVER
+        count = len(tokens)
+        if count == 0:
+            row[:begin] = float("-inf")
+            row[begin + self.max_initial + 1 :] = float("-inf")
             return
-        last = next((token for token in reversed(tokens) if token >= begin), begin)
-        if tokens[-1] < begin:
-            row[begin : last + 1] = _NEVER  # a segment has a length
+        at = count - 1
+        while at >= 0 and tokens[at] < begin:
+            at -= 1
+        last = tokens[at] if at >= 0 else begin
+        if tokens[count - 1] < begin:
+            row[begin : last + 1] = float("-inf")  # a segment has a length
             return
-        opening = len(tokens) < 2 or tokens[-2] >= begin
+        opening = count < 2 or tokens[count - 2] >= begin
         if opening:
-            row[begin:] = _NEVER
+            row[begin:] = float("-inf")
             return
-        row[: self.end_of_text] = _NEVER  # after an end stamp: the next start, or the end
-        row[begin:last] = _NEVER  # time does not run backwards
+        row[: self.end_of_text] = float("-inf")  # after an end stamp: the next start, or the end
+        row[begin:last] = float("-inf")  # time does not run backwards

@@ -1,6 +1,7 @@
 """Transcriber: a batch of requests in, transcripts out. Runs in a worker's thread."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -84,7 +85,9 @@ class Transcriber:
             context=request.context,
         )
         windows = request.windows or self._backend.windows
-        return dataclasses.replace(request, context_tokens=tokens, windows=windows)
+        return dataclasses.replace(
+            request, context_tokens=tokens, windows=windows, mixes=self._backend.mixes
+        )
 
     def transcribe(self, requests: Sequence[Request]) -> list[Transcript | Again]:
         """Decode requests that have one ``batch_key``, each of them once.
@@ -104,7 +107,7 @@ class Transcriber:
             raise AudioError("the audio holds values that are not finite numbers")
         requests = [self.prepare(request) for request in requests]
         if len({request.batch_key for request in requests}) > 1:
-            raise ValueError("one batch has one window, context length, task and way to decode")
+            raise ValueError("one batch has one task and way to decode, and mostly one window")
         transcripts = self._decode(requests)
         cost_s = (time.perf_counter() - started) / len(requests)
         return [
@@ -125,13 +128,7 @@ class Transcriber:
 
     def _decode(self, requests: Sequence[Request]) -> list[Transcript]:
         first = requests[0]
-        padding = (first.windows or self._backend.windows).padding
-        started = time.perf_counter()
-        encoded = self._backend.encode(
-            [request.audio for request in requests], first.bucket, padding
-        )
-        if self._stages is not None:
-            self._stages.encode(time.perf_counter() - started, len(requests))
+        encoded = self._encode(requests)
         languages = self._languages(requests, encoded)
         items = [
             Item(
@@ -153,6 +150,18 @@ class Transcriber:
             _transcript(requests[index], items[index], decoded[index], words[index], possible)
             for index, possible in enumerate(languages)
         ]
+
+    def _encode(self, requests: Sequence[Request]) -> Any:
+        """Encode, one window after the other where the batch has several."""
+        padding = (requests[0].windows or self._backend.windows).padding
+        started = time.perf_counter()
+        parts = [
+            self._backend.encode([request.audio for request in alike], bucket, padding)
+            for bucket, alike in itertools.groupby(requests, key=lambda request: request.bucket)
+        ]
+        if self._stages is not None:
+            self._stages.encode(time.perf_counter() - started, len(requests))
+        return parts[0] if len(parts) == 1 else self._backend.join(parts)
 
     def _generate(self, encoded: Any, first: Request, items: Sequence[Item]) -> list[Decoded]:
         started = time.perf_counter()
@@ -188,7 +197,13 @@ class Transcriber:
         ]
         if not any(astray):
             return decoded
-        plain = [dataclasses.replace(item, context=(), draft=()) for item in items]
+        # The others' own answers, as drafts, hold in one pass.
+        plain = [
+            dataclasses.replace(item, context=(), draft=())
+            if lost
+            else dataclasses.replace(item, draft=answer.tokens)
+            for item, answer, lost in zip(items, decoded, astray, strict=True)
+        ]
         again = self._generate(encoded, requests[0], plain)
         return [new if lost else old for new, old, lost in zip(again, decoded, astray, strict=True)]
 

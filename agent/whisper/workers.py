@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from talkpath.agent.errors import AudioError, DecodeFailed, EngineClosed, EngineOverloaded
 from talkpath.agent.whisper.batcher import DEADLINE_S, Batcher, Job, Outcome
-from talkpath.agent.whisper.pace import PartialPace
-from talkpath.agent.whisper.requests import Again, Request
+from talkpath.agent.whisper.pace import PartialPace, SpeculationPace
+from talkpath.agent.whisper.requests import Again, Priority, Request
 from talkpath.agent.whisper.statistics import EngineMetrics
 from talkpath.agent.whisper.transcriber import Transcriber
 
@@ -48,6 +48,7 @@ class WorkerPool:
         batcher: the queue.
         workers: number of threads.
         pace: is told how long partials wait.
+        speculations: is told how long finals wait, and holds speculations back.
         metrics: what is counted.
         clock: seconds that only rise.
     """
@@ -59,12 +60,14 @@ class WorkerPool:
         *,
         workers: int,
         pace: PartialPace,
+        speculations: SpeculationPace,
         metrics: EngineMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transcriber = transcriber
         self._batcher = batcher
         self._pace = pace
+        self._speculations = speculations
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
@@ -131,7 +134,8 @@ class WorkerPool:
     def promote(self, order: int) -> None:
         """Make a speculative final that waits a final."""
         with self._lock:
-            self._batcher.promote(order)
+            self._batcher.promote(order, self._clock())
+            self._changed.notify()
 
     def close(self) -> None:
         """Stop the workers after their current batch; waiting requests end in EngineClosed."""
@@ -150,7 +154,9 @@ class WorkerPool:
     ) -> int:
         now_s = self._clock()
         if replaces is None:
-            return self._batcher.add(request, deliver, now_s)
+            speculative = request.priority is Priority.SPECULATIVE
+            hold_s = self._speculations.hold_s if speculative else 0.0
+            return self._batcher.add(request, deliver, now_s, hold_s=hold_s)
         order = self._batcher.replace(replaces, request, deliver, now_s)
         self._metrics.replaced.add(order == replaces)
         return order
@@ -186,12 +192,14 @@ class WorkerPool:
                 for job in (*late, *worker.batch):
                     if job.request.is_partial:
                         self._pace.observe(now_s - job.since_s, now_s)
+                    elif job.request.priority <= Priority.SPECULATIVE:
+                        self._speculations.observe(now_s - job.due_s, now_s)
                 if worker.batch or late:
                     break
                 self._idle += 1
                 try:
                     # What waits and may not be taken now, may be taken, or be too late, soon.
-                    self._changed.wait(_LOOK_S if len(self._batcher) else None)
+                    self._changed.wait(self._look_s(now_s))
                 finally:
                     self._idle -= 1
             else:
@@ -200,6 +208,12 @@ class WorkerPool:
             self._metrics.taken(job.request.priority, now_s - job.since_s)
         for job in late:
             self._expire(job)
+
+    def _look_s(self, now_s: float) -> float | None:
+        """After how long to look at what waits again, though nobody calls."""
+        if not len(self._batcher):
+            return None
+        return min(self._batcher.next_due_s(now_s) - now_s, _LOOK_S)
 
     def _expire(self, job: Job) -> None:
         """Give a partial up, and hand out what there is of a final decoded badly."""

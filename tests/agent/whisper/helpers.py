@@ -152,10 +152,15 @@ class Wrapper:
         self.languages = real.languages
         self.workers = real.workers
         self.max_batch = real.max_batch
+        self.max_frames = real.max_frames
+        self.mixes = real.mixes
         self.windows = real.windows
 
     def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
         return self._real.encode(audio, bucket, padding)
+
+    def join(self, parts: Sequence[Any]) -> Any:
+        return self._real.join(parts)
 
     def tokenize(self, text: str) -> tuple[int, ...]:
         return self._real.tokenize(text)

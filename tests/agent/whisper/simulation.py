@@ -137,7 +137,7 @@ class SimulatedStream:
                 case Decode():
                     self._decode(action)
                 case Promote(ticket):
-                    self._engine.batcher.promote(self._orders.get(ticket, -1))
+                    self._engine.batcher.promote(self._orders.get(ticket, -1), self._engine.now_s)
                 case Cancel(ticket):
                     self._engine.batcher.cancel(self._orders.pop(ticket, -1))
         self.results += self.stream.results()

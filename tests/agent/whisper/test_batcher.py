@@ -1,6 +1,7 @@
 """Batcher: what the next free worker takes, and that nobody waits for ever."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -45,7 +46,7 @@ def job(
     wanted = request(seconds, priority, order, language)
     if priority is Priority.AGAIN:
         wanted = replace(wanted, attempt=1)
-    return Job(wanted, nobody, since_s, since_s)
+    return Job(wanted, nobody, since_s, since_s, since_s)
 
 
 def nobody(outcome: Outcome) -> None:
@@ -115,6 +116,22 @@ def test_batch_after_batch_takes_every_request_once(waiting: list[Job], max_batc
         rest = [item for item in rest if item not in batch]
     assert sorted(orders(taken)) == sorted(orders(waiting))
     assert not rest
+
+
+def test_a_batch_has_so_many_frames_and_long_windows_fill_it_sooner() -> None:
+    waiting = [job(seconds, order=order) for order, seconds in enumerate((6, 6, 0.5))]
+    for item in waiting:
+        item.request = replace(item.request, mixes=True)
+    long, short = waiting[0].request.bucket, waiting[2].request.bucket
+    assert long > short
+
+    def taken(max_frames: int) -> list[int]:
+        return orders(choose(waiting, 0.0, max_batch=4, max_frames=max_frames))
+
+    assert taken(2 * long + short) == [0, 1, 2]
+    assert taken(2 * long + short - 1) == [0, 1]
+    assert taken(long + short) == [0]  # nobody overtakes
+    assert taken(1) == [0]
 
 
 def test_finals_go_before_all_others() -> None:
@@ -291,14 +308,38 @@ def test_a_speculative_final_that_came_true_is_urgent() -> None:
     queue.add(request(1, Priority.SPECULATIVE), nobody, 0.0)
     second = queue.add(request(1, Priority.SPECULATIVE), nobody, 0.0)
     partial = queue.add(request(1, Priority.PARTIAL), nobody, 0.0)
-    queue.promote(second)
-    queue.promote(partial)  # not a speculation
-    queue.promote(77)
+    queue.promote(second, 0.0)
+    queue.promote(partial, 0.0)  # not a speculation
+    queue.promote(77, 0.0)
     assert orders(queue.take(0.0)) == [second]
     assert [item.request.priority for item in queue.clear()] == [
         Priority.SPECULATIVE,
         Priority.PARTIAL,
     ]
+
+
+def test_a_speculation_that_is_held_is_taken_when_it_is_due_or_a_final() -> None:
+    queue = batcher()
+    assert queue.next_due_s(0.0) == math.inf
+    first = queue.add(request(1, Priority.SPECULATIVE), nobody, 0.0, hold_s=0.16)
+    second = queue.add(request(1, Priority.SPECULATIVE), nobody, 0.1, hold_s=0.16)
+    partial = queue.add(request(1, Priority.PARTIAL), nobody, 0.1)
+    assert queue.next_due_s(0.1) == 0.16
+    assert orders(queue.take(0.1)) == [partial]
+    queue.promote(second, 0.12)
+    (final,) = queue.take(0.12)
+    assert (final.request.order, final.due_s) == (second, 0.12)
+    assert queue.take(0.15) == []
+    assert orders(queue.take(0.16)) == [first]
+    assert queue.next_due_s(0.16) == math.inf
+
+
+def test_a_held_speculation_that_became_due_is_due_since_then() -> None:
+    queue = batcher()
+    order = queue.add(request(1, Priority.SPECULATIVE), nobody, 0.0, hold_s=0.1)
+    queue.promote(order, 0.2)
+    (final,) = queue.take(0.3)
+    assert final.due_s == 0.1
 
 
 def test_a_queue_that_is_full_says_so_and_keeps_what_it_has() -> None:

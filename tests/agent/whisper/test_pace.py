@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from talkpath.agent.whisper.pace import PartialPace
+from talkpath.agent.whisper.pace import PartialPace, SpeculationPace
 from talkpath.agent.whisper.requests import Priority
 from tests.agent.whisper.simulation import SimulatedEngine, SimulatedStream
 
@@ -38,6 +38,18 @@ def test_the_stretch_stays_within_its_bounds_whatever_comes(
         assert 1.0 <= pace.stretch <= 8.0
     pace.observe(0.0, now_s + 60)
     assert pace.stretch == 1.0
+
+
+def test_speculations_are_held_as_long_as_finals_wait_and_no_longer() -> None:
+    pace = SpeculationPace(most=0.16)
+    assert pace.hold_s == 0.0
+    waits = ((0.02, 0.0), (0.05, 0.08), (0.07, 0.16), (3.0, 0.16), (0.0, 0.0))
+    for hour, (wait_s, hold_s) in enumerate(waits, start=1):
+        pace.observe(wait_s, 3600.0 * hour)
+        assert pace.hold_s == pytest.approx(hold_s)
+    pace.observe(1.0, 3600.0 * 9)
+    pace.observe(0.0, 3600.0 * 9 + 0.01)
+    assert pace.hold_s == 0.16  # one that found a free worker does not end it
 
 
 def speak(engine: SimulatedEngine, streams: list[SimulatedStream], seconds: float) -> list[float]:

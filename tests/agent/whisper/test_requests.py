@@ -109,6 +109,21 @@ def test_a_batch_has_one_way_to_decode() -> None:
     assert len({base.batch_key, *(item.batch_key for item in different)}) == len(different) + 1
 
 
+def test_contexts_of_other_lengths_mix_where_the_backend_can_and_only_greedily() -> None:
+    base = replace(request(), context_tokens=(1, 2), mixes=True)
+    assert replace(base, context_tokens=()).batch_key == base.batch_key
+    assert replace(base, mixes=False).batch_key != base.batch_key
+    other_window = replace(base, audio=request(5.0).audio)
+    assert other_window.bucket != base.bucket
+    assert other_window.batch_key == base.batch_key
+    words = replace(base, options=DecodeOptions(word_timestamps=True))
+    assert replace(words, audio=other_window.audio).batch_key != words.batch_key
+    beam = replace(base, options=DecodeOptions(beam_size=2))
+    assert replace(beam, context_tokens=()).batch_key != beam.batch_key
+    drawn = replace(base, attempt=2)
+    assert replace(drawn, context_tokens=()).batch_key != drawn.batch_key
+
+
 def test_second_attempts_go_behind_all_finals_and_before_partials() -> None:
     ranked = sorted(Priority)
     assert ranked.index(Priority.AGAIN) == ranked.index(Priority.SPECULATIVE) + 1

@@ -16,7 +16,7 @@ def allowed(*tokens: int) -> set[int]:
     """Tokens that may come next where every one is as likely as any other word."""
     logits = torch.zeros(1, BEGIN + STAMPS)
     logits[:, BEGIN:] -= 20.0
-    RULES.apply(logits, list(tokens), len(tokens))
+    RULES(logits, list(tokens), len(tokens))
     return set(torch.nonzero(logits[0].isfinite()).flatten().tolist())
 
 
@@ -42,7 +42,7 @@ def test_after_an_end_comes_the_next_start_or_the_end_of_all() -> None:
 
 def test_a_time_stamp_comes_where_all_of_them_together_are_likelier_than_any_word() -> None:
     logits = torch.zeros(1, BEGIN + STAMPS)
-    RULES.apply(logits, [BEGIN, 1], 2)
+    RULES(logits, [BEGIN, 1], 2)
     assert not logits[0, :BEGIN].isfinite().any()
     assert logits[0, BEGIN + 1 :].isfinite().all()
 
@@ -53,7 +53,7 @@ def test_greedy_answers_under_the_rules_are_well_formed(seed: int) -> None:
     tokens: list[int] = []
     while len(tokens) < 30:
         logits = 3 * torch.randn(1, BEGIN + STAMPS, generator=generator)
-        RULES.apply(logits, tokens, len(tokens))
+        RULES(logits, tokens, len(tokens))
         if not logits.isfinite().any() or (token := int(logits.argmax())) == END:
             break
         tokens.append(token)
@@ -71,8 +71,8 @@ def test_a_draft_is_judged_as_its_tokens_would_be_one_by_one(seed: int, first: i
     tokens = [BEGIN, 1, 2, BEGIN + 4, BEGIN + 4, 3, BEGIN + 9, BEGIN + 10, 5]
     logits = torch.randn(len(tokens) - first + 1, BEGIN + STAMPS, generator=generator)
     together = logits.clone()
-    RULES.apply(together, tokens, first)
+    RULES(together, tokens, first)
     for row in range(len(logits)):
         alone = logits[row : row + 1].clone()
-        RULES.apply(alone, tokens[: first + row], first + row)
+        RULES(alone, tokens[: first + row], first + row)
         assert torch.equal(alone[0], together[row])

@@ -272,9 +272,10 @@ def test_the_longest_context_leaves_room_for_the_answer() -> None:
     assert "prudently" in Transcriber(backend("tiny.en")).settle([prepared])[0].text
 
 
-def test_contexts_of_different_lengths_are_not_decoded_together() -> None:
+def test_contexts_of_different_lengths_are_not_searched_with_a_beam_together() -> None:
     audio = clip(SENTENCE).samples()
-    requests = [request(audio), replace(request(audio), context="one two three")]
+    beam = request(audio, beam_size=2)
+    requests = [beam, replace(beam, context="one two three")]
     with pytest.raises(ValueError, match="one batch"):
         Transcriber(backend("tiny.en")).transcribe(requests)
 
@@ -362,3 +363,18 @@ def test_a_click_of_audio_is_no_failure(samples: int) -> None:
     audio = np.zeros(samples, dtype=np.float32)
     transcript = settle("tiny.en", audio, word_timestamps=True, temperatures=(0.0,))
     assert transcript.duration_s == samples / 16_000
+
+
+def test_a_batch_of_several_windows_gives_what_each_item_gives_alone() -> None:
+    transcriber = Transcriber(backend("tiny.en"))
+    short, other = clip(SENTENCE).samples(), clip("librivox-0930").samples()
+    long = np.concatenate([short, silence(0.5), other])
+    requests = [
+        transcriber.prepare(replace(request(audio), context=context))
+        for audio, context in ((long, ""), (short, ""), (other, "He said:"), (long, ""))
+    ]
+    assert len({item.bucket for item in requests}) > 1
+    assert len({item.batch_key for item in requests}) == 1
+    together = transcriber.settle(requests)
+    alone = [transcriber.settle([item])[0] for item in requests]
+    assert [item.text for item in together] == [item.text for item in alone]
