@@ -17,7 +17,7 @@ wait is in the hands of the others only. A batch cannot be interrupted, and a fi
 workers at partials waits for as long as it takes to decode it. Measured with eight streams on two
 cores: 95th percentile of the time to the final 0.60 s without, 0.47 s with it.
 
-A speculation may be held: it is not taken before it is ripe (``SpeculationPace``), or a final.
+A speculation may be held: it is not taken before it is ripe (``Pace``), or a final.
 
 What was decoded badly is decoded again apart (``Again``): alone in its batch, since nobody
 knows how long it takes, and by one worker at a time, if there are several. So is what was in

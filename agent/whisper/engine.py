@@ -20,7 +20,7 @@ from talkpath.agent.whisper.backend import Backend, Item
 from talkpath.agent.whisper.batcher import Batcher, Outcome
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.live import WhisperStream
-from talkpath.agent.whisper.pace import PartialPace, SpeculationPace
+from talkpath.agent.whisper.pace import Pace
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import StreamResult, Transcript
 from talkpath.agent.whisper.statistics import EngineMetrics, EngineStatistics
@@ -65,8 +65,7 @@ class WhisperEngine:
         self._backend = backend
         self.metrics = EngineMetrics()
         self._transcriber = Transcriber(backend, self.metrics)
-        self._pace = PartialPace(self._config.partial_interval_s)
-        self._speculations = SpeculationPace()
+        self._pace = Pace(self._config.partial_interval_s)
         self._streams: set[WhisperStream] = set()
         self._offline: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = (
             weakref.WeakKeyDictionary()
@@ -86,7 +85,6 @@ class WhisperEngine:
             ),
             workers=backend.workers,
             pace=self._pace,
-            speculations=self._speculations,
             metrics=self.metrics,
         )
         # Through a weak reference: whoever keeps the figures does not keep the model.
@@ -106,7 +104,7 @@ class WhisperEngine:
         gauge(
             "speculation_hold_seconds",
             "Seconds that speculative finals are held back under load",
-            of_engine(lambda engine: engine._speculations.hold_s),
+            of_engine(lambda engine: engine._pace.hold_s),
         )
 
     @classmethod
@@ -165,7 +163,7 @@ class WhisperEngine:
 
     @property
     def partial_interval_s(self) -> float:
-        """Seconds of speech between partials, as the load is; see ``PartialPace``."""
+        """Seconds of speech between partials, as the load is; see ``Pace``."""
         return self._pace.interval_s
 
     @property

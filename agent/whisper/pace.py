@@ -10,85 +10,76 @@ That costs nothing while workers are idle, and under load about a third of the t
 
 import math
 
-__all__ = ["PartialPace", "SpeculationPace"]
+__all__ = ["Pace"]
+
+_MEMORY_S = 2.0
+_FREE_S = 0.03
 
 
 class _MeanWait:
-    """Exponential average of waits over ``MEMORY_S`` of the clock."""
-
-    MEMORY_S = 2.0
+    """Exponential average of waits over two seconds of the clock."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
         self._seen_s: float | None = None
 
     def observe(self, wait_s: float, now_s: float) -> None:
-        passed_s = self.MEMORY_S if self._seen_s is None else now_s - self._seen_s
+        passed_s = _MEMORY_S if self._seen_s is None else now_s - self._seen_s
         self._seen_s = now_s
-        self.seconds += (1.0 - math.exp(-passed_s / self.MEMORY_S)) * (wait_s - self.seconds)
+        self.seconds += (1.0 - math.exp(-passed_s / _MEMORY_S)) * (wait_s - self.seconds)
 
 
-class PartialPace:
-    """Stretches the interval between partials while they wait, and lets it come back.
+class Pace:
+    """Stretches the interval between partials and holds speculations back, under load.
 
-    The law, in one line: the interval is at least four times as long as partials wait. With
-    ``wait`` the mean time that partials waited of late (an exponential average over two
-    seconds of the clock)::
+    With ``partials`` and ``finals`` the mean times that partials, and finals and speculations,
+    waited of late for a worker once they were due (exponential averages over two seconds), and
+    ``late = max(finals - 0.03, 0)``::
 
-        stretch = min(max(4 * wait / interval, 1), 8)
+        interval = min(max(4 * partials, 16 * late, interval without load), most * that)
+        hold = min(4 * late, longest hold)
 
-    Streams that ask half as often queue half as much, so the waiting falls as the stretch
-    rises and the two meet; nothing is switched on or off, and there is no memory beyond the
-    average. A quarter of the interval keeps the workers short of saturation: at an interval of
-    0.5 s partials wait for 125 ms at most before they begin to thin out.
+    Streams that ask half as often queue half as much, so the waiting falls as the interval
+    grows and the two meet; nothing is switched on or off, and there is no memory beyond the
+    averages. Partials wait for a quarter of the interval at most before they thin out, which
+    keeps the workers short of saturation; finals for a sixteenth, for somebody waits for them.
+    A breath ends most early pauses within a few windows: the longer a speculation is held, the
+    surer it is to be of use.
 
     Args:
         interval_s: seconds of speech between partials when there is no load.
-        most: the greatest stretch.
+        most: the greatest stretch of it.
+        longest_hold_s: of a speculation; speech that stops is a final by then.
     """
 
-    SHARE = 0.25
-
-    def __init__(self, interval_s: float, most: float = 8.0) -> None:
+    def __init__(
+        self, interval_s: float, *, most: float = 8.0, longest_hold_s: float = 0.16
+    ) -> None:
         self._interval_s = interval_s
         self._most = most
-        self._wait = _MeanWait()
-        self.stretch = 1.0
+        self._longest_hold_s = longest_hold_s
+        self._partials = _MeanWait()
+        self._finals = _MeanWait()
 
     @property
     def interval_s(self) -> float:
         """Seconds of speech between partials, as things are."""
-        return self._interval_s * self.stretch
+        wanted = max(4 * self._partials.seconds, 16 * self._late_s, self._interval_s)
+        return min(wanted, self._most * self._interval_s)
 
-    def observe(self, wait_s: float, now_s: float) -> None:
+    @property
+    def hold_s(self) -> float:
+        """Seconds that a new speculation is not to be taken."""
+        return min(4 * self._late_s, self._longest_hold_s)
+
+    def partial_waited(self, wait_s: float, now_s: float) -> None:
         """A partial left the queue after so many seconds, at this time on any clock."""
-        self._wait.observe(wait_s, now_s)
-        stretch = self._wait.seconds / (self.SHARE * self._interval_s)
-        self.stretch = min(max(stretch, 1.0), self._most)
+        self._partials.observe(wait_s, now_s)
 
+    def final_waited(self, wait_s: float, now_s: float) -> None:
+        """A final, or a speculation, found a worker so long after it was due."""
+        self._finals.observe(wait_s, now_s)
 
-class SpeculationPace:
-    """Holds speculations back while finals wait, and lets them go at once when they do not.
-
-    A breath ends most early pauses within a few windows; the longer a speculation is held, the
-    surer it is to be of use. With ``wait`` the mean time that finals and speculations waited of
-    late for a worker once they were due (an exponential average over two seconds)::
-
-        hold = min(max(4 * (wait - 0.03), 0), most)
-
-    Args:
-        most: longest hold in seconds; speech that stops is a final by then.
-    """
-
-    FREE_S = 0.03
-    FACTOR = 4.0
-
-    def __init__(self, most: float = 0.16) -> None:
-        self._most = most
-        self._wait = _MeanWait()
-        self.hold_s = 0.0
-
-    def observe(self, wait_s: float, now_s: float) -> None:
-        """A final or a speculation found a worker so long after it was due."""
-        self._wait.observe(wait_s, now_s)
-        self.hold_s = min(max(self.FACTOR * (self._wait.seconds - self.FREE_S), 0.0), self._most)
+    @property
+    def _late_s(self) -> float:
+        return max(self._finals.seconds - _FREE_S, 0.0)

@@ -7,9 +7,10 @@ it lasts, a partial is asked for after every half second of it; one that still w
 way to the newer one. At an early pause its audio so far is frozen and a speculative final asked
 for; if speech resumes that one is dropped, and if it stops, the final is often there already.
 
-Speech longer than 15 s is split where the speaker pauses for a moment, and its speculative
-final is that piece's; where nobody pauses, it is split before Whisper's window is full, at the
-quietest moment of the last seconds. It goes on as the next utterance.
+Speech longer than 15 s (5 s in languages that take many tokens) is split where the speaker
+pauses for a moment, and its speculative final is that piece's; where nobody pauses, it is split
+before Whisper's window is full, at the quietest moment of the last seconds. It goes on as the
+next utterance.
 
 Each decode takes the newest answer of its utterance for a draft, and a short one is told what
 was said before in the turn.
@@ -18,10 +19,9 @@ was said before in the turn.
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import numpy as np
-
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.whisper.agreement import Agreement
+from talkpath.agent.whisper.buffer import AudioBuffer, faded
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import (
     Final,
@@ -31,6 +31,7 @@ from talkpath.agent.whisper.results import (
     Transcript,
 )
 from talkpath.agent.whisper.turn import Turn
+from talkpath.agent.whisper.windows import longest_utterance_s
 
 __all__ = ["Cancel", "Decode", "LanguageMode", "Promote", "Stream", "StreamAction", "StreamOptions"]
 
@@ -39,7 +40,6 @@ LanguageMode = Literal["utterance", "stream"]
 
 _PRE_ROLL_S = 0.3
 _TURN_PAUSE_S = 2.5  # what follows a longer pause is seldom the same sentence
-_FADE_S = 0.03
 # Silence behind the words that is decoded with them: less costs words (see ``transcribe``).
 _TAIL_S = 0.6
 # From so much speech on, a pause that would be too short for a stop is good enough for a cut:
@@ -48,8 +48,8 @@ _TAIL_S = 0.6
 # 14, and 25 without these cuts; without them and sought in 5 s, 18).
 # The longer it is already, the shorter a pause will do (10 minutes of one reader with every
 # pause cut to 64 ms, wrong words of 1601: 81 with cuts at 28 s, 37 with the second step).
-_PAUSES_S = ((15.0, 0.1), (20.0, 0.06))
-_SPLIT_AT_S = 28.0
+# Parts of the longest utterance, and seconds.
+_PAUSES = ((15 / 28, 0.1), (20 / 28, 0.06))
 _SPLIT_SEARCH_S = 5.0
 _SPLIT_FRAME_S = 0.1
 # So little at a time that a split never leaves more than a window holds (28.5 s).
@@ -128,7 +128,7 @@ class Stream:
 
     def __init__(self, options: StreamOptions | None = None) -> None:
         self._options = options or StreamOptions()
-        self._audio = _AudioBuffer()
+        self._audio = AudioBuffer()
         self._speaking = False
         self._closed = False
         self._utterance = 0
@@ -205,7 +205,7 @@ class Stream:
             if len(self._audio) > 2 * keep:
                 self._audio.keep_last(keep)
             return
-        if len(self._audio) >= _SPLIT_AT_S * SAMPLE_RATE_HZ:
+        if len(self._audio) >= self._longest:
             self._split()
         self._maybe_partial()
 
@@ -226,7 +226,7 @@ class Stream:
             return
         self._cancel_partial()
         self._paused_at = len(self._audio)
-        self._speculation = self._final(_faded(self._audio.snapshot()), Priority.SPECULATIVE)
+        self._speculation = self._final(faded(self._audio.snapshot()), Priority.SPECULATIVE)
 
     def speech_resumed(self) -> bool:
         """Speech went on: what was speculated is void, or the final of a piece that ends there.
@@ -238,8 +238,8 @@ class Stream:
             return False
         pause = len(self._audio) - self._paused_at
         if any(
-            self._paused_at >= long_s * SAMPLE_RATE_HZ and pause >= pause_s * SAMPLE_RATE_HZ
-            for long_s, pause_s in _PAUSES_S
+            self._paused_at >= part * self._longest and pause >= pause_s * SAMPLE_RATE_HZ
+            for part, pause_s in _PAUSES
         ):
             self._split_at_pause()
             return True
@@ -309,6 +309,12 @@ class Stream:
         self._finals = []
         self._speaking = False
         self._closed = True
+
+    @property
+    def _longest(self) -> int:
+        """Samples of an utterance at which it is split."""
+        language = self._language or self._usual_language or "en"
+        return round(longest_utterance_s(language) * SAMPLE_RATE_HZ)
 
     def _begin_utterance(self) -> None:
         self._utterance += 1
@@ -455,58 +461,3 @@ class Stream:
         self._begin_utterance()
         self._language = language
         self._release_finals()
-
-
-def _faded(audio: FloatArray) -> FloatArray:
-    """Let the end, one window into the pause, fade: a hard edge there can sound like a consonant.
-
-    Measured on the reference clips: 18 wrong words of 414 without it, 15 with it.
-    """
-    count = min(len(audio), round(_FADE_S * SAMPLE_RATE_HZ))
-    audio[len(audio) - count :] *= np.linspace(1, 0, count, dtype=np.float32)
-    return audio
-
-
-class _AudioBuffer:
-    """Samples of one utterance, in an array that grows by doubling."""
-
-    def __init__(self) -> None:
-        self._samples: FloatArray = np.empty(4 * SAMPLE_RATE_HZ, dtype=np.float32)
-        self._length = 0
-
-    def __len__(self) -> int:
-        return self._length
-
-    def append(self, audio: FloatArray) -> None:
-        needed = self._length + len(audio)
-        if needed > len(self._samples):
-            grown = np.empty(max(needed, 2 * len(self._samples)), dtype=np.float32)
-            grown[: self._length] = self._samples[: self._length]
-            self._samples = grown
-        self._samples[self._length : needed] = audio
-        self._length = needed
-
-    def keep_last(self, count: int) -> None:
-        """Forget all but the last samples."""
-        if self._length > count:
-            self.drop_first(self._length - count)
-
-    def drop_first(self, count: int) -> None:
-        rest = self._samples[count : self._length].copy()
-        self._samples[: len(rest)] = rest
-        self._length = len(rest)
-
-    def snapshot(self, end: int | None = None) -> FloatArray:
-        """A copy of the samples up to ``end``."""
-        return self._samples[: self._length if end is None else end].copy()
-
-    def quietest(self, search: int, frame: int) -> int:
-        """Middle of the frame with the least energy among the last ``search`` samples."""
-        start = self._length - search
-        step = SAMPLE_RATE_HZ // 100
-        count = search // step
-        samples = self._samples[start : start + count * step]
-        energy = np.square(samples.reshape(count, step)).sum(axis=1)
-        width = frame // step
-        smooth = np.convolve(energy, np.hanning(width + 2)[1:-1], mode="valid")
-        return start + int(np.argmin(smooth)) * step + width * step // 2

@@ -244,7 +244,9 @@ def _judge(request: Request, transcript: Transcript) -> Transcript | Again:
         best = max(request.best, transcript, key=_merit)
         best = dataclasses.replace(best, cost_s=cost_s)
     in_doubt = not request.attempt and request.bucket != FULL_WINDOW and _is_doubtful(transcript)
-    if not (in_doubt or _is_wrong(transcript)):
+    # Without the words before, there is room for more words.
+    no_room = transcript.truncated and bool(request.context)
+    if not (in_doubt or no_room or _is_wrong(transcript)):
         return transcript
     if request.attempt + 1 < request.attempts:
         return Again(
@@ -281,9 +283,10 @@ def _is_wrong(transcript: Transcript) -> bool:
     )
 
 
-def _merit(transcript: Transcript) -> tuple[bool, bool, float]:
+def _merit(transcript: Transcript) -> tuple[bool, bool, bool, float]:
     """What makes one failed attempt better than another: loops are often quite sure."""
     return (
+        not transcript.truncated,
         not is_loop(transcript.text),
         not is_too_fast(transcript.text, transcript.duration_s),
         transcript.avg_logprob,

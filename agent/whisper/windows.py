@@ -31,6 +31,7 @@ __all__ = [
     "MAX_AUDIO_S",
     "MAX_POSITIONS",
     "WindowPolicy",
+    "longest_utterance_s",
     "pad_to_bucket",
     "policy_for",
     "token_cap",
@@ -127,6 +128,15 @@ def policy_for(width: int) -> WindowPolicy:
 def pad_to_bucket(audio: FloatArray, bucket: int) -> FloatArray:
     """Append silence until ``[n]`` samples at 16 kHz fill a bucket: ``[bucket * 160]``."""
     return np.pad(audio, (0, bucket * FRAME_SAMPLES - len(audio)))
+
+
+def longest_utterance_s(language: str = "en") -> float:
+    """Seconds of speech that one answer of Whisper's surely has room for, with some context.
+
+    A full window for most languages. In those that it spells in small pieces, 28 tokens a second
+    of Hindi read fast, 30 s would not fit its 448 positions.
+    """
+    return 10.0 if language in _IN_PIECES else 28.0
 
 
 def token_cap(samples: int, language: str = "en") -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from talkpath.agent.errors import AudioError, DecodeFailed, EngineClosed, EngineOverloaded
 from talkpath.agent.whisper.batcher import DEADLINE_S, Batcher, Job, Outcome
-from talkpath.agent.whisper.pace import PartialPace, SpeculationPace
+from talkpath.agent.whisper.pace import Pace
 from talkpath.agent.whisper.requests import Again, Priority, Request
 from talkpath.agent.whisper.statistics import EngineMetrics
 from talkpath.agent.whisper.transcriber import Transcriber
@@ -47,8 +47,7 @@ class WorkerPool:
         transcriber: decodes a batch.
         batcher: the queue.
         workers: number of threads.
-        pace: is told how long partials wait.
-        speculations: is told how long finals wait, and holds speculations back.
+        pace: is told how long partials and finals wait, and holds speculations back.
         metrics: what is counted.
         clock: seconds that only rise.
     """
@@ -59,15 +58,13 @@ class WorkerPool:
         batcher: Batcher,
         *,
         workers: int,
-        pace: PartialPace,
-        speculations: SpeculationPace,
+        pace: Pace,
         metrics: EngineMetrics,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._transcriber = transcriber
         self._batcher = batcher
         self._pace = pace
-        self._speculations = speculations
         self._metrics = metrics
         self._clock = clock
         self._lock = threading.Lock()
@@ -155,7 +152,7 @@ class WorkerPool:
         now_s = self._clock()
         if replaces is None:
             speculative = request.priority is Priority.SPECULATIVE
-            hold_s = self._speculations.hold_s if speculative else 0.0
+            hold_s = self._pace.hold_s if speculative else 0.0
             return self._batcher.add(request, deliver, now_s, hold_s=hold_s)
         order = self._batcher.replace(replaces, request, deliver, now_s)
         self._metrics.replaced.add(order == replaces)
@@ -191,9 +188,9 @@ class WorkerPool:
                 worker.batch = self._batcher.take(now_s, idle=self._idle + 1)
                 for job in (*late, *worker.batch):
                     if job.request.is_partial:
-                        self._pace.observe(now_s - job.since_s, now_s)
+                        self._pace.partial_waited(now_s - job.since_s, now_s)
                     elif job.request.priority <= Priority.SPECULATIVE:
-                        self._speculations.observe(now_s - job.due_s, now_s)
+                        self._pace.final_waited(now_s - job.due_s, now_s)
                 if worker.batch or late:
                     break
                 self._idle += 1

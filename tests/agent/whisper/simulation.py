@@ -9,7 +9,7 @@ import numpy as np
 
 from talkpath.agent.errors import EngineOverloaded
 from talkpath.agent.whisper.batcher import Batcher, Job, Outcome
-from talkpath.agent.whisper.pace import PartialPace
+from talkpath.agent.whisper.pace import Pace
 from talkpath.agent.whisper.requests import Again, DecodeOptions, Priority
 from talkpath.agent.whisper.results import Partial, StreamResult, Transcript
 from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream, StreamOptions
@@ -54,7 +54,7 @@ class SimulatedEngine:
 
     def __post_init__(self) -> None:
         self.batcher = Batcher(max_batch=self.max_batch, workers=self.workers, max_waiting=10_000)
-        self.pace = PartialPace(self.interval_s)
+        self.pace = Pace(self.interval_s)
         self._free = self.workers
         self._numbers = itertools.count()
         self._busy: list[tuple[float, int, list[Job]]] = []
@@ -106,7 +106,9 @@ class SimulatedEngine:
 
     def _left(self, job: Job) -> None:
         if job.request.is_partial:
-            self.pace.observe(self.now_s - job.since_s, self.now_s)
+            self.pace.partial_waited(self.now_s - job.since_s, self.now_s)
+        elif job.request.priority <= Priority.SPECULATIVE:
+            self.pace.final_waited(self.now_s - job.due_s, self.now_s)
 
 
 class SimulatedStream:

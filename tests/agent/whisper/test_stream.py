@@ -787,6 +787,17 @@ def test_a_split_keeps_the_language_and_starts_the_partials_anew() -> None:
     assert session.results[-1] == Partial(2, "", "und", "en", session.results[-1].duration_s)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(("language", "longest_s"), [("en", 28), ("hi", 10)])
+def test_speech_that_takes_many_tokens_is_split_sooner(language: str, longest_s: float) -> None:
+    session = Session(partials=False, language=language)
+    session.start(ago_s=0.0)
+    session.feed(longest_s - 0.5)
+    assert session.waiting(Priority.FINAL) == []
+    session.feed(0.6)
+    (piece,) = session.waiting(Priority.FINAL)
+    assert longest_s - 5.5 <= len(piece.request.audio) / RATE_HZ <= longest_s
+
+
 def test_long_speech_is_split_at_a_pause_and_the_speculation_is_its_final() -> None:
     session = Session(partials=False)
     session.start(ago_s=0.0)

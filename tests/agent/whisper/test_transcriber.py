@@ -187,6 +187,19 @@ def test_an_answer_as_long_as_whispers_can_be_lacks_its_end() -> None:
         assert transcript.truncated is truncated
 
 
+def test_an_answer_that_had_no_room_is_given_more_by_leaving_the_context_out() -> None:
+    audio = clip(SENTENCE).samples()
+    model = Answering([])
+    first = dataclasses.replace(request(audio), context="<|0.00|> he was young<|1.00|>")
+    model.give("All is well.", tokens=(1,) * 444)
+    (outcome,) = Transcriber(model).transcribe([first])
+    assert isinstance(outcome, Again)
+    assert (outcome.request.context, outcome.request.context_tokens) == ("", None)
+    model.give("All is well, he said.", tokens=(1,) * 440)
+    (transcript,) = Transcriber(model).settle([outcome.request])
+    assert transcript.text == "All is well, he said."
+
+
 # -- language ----------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from talkpath.agent.errors import DecodeFailed, EngineOverloaded
 from talkpath.agent.metrics import render_prometheus
 from talkpath.agent.whisper import Transcript, WhisperEngine
 from talkpath.agent.whisper.batcher import DEADLINE_S, Batcher, Outcome
-from talkpath.agent.whisper.pace import PartialPace, SpeculationPace
+from talkpath.agent.whisper.pace import Pace
 from talkpath.agent.whisper.requests import Priority, Request
 from talkpath.agent.whisper.statistics import EngineMetrics
 from talkpath.agent.whisper.transcriber import Transcriber
@@ -316,8 +316,7 @@ async def test_what_waited_for_too_long_is_not_decoded() -> None:
         Transcriber(gate, metrics),
         Batcher(max_batch=4, workers=1, max_waiting=10),
         workers=1,
-        pace=PartialPace(0.5),
-        speculations=SpeculationPace(),
+        pace=Pace(0.5),
         metrics=metrics,
         clock=clock,
     )
