@@ -44,7 +44,9 @@ class WhisperConfig:
         model: name in the model store, or the path of a CTranslate2 model folder.
         device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
         compute_type: CTranslate2's type of weights; ``auto`` is int8 on a CPU, float16 on CUDA.
-        language: a Whisper language code, or ``auto`` to detect it for each utterance.
+        language: a Whisper language code, or ``auto`` to detect it.
+        language_mode: where it is detected, ``utterance`` does so anew in each, and ``stream``
+            once, from the first second of speech; that one is kept.
         languages: where it is detected, only these codes count; empty means all.
         task: ``transcribe``, or ``translate`` into English (not with English-only models).
         prompt: text that the model takes for what was said before: names, spelling, style.
@@ -59,6 +61,7 @@ class WhisperConfig:
     device: str = "auto"
     compute_type: str = "auto"
     language: str = "auto"
+    language_mode: str = "utterance"
     languages: tuple[str, ...] = ()
     task: str = "transcribe"
     prompt: str = ""
@@ -72,6 +75,10 @@ class WhisperConfig:
         _require(
             self.device in ("auto", "cpu", "cuda"),
             f"whisper.device is {self.device!r}; it must be auto, cpu or cuda",
+        )
+        _require(
+            self.language_mode in ("utterance", "stream"),
+            f"whisper.language_mode is {self.language_mode!r}; it must be utterance or stream",
         )
         _require(
             self.task in ("transcribe", "translate"),

@@ -81,6 +81,7 @@ def test_a_key_does_not_show_in_the_settings_text() -> None:
         ("[server]\ntransport = 'pigeon'\n", "webrtc, websocket or sip"),
         ("[whisper]\ndevice = 'tpu'\n", "auto, cpu or cuda"),
         ("[whisper]\ntask = 'summarise'\n", "transcribe or translate"),
+        ("[whisper]\nlanguage_mode = 'once'\n", "utterance or stream"),
         ("[whisper]\nbeam_size = 0\n", "between 1 and 10"),
         ("[speech]\nthreshold = 1\n", "between 0 and 1"),
         ("[speech]\nearly_pause_s = 0.5\n", "at least 0.032 and speech.stop_s at least that"),

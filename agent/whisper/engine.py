@@ -225,6 +225,7 @@ class WhisperEngine:
         stream_options = StreamOptions(
             decode=self._resolve(options, language),
             partials=partials,
+            language_mode=self._config.language_mode,
             partial_interval_s=self._config.partial_interval_s,
         )
         stream = WhisperStream(self, Stream(stream_options), Resampler(sample_rate_hz), on_result)

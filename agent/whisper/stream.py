@@ -17,8 +17,6 @@ was said before in the turn.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Literal
-
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.whisper.agreement import Agreement
 from talkpath.agent.whisper.buffer import AudioBuffer, faded
@@ -33,10 +31,7 @@ from talkpath.agent.whisper.results import (
 from talkpath.agent.whisper.turn import Turn
 from talkpath.agent.whisper.windows import longest_utterance_s
 
-__all__ = ["Cancel", "Decode", "LanguageMode", "Promote", "Stream", "StreamAction", "StreamOptions"]
-
-LanguageMode = Literal["utterance", "stream"]
-"""How often a language is detected."""
+__all__ = ["Cancel", "Decode", "Promote", "Stream", "StreamAction", "StreamOptions"]
 
 _PRE_ROLL_S = 0.3
 _TURN_PAUSE_S = 2.5  # what follows a longer pause is seldom the same sentence
@@ -77,7 +72,7 @@ class StreamOptions:
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     partials: bool = True
     partial_interval_s: float = 0.5
-    language_mode: LanguageMode = "utterance"
+    language_mode: str = "utterance"
     context_words: int = 30
 
 

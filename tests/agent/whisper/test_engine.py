@@ -532,6 +532,22 @@ async def test_the_settings_language_holds_unless_another_is_asked_for() -> None
         assert (await running.decode(speech, language="auto")).language == "en"
 
 
+@pytest.mark.parametrize("mode", ["stream", "utterance"])
+async def test_a_language_is_detected_once_or_in_each_utterance(mode: str) -> None:
+    async with engine("base", WhisperConfig(language_mode=mode)) as running:
+        results = Results()
+        stream = running.open_stream(results)
+        for _ in range(2):
+            await Speaker(stream).say(clip("librivox-0870").samples())
+            stream.speech_stopped(0.0)
+            await stream.drain()
+        stream.close()
+    assert {final.transcript.language for final in results.finals} == {"en"}
+    # Where it is kept, nothing is detected in the second utterance: it is given.
+    given = results.finals[-1].transcript.language_probability == 1.0
+    assert given is (mode == "stream")
+
+
 async def test_a_model_for_english_knows_english_only() -> None:
     async with engine("tiny.en") as running:
         for language in (None, "auto", "en", "en-US", "EN"):

@@ -14,7 +14,6 @@ from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Stream
 from talkpath.agent.whisper.stream import (
     Cancel,
     Decode,
-    LanguageMode,
     Promote,
     Stream,
     StreamAction,
@@ -37,7 +36,7 @@ class Session:
         language: str | None = "en",
         partials: bool = True,
         interval_s: float = 0.5,
-        language_mode: LanguageMode = "utterance",
+        language_mode: str = "utterance",
     ) -> None:
         self.stream = Stream(
             StreamOptions(
