@@ -17,6 +17,7 @@ from talkpath.agent.whisper.tokens import WhisperTokens
 from talkpath.agent.whisper.windows import (
     BUCKETS,
     FRAME_SAMPLES,
+    FULL_WINDOW,
     MAX_POSITIONS,
     pad_to_bucket,
     policy_for,
@@ -87,10 +88,6 @@ class CTranslate2Backend:
         if compute_type == "auto":
             compute_type = "int8" if device == "cpu" else "float16"
         self.workers = workers or (_cpu_count() if device == "cpu" else 2)
-        # On a CPU the encoder gains nothing from a batch, and the first waits for the last.
-        self.max_batch, self.max_frames = (4, 4 * BUCKETS[0]) if device == "cpu" else (16, 48_000)
-        if device == "cpu":
-            _use_wide_vectors()
         in_int8 = device == "cpu" and compute_type in ("int8", "int8_float32")
         if seed is not None:
             ctranslate2.set_random_seed(seed)  # for the worker threads that start now
@@ -107,6 +104,10 @@ class CTranslate2Backend:
             self._features = model.feature_extractor
             # This encodes, and a CUDA library that is missing shows only then.
             self.windows = policy_for(self._width())
+            # On a CPU the encoder gains nothing from a batch, and the first waits for the last.
+            self.max_batch = 4 if device == "cpu" else 16
+            longest = self.windows.floor_frames if device == "cpu" else FULL_WINDOW
+            self.max_frames = self.max_batch * longest
         except ValueError as error:
             raise ConfigError(f"cannot load Whisper on {device}: {error}") from error
         except RuntimeError as error:
@@ -273,18 +274,6 @@ class CTranslate2Backend:
 def _frames(samples: int) -> int:
     """Mel frames of so much audio, an even number of at least two."""
     return max(2, -(-samples // (2 * FRAME_SAMPLES)) * 2)
-
-
-def _use_wide_vectors() -> None:
-    """Have CTranslate2 use AVX-512 where there is some: by itself it does so on Intel alone.
-
-    It looks when it first computes, and refuses what the processor does not have. Measured on an
-    AMD EPYC 9004: ``base`` encodes 5 s in 51 ms instead of 56, and 10 s in 118 instead of 134.
-    """
-    import torch
-
-    if torch.backends.cpu.get_cpu_capability() == "AVX512":
-        os.environ.setdefault("CT2_FORCE_CPU_ISA", "AVX512")
 
 
 def _cpu_count() -> int:

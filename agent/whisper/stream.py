@@ -17,6 +17,7 @@ was said before in the turn.
 """
 
 from dataclasses import dataclass, field, replace
+
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.whisper.agreement import Agreement
 from talkpath.agent.whisper.buffer import AudioBuffer, faded

@@ -221,6 +221,10 @@ class Looping(Wrapper):
         loops = [_is_marked(item) and (self._always or bucket < 3000) for item in audio]
         return super().encode(audio, bucket, padding), loops
 
+    def join(self, parts: Sequence[Any]) -> Any:
+        encoded, loops = zip(*parts, strict=True)
+        return super().join(encoded), [item for part in loops for item in part]
+
     def detect_language(self, encoded: Any) -> list[dict[str, float]]:
         return super().detect_language(encoded[0])
 

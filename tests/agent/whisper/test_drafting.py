@@ -9,6 +9,7 @@ import pytest
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.errors import ModelError
 from talkpath.agent.models import ModelStore
+from talkpath.agent.whisper import decoder
 from talkpath.agent.whisper.backend import Decoded, Item
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.drafting import Drafting
@@ -113,6 +114,29 @@ def test_a_batch_of_any_lengths_gives_what_each_item_gives_alone() -> None:
     for samples, item, answer in zip(clips, items, together, strict=True):
         alone = used.generate(used.encode([samples], bucket), [item], max_tokens=200)[0]
         assert words(alone) == words(answer)
+
+
+def test_without_torchscript_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "compiled", lambda module: module)
+    in_python = CTranslate2Backend(ModelStore().pull("tiny.en"), device="cpu", workers=1)
+    draft = decode(audio("librivox-0930")).tokens
+    for samples, start in (
+        (audio(LONG), ()),
+        (audio(LONG), draft),
+        (audio("librivox-0930"), draft),
+    ):
+        compiled = decode(samples, start)
+        plain = decode(samples, start, by=in_python)
+        assert plain.tokens == compiled.tokens
+        assert plain.avg_logprob == pytest.approx(compiled.avg_logprob)
+        assert (plain.drafted, plain.accepted) == (compiled.drafted, compiled.accepted)
+    # Too small a window for this model, in which it goes in circles.
+    answers = []
+    for used in (in_python, backend("tiny.en")):
+        encoded = used.encode([audio("librivox-0880")], 512)
+        item = Item("en", len(audio("librivox-0880")))
+        answers.append(used.generate(encoded, [item], max_tokens=400)[0].tokens)
+    assert answers[0] == answers[1]
 
 
 def test_the_answer_ends_where_the_audio_does() -> None:
