@@ -69,7 +69,8 @@ def run_under_pipecat(prepare: Callable[[], Awaitable[None]]) -> None:
     """Serve the main module's bot with Pipecat's own runner, which reads the command line.
 
     The runner imports a bot and lets callers in at once; here the models come first, or the
-    first caller would wait for them in the middle of the call.
+    first caller would wait for them in the middle of the call. Where it runs no server of its
+    own (``--direct``), they are loaded by the first session, as they are in any other bot.
 
     Args:
         prepare: loads what the bot's sessions share.

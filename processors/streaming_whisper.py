@@ -6,10 +6,10 @@ resumption and end of speech. Frames out: everything, and
 - ``InterimTranscriptionFrame`` about every half second of speech; its ``result`` is the
   ``Partial``, which tells the stable words from the rest;
 - ``TranscriptionFrame`` at the end of speech, with ``finalized=True`` and the ``Final`` as
-  its ``result``. Speech longer than 15 s is split at short pauses, and before 28 s in any case:
-  all pieces but the last have ``finalized=False``. What was said earlier in the turn, which
-  ends with Pipecat's ``UserStoppedSpeakingFrame`` or a longer pause, helps to understand what
-  comes next;
+  its ``result``. Speech longer than 15 s is split at short pauses, and before 28 s in any case
+  (sooner in languages that take many tokens): all pieces but the last have
+  ``finalized=False``. What was said earlier in the turn, which ends with Pipecat's
+  ``UserStoppedSpeakingFrame`` or a longer pause, helps to understand what comes next;
 - ``NothingHeardFrame`` where there was sound but no word.
 
 It also works behind Pipecat's own ``VADProcessor``, without the early pause and so with
@@ -91,7 +91,6 @@ class StreamingWhisper(STTService):
             audio_passthrough=audio_passthrough,
             ttfs_p99_latency=ttfs_p99_latency,
             settings=STTSettings(model="whisper", language=language),
-            enable_direct_mode=True,  # nothing here waits; see SpeechDetector
         )
         self._engine = engine
         self._partials = partials

@@ -107,7 +107,7 @@ def choose(
     now_s: float,
     *,
     max_batch: int,
-    max_frames: int = 1 << 30,
+    max_frames: int,
     turn: int = 0,
     idle: int = 1,
     apart: bool = True,
@@ -183,9 +183,7 @@ class Batcher:
         max_waiting: most jobs that wait; one more is refused.
     """
 
-    def __init__(
-        self, *, max_batch: int, workers: int, max_waiting: int, max_frames: int = 1 << 30
-    ) -> None:
+    def __init__(self, *, max_batch: int, max_frames: int, workers: int, max_waiting: int) -> None:
         self._max_batch = max_batch
         self._max_frames = max_frames
         self._workers = workers
@@ -271,12 +269,14 @@ class Batcher:
             self._running[order].wanted = False
         return False
 
-    def promote(self, order: int, now_s: float) -> None:
-        """Make a speculative final that waits a final, which is due."""
+    def promote(self, order: int, now_s: float) -> bool:
+        """Make a speculative final that waits a final, which is due; returns whether it waited."""
         job = self._waiting.get(order)
-        if job is not None and job.request.priority is Priority.SPECULATIVE:
-            job.request = replace(job.request, priority=Priority.FINAL)
-            job.due_s = min(job.due_s, now_s)
+        if job is None or job.request.priority is not Priority.SPECULATIVE:
+            return False
+        job.request = replace(job.request, priority=Priority.FINAL)
+        job.due_s = min(job.due_s, now_s)
+        return True
 
     def next_due_s(self, now_s: float) -> float:
         """When the next request that is held will be due; infinity if none is held."""

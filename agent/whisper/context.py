@@ -15,7 +15,8 @@ def context_tokens(
 ) -> tuple[int, ...]:
     """Put hotwords, prompt and the words before together.
 
-    Requests share a batch only with contexts of one length. The length of hotwords and prompt
+    Where a backend cannot mix them, requests share a batch only with contexts of one length.
+    The length of hotwords and prompt
     is the same for all streams with the same settings; that of the words before is rounded
     down to a multiple of eight tokens, at the cost of the oldest.
 

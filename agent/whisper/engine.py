@@ -104,7 +104,7 @@ class WhisperEngine:
         gauge(
             "speculation_hold_seconds",
             "Seconds that speculative finals are held back under load",
-            of_engine(lambda engine: engine._pace.hold_s),
+            of_engine(lambda engine: engine._pace.hold_s(time.monotonic())),
         )
 
     @classmethod
@@ -138,8 +138,8 @@ class WhisperEngine:
                 backend.generate(encoded, [Item("en", SAMPLE_RATE_HZ)], max_tokens=1)
             _log.debug("warmed up in %.2f s", time.perf_counter() - started)
             gc.collect()  # or garbage would be kept as well
-            # A worker that wants Python's lock from a busy event loop gets it after so long. With
-            # the usual 5 ms it mostly waits, for it does so a hundred times in a decode.
+            # A worker that wants Python's lock from a busy event loop gets it after so long. It
+            # does a dozen times in a batch, each after a call that computes without the lock.
             sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
             gc.freeze()
             return backend
@@ -164,7 +164,7 @@ class WhisperEngine:
     @property
     def partial_interval_s(self) -> float:
         """Seconds of speech between partials, as the load is; see ``Pace``."""
-        return self._pace.interval_s
+        return self._pace.interval_s(time.monotonic())
 
     @property
     def statistics(self) -> EngineStatistics:

@@ -1,9 +1,8 @@
 """Layers: Whisper's text decoder in int8, on the rows of several items at once.
 
-Compiled with TorchScript where that works, which gives the same results: a pass is then one call
-that does not hold Python's global lock. Without it two workers side by side are hardly faster
-than one (measured: 77 ms an item instead of 83), for each waits for the other between any two of
-some 350 operations.
+In the part of Python that TorchScript compiles, as a part of ``greedy``. Without it two workers
+side by side are hardly faster than one (measured: 77 ms an item instead of 83), for each waits for
+the other between any two of some 350 operations.
 """
 
 import logging
@@ -207,7 +206,7 @@ def compiled(module: _Module) -> _Module:
             # It is deprecated in favour of compilers that need a C++ toolchain at run time.
             warnings.simplefilter("ignore")
             return cast(_Module, torch.jit.script(module))
-    except Exception as error:
+    except Exception as error:  # TorchScript names no class for what it cannot compile
         _log.info("the decoder is not compiled, and slower in several workers: %s", error)
         return module
 

@@ -111,7 +111,8 @@ class WhisperStream:
                 case Decode():
                     self._decode(action)
                 case Promote():
-                    self._engine._pool.promote(self._orders.get(action.ticket, -1))
+                    if self._engine._pool.promote(self._orders.get(action.ticket, -1)):
+                        self._stream.came_true_first(action.ticket)
                 case Cancel():
                     self._engine._pool.cancel(self._orders.pop(action.ticket, -1))
         if self._stream.pending:
@@ -153,6 +154,8 @@ class WhisperStream:
         self._stream.failed(ticket, error)
 
     def _discard_speculation(self) -> None:
+        """Withdraw what was speculated; where a worker had it, it was for nothing."""
         if self._speculation is not None:
+            waited = self._engine._pool.cancel(self._orders.pop(self._speculation, -1))
             self._speculation = None
-            self._engine.metrics.discarded.add()
+            self._engine.metrics.discarded.add(not waited)

@@ -33,7 +33,8 @@ class EngineStatistics:
         opened: streams opened.
         restarts: workers that were lost and restarted.
         tokens: tokens decoded.
-        drafted: draft tokens offered to the decoder.
+        drafted: draft tokens offered to the decoder; where there was nothing to go by, the
+            guess that speech begins at once is one.
         accepted: those of them that held.
         queue_s: seconds in the queue, by priority, in lower case.
         encode_s: seconds of encoding a batch.

@@ -7,7 +7,7 @@ it lasts, a partial is asked for after every half second of it; one that still w
 way to the newer one. At an early pause its audio so far is frozen and a speculative final asked
 for; if speech resumes that one is dropped, and if it stops, the final is often there already.
 
-Speech longer than 15 s (5 s in languages that take many tokens) is split where the speaker
+Speech longer than 15 s (less in languages that take many tokens) is split where the speaker
 pauses for a moment, and its speculative final is that piece's; where nobody pauses, it is split
 before Whisper's window is full, at the quietest moment of the last seconds. It goes on as the
 next utterance.
@@ -46,7 +46,7 @@ _TAIL_S = 0.6
 # pause cut to 64 ms, wrong words of 1601: 81 with cuts at 28 s, 37 with the second step).
 # Parts of the longest utterance, and seconds.
 _PAUSES = ((15 / 28, 0.1), (20 / 28, 0.06))
-_SPLIT_SEARCH_S = 5.0
+_SPLIT_SEARCH_S = 5.0  # and at most half of the utterance
 _SPLIT_FRAME_S = 0.1
 # So little at a time that a split never leaves more than a window holds (28.5 s).
 _FEED_SAMPLES = SAMPLE_RATE_HZ // 2
@@ -134,6 +134,7 @@ class Stream:
         self._kept_language: str | None = None
         self._interval_s = self._options.partial_interval_s
         self._partial_at = 0  # samples that the last partial covers
+        self._answered = 0  # those of the last one that came back
         self._partial: int | None = None  # the newest one's ticket
         self._showable = 0  # answers to partials with older tickets are stale
         self._first_ticket = 0  # of the utterance
@@ -272,6 +273,7 @@ class Stream:
             self._showable = ticket + 1
             if ticket == self._partial:
                 self._partial = None
+            self._answered = round(transcript.duration_s * SAMPLE_RATE_HZ)
             self._take_partial(transcript)
         final = self._find_final(ticket)
         if final is not None:
@@ -281,6 +283,12 @@ class Stream:
                 self._usual_language = transcript.language
             final.outcome = transcript
             self._release_finals()
+
+    def came_true_first(self, ticket: int) -> None:
+        """A speculation had not been begun when speech stopped: it is a final like any other."""
+        final = self._find_final(ticket)
+        if final is not None:
+            final.speculative = False
 
     def failed(self, ticket: int, error: Exception) -> None:
         """A decode failed. A lost partial is made up for by the next one; a final is reported."""
@@ -317,6 +325,7 @@ class Stream:
         self._agreement = Agreement()
         self._language = self._options.decode.language or self._kept_language
         self._partial_at = 0
+        self._answered = 0
         self._first_ticket = self._tickets + 1
         self._draft, self._draft_ticket = (), 0
 
@@ -373,6 +382,7 @@ class Stream:
         if self._partial is not None:
             self._actions.append(Cancel(self._partial))
             self._partial = None
+            self._partial_at = self._answered  # should speech go on, the next one is due sooner
 
     def _keep_language(self, transcript: Transcript) -> None:
         if (
@@ -434,9 +444,8 @@ class Stream:
         """End the utterance at the quietest moment of its last seconds and begin the next."""
         self._cancel_partial()
         self._void_speculation()
-        cut = self._audio.quietest(
-            round(_SPLIT_SEARCH_S * SAMPLE_RATE_HZ), round(_SPLIT_FRAME_S * SAMPLE_RATE_HZ)
-        )
+        search = min(round(_SPLIT_SEARCH_S * SAMPLE_RATE_HZ), len(self._audio) // 2)
+        cut = self._audio.quietest(search, round(_SPLIT_FRAME_S * SAMPLE_RATE_HZ))
         final = self._final(self._audio.snapshot(cut), Priority.FINAL)
         self._go_on(final, cut)
 

@@ -107,7 +107,9 @@ class Transcriber:
             raise AudioError("the audio holds values that are not finite numbers")
         requests = [self.prepare(request) for request in requests]
         if len({request.batch_key for request in requests}) > 1:
-            raise ValueError("one batch has one task and way to decode, and mostly one window")
+            raise ValueError(
+                "one batch has one batch_key: task, beam, temperature, words and mostly window"
+            )
         transcripts = self._decode(requests)
         cost_s = (time.perf_counter() - started) / len(requests)
         return [
@@ -197,14 +199,16 @@ class Transcriber:
         ]
         if not any(astray):
             return decoded
-        # The others' own answers, as drafts, hold in one pass.
+        first = requests[0]
+        mixes = self._backend.mixes and first.beam_size == 1 and not first.temperature
         plain = [
-            dataclasses.replace(item, context=(), draft=())
-            if lost
-            else dataclasses.replace(item, draft=answer.tokens)
+            # Where contexts may differ, the others' own answers, as drafts, hold in one pass.
+            dataclasses.replace(item, draft=answer.tokens)
+            if mixes and not lost
+            else dataclasses.replace(item, context=(), draft=())
             for item, answer, lost in zip(items, decoded, astray, strict=True)
         ]
-        again = self._generate(encoded, requests[0], plain)
+        again = self._generate(encoded, first, plain)
         return [new if lost else old for new, old, lost in zip(again, decoded, astray, strict=True)]
 
     def _languages(self, requests: Sequence[Request], encoded: Any) -> list[dict[str, float]]:
@@ -286,9 +290,9 @@ def _is_wrong(transcript: Transcript) -> bool:
 def _merit(transcript: Transcript) -> tuple[bool, bool, bool, float]:
     """What makes one failed attempt better than another: loops are often quite sure."""
     return (
-        not transcript.truncated,
         not is_loop(transcript.text),
         not is_too_fast(transcript.text, transcript.duration_s),
+        not transcript.truncated,
         transcript.avg_logprob,
     )
 

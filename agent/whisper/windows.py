@@ -44,7 +44,7 @@ FULL_WINDOW = 3000
 """Mel frames of the window that Whisper was trained on: 30 s."""
 
 BUCKETS = (512, 640, 768, 896, 1024, 1280, 1536, 2048, 2560, FULL_WINDOW)
-"""Window sizes in mel frames. One batch has one size, so fewer sizes make larger batches."""
+"""Window sizes in mel frames. On a GPU a batch has one size: fewer sizes make larger batches."""
 
 FATAL_FRAMES = (160, 256)
 """Twice the 80 and the 128 bands of Whisper's mels; the encoder halves the frames."""
@@ -63,6 +63,8 @@ _TOKENS, _TOKENS_IN_PIECES = 12, 60  # most in a second
 _IN_PIECES = frozenset(
     "am as bn bo el gu hi hy ka km kn lo ml mr my ne pa sa si ta te th yi".split()
 )
+_MEASURED_PIECES = {"el": 14, "th": 18, "hi": 28, "ka": 61, "my": 104}  # a second, of the same
+_LONGEST_S = 28.0
 # Floors by the encoder's width: tiny and base, with and without .en (docs/performance.md).
 _MEASURED_FLOORS = {384: 768, 512: 512}
 _CAREFUL_FLOOR = 1024
@@ -131,12 +133,18 @@ def pad_to_bucket(audio: FloatArray, bucket: int) -> FloatArray:
 
 
 def longest_utterance_s(language: str = "en") -> float:
-    """Seconds of speech that one answer of Whisper's surely has room for, with some context.
+    """Seconds of speech, read fast, that one answer of Whisper's has room for.
 
-    A full window for most languages. In those that it spells in small pieces, 28 tokens a second
-    of Hindi read fast, 30 s would not fit its 448 positions.
+    A full window for most languages. In those that it spells in small pieces it is what takes
+    400 of its 448 positions.
+
+    Args:
+        language: Whisper's code.
     """
-    return 10.0 if language in _IN_PIECES else 28.0
+    if language not in _IN_PIECES:
+        return _LONGEST_S
+    rate = _MEASURED_PIECES.get(language, _TOKENS_IN_PIECES)
+    return min(_LONGEST_S, 400 / rate)
 
 
 def token_cap(samples: int, language: str = "en") -> int:

@@ -121,18 +121,24 @@ class WorkerPool:
         self._metrics.requests.add(of=request.priority.name.lower())
         return order
 
-    def cancel(self, order: int) -> None:
-        """Withdraw a request; nothing happens where it is done, or was never there."""
-        with self._lock:
-            cancelled = self._batcher.cancel(order)
-        if cancelled:
-            self._metrics.cancelled.add()
+    def cancel(self, order: int) -> bool:
+        """Withdraw a request; nothing happens where it is done, or was never there.
 
-    def promote(self, order: int) -> None:
-        """Make a speculative final that waits a final."""
+        Returns:
+            Whether it was still waiting.
+        """
         with self._lock:
-            self._batcher.promote(order, self._clock())
-            self._changed.notify()
+            waited = self._batcher.cancel(order)
+        self._metrics.cancelled.add(waited)
+        return waited
+
+    def promote(self, order: int) -> bool:
+        """Make a speculative final that waits a final; returns whether it was waiting."""
+        with self._lock:
+            waited = self._batcher.promote(order, self._clock())
+            if waited:
+                self._changed.notify()
+        return waited
 
     def close(self) -> None:
         """Stop the workers after their current batch; waiting requests end in EngineClosed."""
@@ -152,7 +158,7 @@ class WorkerPool:
         now_s = self._clock()
         if replaces is None:
             speculative = request.priority is Priority.SPECULATIVE
-            hold_s = self._pace.hold_s if speculative else 0.0
+            hold_s = self._pace.hold_s(now_s) if speculative else 0.0
             return self._batcher.add(request, deliver, now_s, hold_s=hold_s)
         order = self._batcher.replace(replaces, request, deliver, now_s)
         self._metrics.replaced.add(order == replaces)
@@ -186,11 +192,7 @@ class WorkerPool:
                 now_s = self._clock()
                 late = self._batcher.expire(now_s)
                 worker.batch = self._batcher.take(now_s, idle=self._idle + 1)
-                for job in (*late, *worker.batch):
-                    if job.request.is_partial:
-                        self._pace.partial_waited(now_s - job.since_s, now_s)
-                    elif job.request.priority <= Priority.SPECULATIVE:
-                        self._pace.final_waited(now_s - job.due_s, now_s)
+                self._pace.observe([*late, *worker.batch], now_s)
                 if worker.batch or late:
                     break
                 self._idle += 1
@@ -202,7 +204,7 @@ class WorkerPool:
             else:
                 return
         for job in worker.batch:
-            self._metrics.taken(job.request.priority, now_s - job.since_s)
+            self._metrics.taken(job.request.priority, now_s - job.due_s)
         for job in late:
             self._expire(job)
 

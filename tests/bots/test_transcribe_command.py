@@ -9,9 +9,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.speech import clip, silence, speech_wav, word_error_rate, write_wav
+from tests.speech import clip, read_wav, silence, speech_wav, word_error_rate, write_wav
 
 MAIN = "import sys; from talkpath.bots.cli import main; sys.exit(main())"
 COMMAND = [sys.executable, "-c", MAIN, "transcribe"]
@@ -153,7 +154,8 @@ def test_a_failed_file_leaves_the_older_transcript(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
-    path = speech_wav(tmp_path / "a.wav", gap_s=2.5)
+    once = read_wav(speech_wav(tmp_path / "once.wav", gap_s=2.5))
+    path = write_wav(tmp_path / "a.wav", np.tile(once, 20))  # it is at it for a while
     folder = tmp_path / "out"
     process = subprocess.Popen(
         [*COMMAND, str(path), "--output", str(folder)], stderr=subprocess.PIPE, text=True

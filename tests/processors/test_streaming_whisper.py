@@ -74,6 +74,30 @@ def pieces(caller: Call) -> list[Sequence[Frame]]:
     return list(found)
 
 
+class Behind(FrameProcessor):
+    """Counts the audio that comes to it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.audio = 0
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        self.audio += isinstance(frame, InputAudioRawFrame)
+        await self.push_frame(frame, direction)
+
+
+@pytest.mark.parametrize("passes", [True, False])
+async def test_audio_goes_on_behind_it_where_it_is_wanted(
+    base: WhisperEngine, passes: bool
+) -> None:
+    behind = Behind()
+    async with call([*path(StreamingWhisper(base, audio_passthrough=passes)), behind]) as caller:
+        await caller.say(join([SHORT.id]), pace_s=0)
+    assert word_error_rate([SHORT.text], [text(caller)]) < 0.15
+    assert bool(behind.audio) is passes
+
+
 async def test_partials_come_while_it_is_said_and_one_final_for_each_stop(
     base: WhisperEngine,
 ) -> None:

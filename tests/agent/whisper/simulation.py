@@ -2,8 +2,9 @@
 
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from talkpath.agent.whisper.pace import Pace
 from talkpath.agent.whisper.requests import Again, DecodeOptions, Priority
 from talkpath.agent.whisper.results import Partial, StreamResult, Transcript
 from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream, StreamOptions
+from talkpath.agent.whisper.windows import FULL_WINDOW
 
 __all__ = ["SimulatedEngine", "SimulatedStream", "heard"]
 
@@ -53,7 +55,12 @@ class SimulatedEngine:
     dropped: int = 0
 
     def __post_init__(self) -> None:
-        self.batcher = Batcher(max_batch=self.max_batch, workers=self.workers, max_waiting=10_000)
+        self.batcher = Batcher(
+            max_batch=self.max_batch,
+            max_frames=self.max_batch * FULL_WINDOW,
+            workers=self.workers,
+            max_waiting=10_000,
+        )
         self.pace = Pace(self.interval_s)
         self._free = self.workers
         self._numbers = itertools.count()
@@ -66,19 +73,26 @@ class SimulatedEngine:
     def advance(self, to_s: float) -> None:
         """Let time pass."""
         self._dispatch()
-        while self._busy and self._busy[0][0] <= to_s:
-            self.now_s, _, batch = heapq.heappop(self._busy)
-            self._free += 1
-            for job in batch:
-                self._complete(job)
+        while (next_s := self._next_s()) <= to_s:
+            self.now_s = next_s
+            while self._busy and self._busy[0][0] <= next_s:
+                _, _, batch = heapq.heappop(self._busy)
+                self._free += 1
+                for job in batch:
+                    self._complete(job)
             self._dispatch()
         self.now_s = max(self.now_s, to_s)
 
     def finish(self) -> None:
         """Let time pass until nothing is left to do."""
         self._dispatch()
-        while self._busy:
-            self.advance(self._busy[0][0])
+        while (next_s := self._next_s()) < math.inf:
+            self.advance(next_s)
+
+    def _next_s(self) -> float:
+        """When a worker is done, or one that is free may take what was held."""
+        done_s = self._busy[0][0] if self._busy else math.inf
+        return min(done_s, self.batcher.next_due_s(self.now_s) if self._free else math.inf)
 
     def _complete(self, job: Job) -> None:
         outcome = self.outcome(job)
@@ -90,25 +104,19 @@ class SimulatedEngine:
 
     def _dispatch(self) -> None:
         while self._free:
-            for job in self.batcher.expire(self.now_s):
-                self._left(job)
+            late = self.batcher.expire(self.now_s)
+            for job in late:
                 self.dropped += job.request.is_partial
                 job.deliver(job.request.best or EngineOverloaded("it waited for too long"))
             batch = self.batcher.take(self.now_s, idle=self._free)
+            self.pace.observe([*late, *batch], self.now_s)
             if not batch:
                 return
             for job in batch:
-                self._left(job)
                 self.taken.append(Taken(job.request.priority, self.now_s - job.since_s, self.now_s))
             self._free -= 1
             end_s = self.now_s + self.takes_s(batch)
             heapq.heappush(self._busy, (end_s, next(self._numbers), batch))
-
-    def _left(self, job: Job) -> None:
-        if job.request.is_partial:
-            self.pace.partial_waited(self.now_s - job.since_s, self.now_s)
-        elif job.request.priority <= Priority.SPECULATIVE:
-            self.pace.final_waited(self.now_s - job.due_s, self.now_s)
 
 
 class SimulatedStream:
@@ -128,7 +136,7 @@ class SimulatedStream:
         return [result for result in self.results if isinstance(result, Partial)]
 
     def feed(self, seconds: float) -> None:
-        self.stream.set_partial_interval(self._engine.pace.interval_s)
+        self.stream.set_partial_interval(self._engine.pace.interval_s(self._engine.now_s))
         self._level += 1e-4  # no two blocks sound the same
         self.stream.feed(np.full(round(seconds * 16_000), self._level, dtype=np.float32))
         self.pump()
@@ -139,7 +147,9 @@ class SimulatedStream:
                 case Decode():
                     self._decode(action)
                 case Promote(ticket):
-                    self._engine.batcher.promote(self._orders.get(ticket, -1), self._engine.now_s)
+                    order = self._orders.get(ticket, -1)
+                    if self._engine.batcher.promote(order, self._engine.now_s):
+                        self.stream.came_true_first(ticket)
                 case Cancel(ticket):
                     self._engine.batcher.cancel(self._orders.pop(ticket, -1))
         self.results += self.stream.results()
@@ -154,9 +164,12 @@ class SimulatedStream:
             self.pump()
 
         batcher, now_s = self._engine.batcher, self._engine.now_s
+        request = replace(action.request, mixes=True)
+        speculative = request.priority is Priority.SPECULATIVE
+        hold_s = self._engine.pace.hold_s(now_s) if speculative else 0.0
         replaced = self._orders.get(action.replaces or -1)
         if replaced is None:
-            order = batcher.add(action.request, deliver, now_s)
+            order = batcher.add(request, deliver, now_s, hold_s=hold_s)
         else:
-            order = batcher.replace(replaced, action.request, deliver, now_s)
+            order = batcher.replace(replaced, request, deliver, now_s)
         self._orders[action.ticket] = order

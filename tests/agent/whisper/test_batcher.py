@@ -26,6 +26,7 @@ from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Transc
 from tests.agent.whisper.simulation import SimulatedEngine, SimulatedStream, heard
 
 CLASSES = len(Priority) - 1  # those below the finals
+FRAMES = 1_000_000
 
 
 def request(
@@ -42,8 +43,9 @@ def job(
     *,
     since_s: float = 0.0,
     language: str | None = "en",
+    mixes: bool = False,
 ) -> Job:
-    wanted = request(seconds, priority, order, language)
+    wanted = replace(request(seconds, priority, order, language), mixes=mixes)
     if priority is Priority.AGAIN:
         wanted = replace(wanted, attempt=1)
     return Job(wanted, nobody, since_s, since_s, since_s)
@@ -58,7 +60,7 @@ def rank(item: Job) -> tuple[int, int]:
 
 
 def batcher(max_batch: int = 4, workers: int = 2, max_waiting: int = 1000) -> Batcher:
-    return Batcher(max_batch=max_batch, workers=workers, max_waiting=max_waiting)
+    return Batcher(max_batch=max_batch, max_frames=FRAMES, workers=workers, max_waiting=max_waiting)
 
 
 def orders(batch: list[Job]) -> list[int]:
@@ -66,10 +68,14 @@ def orders(batch: list[Job]) -> list[int]:
 
 
 waiting_jobs = st.lists(
-    st.tuples(st.sampled_from([0.5, 3, 4, 6, 20, 28]), st.sampled_from(Priority)), max_size=30
+    st.tuples(st.sampled_from([0.5, 3, 4, 6, 20, 28]), st.sampled_from(Priority), st.booleans()),
+    max_size=30,
 ).flatmap(
     lambda items: st.permutations(
-        [job(seconds, priority, order) for order, (seconds, priority) in enumerate(items)]
+        [
+            job(seconds, priority, order, mixes=mixes)
+            for order, (seconds, priority, mixes) in enumerate(items)
+        ]
     )
 )
 
@@ -77,11 +83,11 @@ waiting_jobs = st.lists(
 # One batch
 
 
-@given(waiting_jobs, st.integers(1, 8), st.integers(1, 3))
+@given(waiting_jobs, st.integers(1, 8), st.integers(1, 3), st.sampled_from([1, 2048, FRAMES]))
 def test_a_batch_is_of_one_kind_urgent_first_then_old_first(
-    waiting: list[Job], max_batch: int, idle: int
+    waiting: list[Job], max_batch: int, idle: int, max_frames: int
 ) -> None:
-    batch = choose(waiting, 0.0, max_batch=max_batch, idle=idle)
+    batch = choose(waiting, 0.0, max_batch=max_batch, max_frames=max_frames, idle=idle)
     if not waiting:
         assert batch == []
         return
@@ -99,11 +105,14 @@ def test_a_batch_is_of_one_kind_urgent_first_then_old_first(
         and not item.apart
     ]
     assert len(batch) <= max_batch
-    assert len(batch) * idle >= min(max_batch, len(same))
     ranks = [rank(item) for item in batch]
     assert ranks == sorted(ranks)
-    left = [rank(item) for item in same if item not in batch]
-    assert not left or max(ranks) < min(left)
+    left = sorted((item for item in same if item not in batch), key=rank)
+    assert not left or max(ranks) < rank(left[0])
+    frames = sum(item.request.bucket for item in batch)
+    assert len(batch) == 1 or frames <= max_frames
+    is_full = bool(left) and frames + left[0].request.bucket > max_frames
+    assert is_full or len(batch) * idle >= min(max_batch, len(same))
 
 
 @given(waiting_jobs, st.integers(1, 8))
@@ -111,7 +120,7 @@ def test_batch_after_batch_takes_every_request_once(waiting: list[Job], max_batc
     taken: list[Job] = []
     rest = list(waiting)
     turns = itertools.count()
-    while batch := choose(rest, 60.0, max_batch=max_batch, turn=next(turns)):
+    while batch := choose(rest, 60.0, max_batch=max_batch, max_frames=FRAMES, turn=next(turns)):
         taken += batch
         rest = [item for item in rest if item not in batch]
     assert sorted(orders(taken)) == sorted(orders(waiting))
@@ -138,7 +147,7 @@ def test_finals_go_before_all_others() -> None:
     ranked = [item for item in Priority if item is not Priority.AGAIN]
     waiting = [job(1, priority, order) for order, priority in enumerate(reversed(ranked))]
     taken: list[Priority] = []
-    while batch := choose(waiting, 0.0, max_batch=8):
+    while batch := choose(waiting, 0.0, max_batch=8, max_frames=FRAMES):
         taken += [item.request.priority for item in batch]
         waiting = [item for item in waiting if item not in batch]
     assert taken == ranked
@@ -146,7 +155,7 @@ def test_finals_go_before_all_others() -> None:
 
 def test_no_partial_makes_a_final_wait_for_it() -> None:
     waiting = [job(1, Priority.FINAL, 1), job(1, Priority.PARTIAL, 2), job(1, order=3)]
-    assert orders(choose(waiting, 0.0, max_batch=8)) == [1, 3]
+    assert orders(choose(waiting, 0.0, max_batch=8, max_frames=FRAMES)) == [1, 3]
 
 
 def test_one_of_several_workers_is_kept_for_finals_while_anybody_speaks() -> None:
@@ -175,12 +184,12 @@ def test_files_have_all_workers_when_nobody_speaks() -> None:
 def test_a_final_in_another_window_leaves_older_partials_waiting() -> None:
     waiting = [job(1, Priority.PARTIAL, order) for order in range(5)]
     waiting.append(job(12, Priority.FINAL, 9))
-    assert orders(choose(waiting, 0.0, max_batch=4)) == [9]
+    assert orders(choose(waiting, 0.0, max_batch=4, max_frames=FRAMES)) == [9]
 
 
 def test_languages_may_be_mixed_in_one_batch() -> None:
     waiting = [job(1, order=0, language="de"), job(1, order=1, language=None)]
-    assert len(choose(waiting, 0.0, max_batch=4)) == 2
+    assert len(choose(waiting, 0.0, max_batch=4, max_frames=FRAMES)) == 2
 
 
 def test_workers_that_are_free_together_share_what_waits() -> None:
@@ -422,7 +431,7 @@ def test_every_request_is_taken_in_bounded_time_under_a_flood_of_finals(
 def test_nothing_goes_before_a_final_unless_it_was_kept_waiting(
     waiting: list[Job], now_s: float, turn: int
 ) -> None:
-    batch = choose(waiting, now_s, max_batch=4, turn=turn)
+    batch = choose(waiting, now_s, max_batch=4, max_frames=FRAMES, turn=turn)
     assert not waiting or batch[0] is min(waiting, key=rank)
 
 
@@ -532,7 +541,7 @@ def test_finals_keep_their_time_while_partials_thin_out() -> None:
     finals = sorted(item.wait_s for item in settled if item.priority is Priority.FINAL)
     lower = (Priority.FIRST_PARTIAL, Priority.PARTIAL)
     partials = [item for item in settled if item.priority in lower]
-    assert 1.5 < engine.pace.interval_s / engine.interval_s < 8
+    assert 1.5 < engine.pace.interval_s(engine.now_s) / engine.interval_s < 8
     # A final waits for a batch under way, and hardly ever for more than that.
     assert finals[round(0.95 * len(finals))] <= 0.26
     assert finals[-1] <= 2 * 0.26

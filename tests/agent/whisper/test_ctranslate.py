@@ -80,6 +80,16 @@ def test_any_audio_fills_its_window(padding: str, samples: int) -> None:
     assert one == other
 
 
+def test_only_the_drafting_decoder_takes_several_windows_together() -> None:
+    model = CTranslate2Backend(
+        ModelStore().pull("tiny.en"), device="cpu", workers=1, drafting=False
+    )
+    parts = [model.encode([np.zeros(16_000, dtype=np.float32)], bucket) for bucket in (768, 1024)]
+    assert not model.mixes
+    with pytest.raises(ValueError, match="items of one window"):
+        model.join(parts)
+
+
 def test_items_without_words_are_aligned_to_nothing() -> None:
     model = backend("base")
     audio = clip("librivox-0880").samples()

@@ -13,6 +13,7 @@ from talkpath.agent.whisper import decoder
 from talkpath.agent.whisper.backend import Decoded, Item
 from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.drafting import Drafting
+from talkpath.agent.whisper.greedy import goes_in_circles
 from talkpath.agent.whisper.guard import is_loop
 from talkpath.agent.whisper.tokens import WhisperTokens
 from talkpath.agent.whisper.windows import token_cap
@@ -156,6 +157,22 @@ def test_a_decoder_that_goes_in_circles_is_stopped() -> None:
     answer = used.generate(encoded, [Item("en", len(samples))], max_tokens=400)[0]
     assert is_loop(" ".join(segment.text for segment in answer.segments))
     assert len(answer.tokens) < 100
+
+
+@pytest.mark.parametrize("period", range(1, 13))
+def test_so_many_repeats_are_a_circle_and_one_token_less_is_none(period: int) -> None:
+    count = period * (8 if period <= 3 else 5)
+    said = [100, 101, 102]
+    circle = [*range(period)] * 9
+    assert goes_in_circles(said + circle[:count])
+    assert not goes_in_circles(said + circle[: count - 1])
+    assert not goes_in_circles(said + circle[:count] + [99])
+
+
+def test_no_repeats_are_no_circle() -> None:
+    assert not goes_in_circles([])
+    assert not goes_in_circles([*range(200)])
+    assert not goes_in_circles([*range(13)] * 20)
 
 
 def test_languages_are_told_apart_as_ctranslate2_does() -> None:

@@ -1,70 +1,100 @@
 """Pace: partials thin out under load and come back after it."""
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from talkpath.agent.whisper.batcher import Job
 from talkpath.agent.whisper.pace import Pace
-from talkpath.agent.whisper.requests import Priority
+from talkpath.agent.whisper.requests import Priority, Request
 from tests.agent.whisper.simulation import SimulatedEngine, SimulatedStream
 
 HOUR_S = 3600.0
 
 
+def waited(wait_s: float, now_s: float, priority: Priority) -> Job:
+    request = Request(np.zeros(16_000, dtype=np.float32), priority)
+    return Job(request, lambda outcome: None, now_s - wait_s, now_s - wait_s, now_s - wait_s)
+
+
+def observe(pace: Pace, wait_s: float, now_s: float, priority: Priority) -> None:
+    pace.observe([waited(wait_s, now_s, priority)], now_s)
+
+
 def test_without_load_the_interval_is_what_was_asked_for_and_nothing_is_held() -> None:
     pace = Pace(0.5)
-    assert (pace.interval_s, pace.hold_s) == (0.5, 0.0)
+    assert (pace.interval_s(0.0), pace.hold_s(0.0)) == (0.5, 0.0)
     for tenth in range(100):
-        pace.partial_waited(0.1, tenth / 10)
-        pace.final_waited(0.03, tenth / 10)
-    assert (pace.interval_s, pace.hold_s) == (0.5, 0.0)
+        observe(pace, 0.1, tenth / 10, Priority.PARTIAL)
+        observe(pace, 0.03, tenth / 10, Priority.FINAL)
+    assert (pace.interval_s(10.0), pace.hold_s(10.0)) == (0.5, 0.0)
 
 
-def test_the_interval_is_four_times_the_partials_waiting_within_its_bounds() -> None:
+@pytest.mark.parametrize("priority", [Priority.FIRST_PARTIAL, Priority.PARTIAL])
+def test_the_interval_is_four_times_the_partials_waiting_within_its_bounds(
+    priority: Priority,
+) -> None:
     pace = Pace(0.5)
     waits = ((0.25, 1.0), (0.5, 2.0), (5.0, 4.0), (0.0, 0.5), (0.25, 1.0))
-    pace.partial_waited(0.0, 0.0)
     for hour, (wait_s, interval_s) in enumerate(waits, start=1):
-        pace.partial_waited(wait_s, hour * HOUR_S)
-        assert pace.interval_s == pytest.approx(interval_s)
+        observe(pace, wait_s, hour * HOUR_S, priority)
+        assert pace.interval_s(hour * HOUR_S) == pytest.approx(interval_s)
 
 
-def test_partials_give_way_sooner_where_finals_wait() -> None:
+@pytest.mark.parametrize("priority", [Priority.FINAL, Priority.SPECULATIVE])
+def test_partials_give_way_sooner_where_finals_wait(priority: Priority) -> None:
     pace = Pace(0.5)
     waits = ((0.03, 0.5), (0.06, 0.5), (0.155, 2.0), (3.0, 4.0), (0.0, 0.5))
-    pace.final_waited(0.0, 0.0)
     for hour, (wait_s, interval_s) in enumerate(waits, start=1):
-        pace.final_waited(wait_s, hour * HOUR_S)
-        assert pace.interval_s == pytest.approx(interval_s)
+        observe(pace, wait_s, hour * HOUR_S, priority)
+        assert pace.interval_s(hour * HOUR_S) == pytest.approx(interval_s)
 
 
 def test_speculations_are_held_as_long_as_finals_wait_and_no_longer() -> None:
     pace = Pace(0.5)
     waits = ((0.02, 0.0), (0.05, 0.08), (0.07, 0.16), (3.0, 0.16), (0.0, 0.0))
-    pace.final_waited(0.0, 0.0)
     for hour, (wait_s, hold_s) in enumerate(waits, start=1):
-        pace.final_waited(wait_s, hour * HOUR_S)
-        assert pace.hold_s == pytest.approx(hold_s)
-    pace.final_waited(1.0, 9 * HOUR_S)
-    pace.final_waited(0.0, 9 * HOUR_S + 0.01)
-    assert pace.hold_s == 0.16  # one that found a free worker does not end it
+        observe(pace, wait_s, hour * HOUR_S, Priority.SPECULATIVE)
+        assert pace.hold_s(hour * HOUR_S) == pytest.approx(hold_s)
+    observe(pace, 1.0, 9 * HOUR_S, Priority.FINAL)
+    observe(pace, 0.0, 9 * HOUR_S + 0.01, Priority.FINAL)
+    assert pace.hold_s(9 * HOUR_S + 0.01) == 0.16  # one that found a free worker does not end it
 
 
-@given(st.lists(st.tuples(st.floats(0, 60), st.floats(0, 5), st.booleans()), max_size=50))
+def test_a_lull_ends_what_the_load_before_it_brought() -> None:
+    pace = Pace(0.5)
+    for tenth in range(20):
+        observe(pace, 0.6, tenth / 10, Priority.FINAL)
+        observe(pace, 0.6, tenth / 10, Priority.PARTIAL)
+    assert (pace.interval_s(2.0), pace.hold_s(2.0)) == (4.0, 0.16)
+    assert 0.5 < pace.interval_s(5.0) < 4.0
+    assert (pace.interval_s(12.0), pace.hold_s(12.0)) == (0.5, 0.0)
+
+
+def test_of_a_batch_the_mean_wait_counts_and_files_do_not() -> None:
+    pace = Pace(0.5)
+    waits = ((0.0, Priority.FINAL), (0.31, Priority.SPECULATIVE), (60.0, Priority.OFFLINE))
+    pace.observe([waited(wait_s, 100.0, priority) for wait_s, priority in waits], 100.0)
+    assert pace.interval_s(100.0) == pytest.approx(2.0)
+    pace.observe([], 100.0)
+    assert pace.interval_s(100.0) == pytest.approx(2.0)
+
+
+@given(
+    st.lists(st.tuples(st.floats(0, 60), st.floats(0, 5), st.sampled_from(Priority)), max_size=50)
+)
 def test_the_interval_stays_within_its_bounds_whatever_comes(
-    waits: list[tuple[float, float, bool]],
+    waits: list[tuple[float, float, Priority]],
 ) -> None:
     pace = Pace(0.5, most=8, longest_hold_s=0.16)
     now_s = 0.0
-    for wait_s, passed_s, final in waits:
+    for wait_s, passed_s, priority in waits:
         now_s += passed_s
-        observe = pace.final_waited if final else pace.partial_waited
-        observe(wait_s, now_s)
-        assert 0.5 <= pace.interval_s <= 4.0
-        assert 0.0 <= pace.hold_s <= 0.16
-    pace.partial_waited(0.0, now_s + 60)
-    pace.final_waited(0.0, now_s + 60)
-    assert (pace.interval_s, pace.hold_s) == (0.5, 0.0)
+        observe(pace, wait_s, now_s, priority)
+        assert 0.5 <= pace.interval_s(now_s) <= 4.0
+        assert 0.0 <= pace.hold_s(now_s) <= 0.16
+    assert (pace.interval_s(now_s + 60), pace.hold_s(now_s + 60)) == (0.5, 0.0)
 
 
 def speak(engine: SimulatedEngine, streams: list[SimulatedStream], seconds: float) -> list[float]:
@@ -74,7 +104,7 @@ def speak(engine: SimulatedEngine, streams: list[SimulatedStream], seconds: floa
         for stream in streams:
             stream.feed(0.1)
         engine.advance(engine.now_s + 0.1)
-        stretches.append(engine.pace.interval_s / engine.interval_s)
+        stretches.append(engine.pace.interval_s(engine.now_s) / engine.interval_s)
     return stretches
 
 
@@ -93,7 +123,7 @@ def test_partials_thin_out_under_load_settle_and_come_back() -> None:
     assert max(loaded) < 6
     assert max(loaded) < 2 * min(loaded)
     waits = [item.wait_s for item in engine.taken if item.at_s > 15]
-    assert sum(waits) / len(waits) < engine.pace.interval_s / 2
+    assert sum(waits) / len(waits) < engine.pace.interval_s(engine.now_s) / 2
     for stream in streams[2:]:
         stream.stream.close()
         stream.pump()

@@ -10,13 +10,15 @@ import pytest
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.errors import AudioError, ConfigError
+from talkpath.agent.models import ModelStore
 from talkpath.agent.whisper.backend import Decoded, Item, TimedText
+from talkpath.agent.whisper.ctranslate import CTranslate2Backend
 from talkpath.agent.whisper.requests import Again, DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import Transcript
 from talkpath.agent.whisper.transcriber import Transcriber
 from talkpath.agent.whisper.windows import WindowPolicy
 from tests.agent.whisper.helpers import Wrapper, backend
-from tests.speech import clip, silence
+from tests.speech import clip, silence, word_error_rate
 
 SENTENCE = "librivox-0880"
 
@@ -142,6 +144,53 @@ def test_a_context_that_misleads_is_left_out_in_the_same_window(astray: str) -> 
     assert transcript.text == "All is well."
     assert len(made) == 1
     assert [window for window, _ in asked] == [768, 768]
+
+
+class Misleading(Wrapper):
+    """Hears nothing in the second item of a batch while that has a context."""
+
+    def generate(
+        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
+    ) -> list[Decoded]:
+        answers = super().generate(encoded, items, max_tokens=max_tokens, **options)
+        if items[1].context:
+            answers[1] = Decoded((), -0.1, 0.0)
+        return answers
+
+
+@pytest.mark.parametrize("beam_size", [1, 2])
+@pytest.mark.parametrize("drafting", [True, False])
+def test_a_misled_item_of_a_batch_is_put_right_and_the_others_stay(
+    beam_size: int, drafting: bool
+) -> None:
+    folder = ModelStore().pull("tiny.en")
+    real = (
+        backend("tiny.en")
+        if drafting
+        else CTranslate2Backend(folder, device="cpu", workers=1, drafting=False)
+    )
+    names = (SENTENCE, "librivox-0930")
+    requests = [
+        replace(
+            request(clip(name).samples(), beam_size=beam_size), context="<|0.00|> He said<|1.00|>"
+        )
+        for name in names
+    ]
+    together = Transcriber(Misleading(real)).settle(requests)
+    assert word_error_rate([clip(name).text for name in names], [it.text for it in together]) < 0.3
+
+
+def test_what_lacks_its_end_is_better_than_a_loop() -> None:
+    audio = clip(SENTENCE).samples()
+    model = Answering([])
+    first = replace(request(audio, temperatures=(0.0,)), context="<|0.00|> he was young<|1.00|>")
+    model.give("All is well.", tokens=(1,) * 444)
+    (outcome,) = Transcriber(model).transcribe([first])
+    assert isinstance(outcome, Again)
+    model.give(LOOP, tokens=(1,) * 60)
+    (transcript,) = Transcriber(model).settle([outcome.request])
+    assert transcript.text == "All is well."
+    assert not transcript.possible_hallucination
 
 
 def test_a_partial_is_decoded_once_whatever_it_says() -> None:
