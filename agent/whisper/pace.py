@@ -49,13 +49,13 @@ class Pace:
     waited of late for a worker once they were due (exponential averages over two seconds, each
     batch once), and ``late = max(finals - 0.03, 0)``::
 
-        interval = min(max(4 * partials, 16 * late, interval without load), most * that)
+        interval = min(max(4 * partials, 32 * late, interval without load), most * that)
         hold = min(4 * late, longest hold)
 
     Streams that ask half as often queue half as much, so the waiting falls as the interval
     grows and the two meet; nothing is switched on or off, and there is no memory beyond the
     averages. Partials wait for a quarter of the interval at most before they thin out, which
-    keeps the workers short of saturation; finals, for somebody waits for them, for a sixteenth
+    keeps the workers short of saturation; finals, for somebody waits for them, for a 32nd
     and 0.03 s.
     A breath ends most early pauses within a few windows: the longer a speculation is held, the
     surer it is to be of use.
@@ -78,7 +78,7 @@ class Pace:
 
     def interval_s(self, now_s: float) -> float:
         """Seconds of speech between partials, as things are at this time on any clock."""
-        wanted = max(4 * self._partials.at(now_s), 16 * self._late_s(now_s), self._interval_s)
+        wanted = max(4 * self._partials.at(now_s), 32 * self._late_s(now_s), self._interval_s)
         return min(wanted, self._most * self._interval_s)
 
     def hold_s(self, now_s: float) -> float:

@@ -45,7 +45,7 @@ def test_the_interval_is_four_times_the_partials_waiting_within_its_bounds(
 @pytest.mark.parametrize("priority", [Priority.FINAL, Priority.SPECULATIVE])
 def test_partials_give_way_sooner_where_finals_wait(priority: Priority) -> None:
     pace = Pace(0.5)
-    waits = ((0.03, 0.5), (0.06, 0.5), (0.155, 2.0), (3.0, 4.0), (0.0, 0.5))
+    waits = ((0.03, 0.5), (0.045, 0.5), (0.0925, 2.0), (3.0, 4.0), (0.0, 0.5))
     for hour, (wait_s, interval_s) in enumerate(waits, start=1):
         observe(pace, wait_s, hour * HOUR_S, priority)
         assert pace.interval_s(hour * HOUR_S) == pytest.approx(interval_s)
@@ -74,7 +74,7 @@ def test_a_lull_ends_what_the_load_before_it_brought() -> None:
 
 def test_of_a_batch_the_mean_wait_counts_and_files_do_not() -> None:
     pace = Pace(0.5)
-    waits = ((0.0, Priority.FINAL), (0.31, Priority.SPECULATIVE), (60.0, Priority.OFFLINE))
+    waits = ((0.0, Priority.FINAL), (0.185, Priority.SPECULATIVE), (60.0, Priority.OFFLINE))
     pace.observe([waited(wait_s, 100.0, priority) for wait_s, priority in waits], 100.0)
     assert pace.interval_s(100.0) == pytest.approx(2.0)
     pace.observe([], 100.0)
