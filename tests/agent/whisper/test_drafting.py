@@ -134,9 +134,9 @@ def test_without_torchscript_the_answers_are_the_same(monkeypatch: pytest.Monkey
     short = audio("librivox-0880")
     # Too small a window for this model, in which it goes in circles; and audio that is said to be
     # longer, so that the decoder has to find the end by itself.
-    for window, samples in ((512, len(short)), (2048, 20 * RATE_HZ)):
+    for window, length in ((512, len(short)), (2048, 20 * RATE_HZ)):
         answers = [
-            used.generate(used.encode([short], window), [Item("en", samples)], max_tokens=400)[
+            used.generate(used.encode([short], window), [Item("en", length)], max_tokens=400)[
                 0
             ].tokens
             for used in (in_python, backend("tiny.en"))
