@@ -62,9 +62,7 @@ class SpeechDetector(FrameProcessor):
     """
 
     def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
-        # Frames are handled in the task that brings them: a queue and a task of its own for each
-        # of 50 frames a second cost more than what is done with them.
-        super().__init__(enable_direct_mode=True)
+        super().__init__()
         self._config = config or SpeechConfig()
         self._tracker = SpeechTracker(vad, self._config)
         self._resampler: Resampler | None = None

@@ -72,8 +72,8 @@ class StreamingWhisper(STTService):
         engine: shared by all sessions (``Runtime.whisper``).
         language: a Whisper code, ``auto``, or None for the engine's setting.
         partials: whether to send ``InterimTranscriptionFrame``.
-        audio_passthrough: whether the audio goes on; a pipeline that does not use it behind this
-            processor saves a tenth of a core for every 30 streams or so without.
+        audio_passthrough: whether the audio goes on; False saves the way behind this processor
+            where nobody listens there.
         ttfs_p99_latency: seconds from the end of speech to the final, 99th percentile; turn
             strategies wait this long at most. Measure your own machine's.
     """

@@ -106,8 +106,8 @@ class CTranslate2Backend:
             self.windows = policy_for(self._width())
             # On a CPU the encoder gains nothing from a batch, and the first waits for the last.
             self.max_batch = 4 if device == "cpu" else 16
-            longest = self.windows.floor_frames if device == "cpu" else FULL_WINDOW
-            self.max_frames = self.max_batch * longest
+            window = self.windows.floor_frames if device == "cpu" else FULL_WINDOW
+            self.max_frames = self.max_batch * window
         except ValueError as error:
             raise ConfigError(f"cannot load Whisper on {device}: {error}") from error
         except RuntimeError as error:

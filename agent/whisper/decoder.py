@@ -111,7 +111,7 @@ class DraftingDecoder:
             count += 1
         self._count = count
         layers = DecoderLayers(weights, count)
-        self._positions, self._width = layers.positions.shape
+        self._width = layers.positions.shape[1]
         self._search = compiled(
             GreedySearch(
                 layers,
@@ -127,11 +127,6 @@ class DraftingDecoder:
             torch.cat([tensor(weights, f"{part}/weight") for part in parts]),
             torch.cat([tensor(weights, f"{part}/bias") for part in parts]),
         )
-
-    @property
-    def positions(self) -> int:
-        """Most tokens, prompt included (448 for Whisper)."""
-        return int(self._positions)
 
     @torch.inference_mode()
     def remember(self, encoded: FloatArray) -> list[Memory]:
@@ -169,7 +164,7 @@ class DraftingDecoder:
 
         Args:
             memories: what ``remember`` gave, one for each item.
-            tasks: one for each item; a prompt and its answer must fit ``positions``.
+            tasks: one for each item; a prompt and its answer must fit Whisper's 448 positions.
         """
         torch.set_num_threads(1)
         found = self._search(

@@ -139,7 +139,7 @@ class WhisperEngine:
             _log.debug("warmed up in %.2f s", time.perf_counter() - started)
             gc.collect()  # or garbage would be kept as well
             # A worker that wants Python's lock from a busy event loop gets it after so long. It
-            # does a dozen times in a batch, each after a call that computes without the lock.
+            # wants it after every call that computes without it.
             sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_S))
             gc.freeze()
             return backend

@@ -2,8 +2,9 @@
 
 In the part of Python that TorchScript compiles: a batch is then decoded from its first token to
 its last in one call that does not hold Python's global lock. With the loop in Python a worker
-asks for that lock some hundred times in a batch, and waits each time, for another worker or for
-a busy event loop: measured with 30 streams on two cores, a batch took 0.33 s for 0.09 s of work.
+asks for that lock again after every pass, and waits for another worker or a busy event loop.
+Measured on two cores, without an event loop: 61 ms an item instead of 80 with one worker, 39
+instead of 45 with two.
 """
 
 import torch
@@ -107,19 +108,19 @@ class GreedySearch(nn.Module):
         wanted: list[int] = []
         counts: list[int] = []
         for job in jobs:
-            start = len(fed)
+            start, before = len(fed), len(wanted)
             known = job.prompt if job.passes == 0 else job.tokens[-1:]
             fed += known
             fed += job.proposal
             lengths.append(len(fed) - start)
             pasts.append(job.length)
             job.length += len(fed) - start
-            # After the last known token and after each drafted one.
-            rows = [row for row in range(start + len(known) - 1, len(fed))]
             if job.passes == 0:
-                rows = [start + job.start] + rows  # noqa: RUF005
-            wanted += rows
-            counts.append(len(rows))
+                wanted.append(start + job.start)
+            # After the last known token and after each drafted one.
+            for row in range(start + len(known) - 1, len(fed)):
+                wanted.append(row)
+            counts.append(len(wanted) - before)
         texts: list[list[Tensor]] = []
         memories: list[list[Tensor]] = []
         for layer in range(len(jobs[0].memory)):

@@ -112,7 +112,7 @@ class WhisperStream:
                     self._decode(action)
                 case Promote():
                     if self._engine._pool.promote(self._orders.get(action.ticket, -1)):
-                        self._stream.came_true_first(action.ticket)
+                        self._stream.not_begun_at_stop(action.ticket)
                 case Cancel():
                     self._engine._pool.cancel(self._orders.pop(action.ticket, -1))
         if self._stream.pending:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["Pace"]
 
 _MEMORY_S = 2.0
-# A quarter of a short batch: a final that comes at any moment to one worker of two that is busy
-# for half of the time with batches of 0.12 s waits for so long on average. No sign of overload.
+# No sign of overload: a worker that is busy half of the time with batches of 0.12 s is free for
+# whoever comes at any moment after so long on average.
 _FREE_S = 0.03
 
 

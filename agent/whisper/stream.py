@@ -284,7 +284,7 @@ class Stream:
             final.outcome = transcript
             self._release_finals()
 
-    def came_true_first(self, ticket: int) -> None:
+    def not_begun_at_stop(self, ticket: int) -> None:
         """A speculation had not been begun when speech stopped: it is a final like any other."""
         final = self._find_final(ticket)
         if final is not None:

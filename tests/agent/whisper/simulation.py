@@ -149,7 +149,7 @@ class SimulatedStream:
                 case Promote(ticket):
                     order = self._orders.get(ticket, -1)
                     if self._engine.batcher.promote(order, self._engine.now_s):
-                        self.stream.came_true_first(ticket)
+                        self.stream.not_begun_at_stop(ticket)
                 case Cancel(ticket):
                     self._engine.batcher.cancel(self._orders.pop(ticket, -1))
         self.results += self.stream.results()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.errors import ModelError
@@ -142,6 +143,12 @@ def test_without_torchscript_the_answers_are_the_same(monkeypatch: pytest.Monkey
             for used in (in_python, backend("tiny.en"))
         ]
         assert answers[0] == answers[1]
+
+
+def test_the_pinned_pytorch_compiles_the_search() -> None:
+    drafting = backend("tiny.en")._drafting
+    assert drafting is not None
+    assert isinstance(drafting._decoder._search, torch.jit.ScriptModule)
 
 
 def test_the_answer_ends_where_the_audio_does() -> None:

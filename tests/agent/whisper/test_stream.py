@@ -247,12 +247,12 @@ def test_a_speculation_that_was_not_begun_at_the_stop_is_a_final_like_others() -
     session.pause()
     job = session.final
     session.stop()
-    session.stream.came_true_first(job.ticket)
+    session.stream.not_begun_at_stop(job.ticket)
     session.answer(job, "all words")
     (final,) = session.results
     assert isinstance(final, Final)
     assert not final.speculative
-    session.stream.came_true_first(job.ticket)  # it has gone out
+    session.stream.not_begun_at_stop(job.ticket)  # it has gone out
 
 
 def test_after_a_breath_the_partial_that_it_withdrew_is_asked_for_again() -> None:
