@@ -119,8 +119,10 @@ def test_a_batch_of_any_lengths_gives_what_each_item_gives_alone() -> None:
 
 
 def test_without_torchscript_the_answers_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoder, "compiled", lambda module: module)
-    in_python = CTranslate2Backend(ModelStore().pull("tiny.en"), device="cpu", workers=1)
+    backend("tiny.en")  # the one of all tests is compiled
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "compiled", lambda module: module)
+        in_python = CTranslate2Backend(ModelStore().pull("tiny.en"), device="cpu", workers=1)
     draft = decode(audio("librivox-0930")).tokens
     for samples, start in (
         (audio(LONG), ()),
