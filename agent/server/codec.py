@@ -86,6 +86,8 @@ class SessionSettings:
         longest_utterance_s: speech that lasts longer is cut into several finals.
         turns: who says where an utterance ends.
         activity: when speech counts as begun and ended.
+        stream_id: the client's own name for the stream, printable and short, for the log; empty
+            where it gave none.
     """
 
     encoding: Encoding = Encoding.PCM_S16LE
@@ -97,6 +99,7 @@ class SessionSettings:
     longest_utterance_s: float = 28.0
     turns: TurnDetection = TurnDetection.SILENCE
     activity: VoiceActivity = field(default_factory=VoiceActivity)
+    stream_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
