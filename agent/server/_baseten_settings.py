@@ -105,6 +105,10 @@ def _flag(value: object) -> bool:
     return value
 
 
+def _flag_or_null(value: object) -> bool:
+    return value is not None and _flag(value)
+
+
 def _text(value: object) -> str:
     if value is None:
         return ""
@@ -231,7 +235,7 @@ _WHISPER: _Table = {
     "output_language": _Key("auto", _text),
     "language_options": _Key([], _languages),
     "language_detection_only": _Key(False, _flag),
-    "enable_chunk_level_language_detection": _Key(False, lambda value: _flag(value or False)),
+    "enable_chunk_level_language_detection": _Key(False, _flag_or_null),
     "show_word_timestamps": _Key(False, _flag),
     "whisper_sampling_params": _SAMPLING,
     "prefix": _unsupported("", None),

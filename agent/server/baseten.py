@@ -201,7 +201,7 @@ class BasetenCodec:
     def _end(self, trace_id: str | None) -> list[Command]:
         if self._state is _State.UNCONFIGURED:
             raise Refused("end_audio came before the configuration")
-        if self._answers_end or self._state is _State.ENDED:
+        if self._answers_end:
             raise Refused("end_audio came already")
         self._answers_end, self._end_trace_id = True, trace_id
         return [_control("end_audio", trace_id, {"status": "acknowledged"}), *self._finish()]

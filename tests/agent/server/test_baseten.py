@@ -408,6 +408,7 @@ REFUSALS = [
     ("whisper_params.language_options", "de", "must be a list of language codes"),
     ("whisper_params.language_options", ["de", 1], "must be a list of language codes"),
     ("whisper_params.show_word_timestamps", 1, "is 1; it must be true or false"),
+    ("whisper_params.enable_chunk_level_language_detection", 0, "must be true or false"),
     ("whisper_params.show_word_timestamps", {}, "is an object; it must be true or false"),
     ("streaming_params.enable_partial_transcripts", "true", "must be true or false"),
     ("streaming_params.partial_transcript_interval_s", "1", "is '1'; it must be a number"),
@@ -434,6 +435,7 @@ REFUSALS = [
     ("streaming_params.sample_rate", 44101, "streaming_params.sample_rate is 44101; it must be"),
     ("streaming_params.partial_transcript_interval_s", 0, "between 0.1 and 30 seconds"),
     ("streaming_params.final_transcript_max_duration_s", 31, "between 1 and 30 seconds"),
+    ("streaming_vad_config.threshold", 0, "must lie above 0 and below 1"),
     ("streaming_vad_config.threshold", 1.0, "must lie above 0 and below 1"),
     ("streaming_vad_config.threshold", -0.1, "must lie between 0 and 1"),
     ("streaming_vad_config.min_silence_duration_ms", -1, "between 0 and 10000 milliseconds"),
@@ -853,6 +855,13 @@ def test_nothing_comes_of_an_utterance_after_its_final() -> None:
     assert codec.final(final("again", 1), 0.0, 0.1) == []
     assert codec.failed(StreamFailure(1, RuntimeError("late"))) == []
     assert only(codec.final(final(utterance=2), 2.0, 0.1))["transcription_num"] == 2
+
+
+def test_an_utterance_that_never_came_holds_nobody_up_after_the_next_final() -> None:
+    codec = open_codec()
+    assert only(codec.final(final(utterance=3), 9.0, 0.1))["transcription_num"] == 3
+    assert codec.final(final(utterance=2), 5.0, 0.1) == []
+    assert only(codec.partial(partial("four", 4), 12.0))["transcription_num"] == 4
 
 
 def test_a_failed_utterance_is_an_error_and_the_next_one_goes_on() -> None:
