@@ -118,12 +118,19 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """End the utterance here: what was sent since the last one is due as a final."""
+    """End the utterance here: what was sent since the last one is due as a final.
+
+    Exactly one final that ends speech, or one failure that does, comes of it: of silence as well,
+    without a word.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Clear:
-    """Forget the audio that no final has come of."""
+    """Forget the audio of no utterance yet, and of the one under way.
+
+    Nothing more comes of that one. Finals of utterances that have ended come nonetheless.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,11 +186,15 @@ class Codec(Protocol):
         ...
 
     def speech_stopped(self, at_s: float) -> list[Command]:
-        """Speech ended there; its final follows."""
+        """Speech ended there, before the silence by which it was noticed; its final follows."""
         ...
 
     def partial(self, partial: Partial, start_s: float) -> list[Command]:
-        """An utterance that began there says so much by now."""
+        """An utterance that began there says so much by now.
+
+        Utterances are numbered from 1 without a gap, except where the client cleared one. Their
+        finals and failures come in this order, one of each.
+        """
         ...
 
     def final(self, final: Final, start_s: float, latency_s: float) -> list[Command]:
