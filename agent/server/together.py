@@ -35,7 +35,8 @@ from talkpath.agent.server.codec import (
     TurnDetection,
     VoiceActivity,
 )
-from talkpath.agent.server.realtime import BUFFER_EVENTS, Dialect, Event, Fields, Items, Refused
+from talkpath.agent.server.fields import Fields, Refused
+from talkpath.agent.server.realtime import BUFFER_EVENTS, Dialect, Event, Items
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure
 
