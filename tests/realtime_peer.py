@@ -104,7 +104,7 @@ class Peer:
         else:
             EVENTS[kind].model_validate(event)
         assert event["event_id"] not in [earlier["event_id"] for earlier in self.events]
-        item = event.get("item_id")
+        item = event.get("item_id", "")
         if kind.endswith(".committed"):
             assert event["previous_item_id"] == (self._committed[-1] if self._committed else None)
             assert item not in self._committed

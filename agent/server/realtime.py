@@ -348,7 +348,7 @@ class Items:
     def _replace(self, item: _Item, text: str) -> list[Command]:
         """Say all words of the item so far."""
         words = join_texts([item.base, text])
-        if words == item.sent:
+        if words in ("", item.sent):
             return []
         item.sent = words
         return [self._delta(item, delta=words, transcript=words)]

@@ -200,7 +200,8 @@ def test_what_an_update_does_not_name_stays() -> None:
     assert now["transcription"]["delay"] == "low"
     assert now["turn_detection"]["threshold"] == 0.2
     assert now["turn_detection"]["silence_duration_ms"] == 900
-    for session in ({}, {"audio": None}, {"audio": {}}, {"audio": {"input": None}}):
+    empty: list[dict[str, Any]] = [{}, {"audio": None}, {"audio": {}}, {"audio": {"input": None}}]
+    for session in empty:
         event = {"type": "session.update", "session": {"type": "transcription", **session}}
         assert shown(other.say(event)) == now
 

@@ -225,7 +225,7 @@ def test_the_client_commits_and_has_its_transcript() -> None:
     (delta,) = other.partial(1, "one", "to")
     assert delta["transcript"] == delta["delta"] == "one to"
     (committed,) = other.say(COMMIT)
-    assert other.commands[-1] == Commit()
+    assert Commit() in other.commands
     (completed,) = other.final(1, "one two")
     assert completed["transcript"] == "one two"
     assert completed["item_id"] == committed["item_id"] == delta["item_id"]
@@ -237,6 +237,7 @@ def test_each_delta_replaces_the_one_before_it() -> None:
     other.start()
     other.partial(1, "", "one too")
     assert not other.partial(1, "one", "too"), "it would say the same again"
+    assert not other.partial(1, "", ""), "there is nothing to say instead"
     other.partial(1, "one", "two tree")
     item = other.stop()[0]["item_id"]
     assert kinds(other.final(1, "One, two, three.")) == ["completed"]
