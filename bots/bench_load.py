@@ -170,6 +170,8 @@ def _run_search(
             sys.stdout.write(report_table(sorted(steps[side], key=lambda step: step.streams)))
             sys.stdout.write(f"{side}: {found[side]} streams hold p95 <= {args.p95:g} s\n\n")
         for other in sides[1:]:
+            if not found[other]:
+                continue  # no ratio: the line above says that it holds none
             times = ratio(found[sides[0]], found[other])
             sys.stdout.write(f"{sides[0]} by {other}: {times:.1f} times the streams\n")
     if args.plot:

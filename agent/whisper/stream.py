@@ -293,8 +293,10 @@ class Stream:
     def failed(self, ticket: int, error: Exception) -> None:
         """A decode failed. A lost partial is made up for by the next one; a final is reported."""
         final = self._find_final(ticket)
-        if ticket == self._partial:
-            self._partial = None
+        if self._partial is not None and self._showable <= ticket <= self._partial:
+            self._showable = ticket + 1
+            if ticket == self._partial:
+                self._partial = None
         elif final is not None and final is self._speculation:
             self._speculation = None  # the stop will ask for the final anew
         elif final is not None:

@@ -158,7 +158,11 @@ def test_ctrl_c_leaves_no_half_written_file(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "a.wav", np.tile(once, 20))  # it is at it for a while
     folder = tmp_path / "out"
     process = subprocess.Popen(
-        [*COMMAND, str(path), "--output", str(folder)], stderr=subprocess.PIPE, text=True
+        [*COMMAND, str(path), "--output", str(folder)],
+        stderr=subprocess.PIPE,
+        text=True,
+        # In the background of a shell Ctrl-C is ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 120
     while not (folder.exists() and any(folder.iterdir())):  # it has begun to write

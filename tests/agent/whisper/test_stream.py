@@ -139,6 +139,19 @@ def draft(job: Decode) -> tuple[int, ...]:
     return job.request.draft
 
 
+def test_of_a_partial_that_failed_nothing_more_is_heard() -> None:
+    session = Session()
+    session.busy = True
+    session.start(ago_s=0.0)
+    session.feed(1.1)
+    first, second = session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)
+    session.fail(first)
+    session.answer(first, "too late")
+    assert session.results == []
+    session.answer(second, "in time")
+    assert len(session.results) == 1
+
+
 # Beginning and end of an utterance
 
 

@@ -47,6 +47,14 @@ def test_a_word_of_several_tokens_has_their_mean_probability() -> None:
     assert you.probability == pytest.approx(0.1)
 
 
+def test_a_word_whose_tokens_were_not_all_placed_is_left_out() -> None:
+    alignment = Alignment((0.0, 0.2, 0.4), (0.9, 0.5))
+    ((hello,),) = place_words(
+        [TimedText(0, 0.6, "")], [[(" hello", 1), (" you", 2)]], alignment, 1.0
+    )
+    assert (hello.text, hello.start_s, hello.end_s) == ("hello", 0.0, 0.2)
+
+
 def test_punctuation_belongs_to_the_word_beside_it() -> None:
     parts = [(' "', 0.0), ("one", 0.0), (",", 0.5), (" two", 0.5), (".", 1.0), ('"', 1.0)]
     assert place((0, 1, parts), end_s=1.0) == [[('"one,', 0.0, 0.5), ('two."', 0.5, 1.0)]]
