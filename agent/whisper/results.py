@@ -159,10 +159,12 @@ class StreamFailure:
     Attributes:
         utterance: its number in the stream.
         error: what happened.
+        ends_speech: False when a very long utterance was split and goes on in the next one.
     """
 
     utterance: int
     error: Exception
+    ends_speech: bool = True
 
 
 StreamResult = Partial | Final | StreamFailure

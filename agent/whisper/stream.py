@@ -437,7 +437,7 @@ class Stream:
         while self._finals and (outcome := self._finals[0].outcome) is not None:
             final = self._finals.pop(0)
             self._results.append(
-                StreamFailure(final.utterance, outcome)
+                StreamFailure(final.utterance, outcome, final.ends_speech)
                 if isinstance(outcome, Exception)
                 else Final(final.utterance, outcome, final.ends_speech, final.speculative)
             )

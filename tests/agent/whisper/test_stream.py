@@ -609,6 +609,17 @@ def test_a_failed_final_is_reported_and_the_next_utterance_is_heard() -> None:
     assert final.utterance == 2
 
 
+def test_a_failed_piece_of_long_speech_says_that_it_goes_on() -> None:
+    session = Session(partials=False)
+    session.start()
+    session.feed(30)
+    session.stop()
+    for job in session.waiting(Priority.FINAL):
+        session.fail(job)
+    failures = [result for result in session.results if isinstance(result, StreamFailure)]
+    assert [failure.ends_speech for failure in failures] == [False, True]
+
+
 @pytest.mark.parametrize("fails", [(), (1,), (0, 2), (0, 1, 2)])
 def test_finals_go_out_in_the_order_of_the_speech(fails: Sequence[int]) -> None:
     session = Session(partials=False)
