@@ -20,6 +20,7 @@ from talkpath.agent.errors import ConfigError
 __all__ = [
     "Config",
     "ReplyConfig",
+    "ServeConfig",
     "ServerConfig",
     "SpeechConfig",
     "VoiceConfig",
@@ -28,6 +29,7 @@ __all__ = [
 ]
 
 _ENV_PREFIX = "TALKPATH_"
+_FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _NOT_SETTINGS = ("TALKPATH_HOME", "TALKPATH_REQUIRE_TOOLS")
 
 
@@ -186,6 +188,62 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """The speech-to-text server (``talkpath serve``). Its streams are ``whisper.max_streams``.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port; 0 lets the system choose.
+        api_keys: keys that let a client in; with none, here and in the file, anybody may come in,
+            and the server listens on a loopback address only.
+        api_keys_file: file of more keys, one a line, or empty.
+        insecure_no_auth: whether a server without keys may listen on other addresses.
+        allow_origins: pages of these origins may call, besides the server's own and those on
+            the same machine; ``*`` means all.
+        tls_cert: file of the certificate chain in PEM; empty serves without TLS.
+        tls_key: file of its private key in PEM; empty where the certificate's has it.
+        max_streams_per_key: streams that one key may have at once; 0 means as many as there are.
+        max_uploads: recordings worked on at once; one more is refused with status 503.
+        message_bytes: longest message of a WebSocket; a longer one closes it with 1009.
+        upload_bytes: longest recording; a longer one is refused with status 413.
+        idle_s: seconds without a message after which a WebSocket is closed.
+        ahead_s: seconds of audio that a client may be ahead of real time; beyond them it is read
+            at the speed of speech.
+        drain_s: seconds that streams have to end by themselves once the server is to stop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    api_keys_file: str = ""
+    insecure_no_auth: bool = False
+    allow_origins: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
+    max_streams_per_key: int = 0
+    max_uploads: int = 8
+    message_bytes: int = 16 * 2**20
+    upload_bytes: int = 2**30
+    idle_s: float = 300.0
+    ahead_s: float = 60.0
+    drain_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "serve.port must lie between 0 and 65535")
+        _require(all(self.api_keys), "serve.api_keys must not have an empty key")
+        _require(
+            bool(self.tls_cert) or not self.tls_key, "serve.tls_key is of no use without tls_cert"
+        )
+        _require(self.max_streams_per_key >= 0, "serve.max_streams_per_key must be 0 or more")
+        _require(self.max_uploads >= 0, "serve.max_uploads must be 0 or more")
+        _require(self.message_bytes >= 4096, "serve.message_bytes must be 4096 or more")
+        _require(self.upload_bytes >= 4096, "serve.upload_bytes must be 4096 or more")
+        _require(self.idle_s > 0, "serve.idle_s must be more than 0")
+        _require(self.ahead_s >= 1, "serve.ahead_s must be 1 or more")
+        _require(self.drain_s >= 0, "serve.drain_s must be 0 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """All settings of one process."""
 
@@ -194,6 +252,7 @@ class Config:
     reply: ReplyConfig = field(default_factory=ReplyConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    serve: ServeConfig = field(default_factory=ServeConfig)
 
 
 def load_config(
@@ -279,6 +338,11 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
             value = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
             return tuple(value)
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+        if isinstance(value, str) and value.lower() in _FLAGS:
+            return _FLAGS[value.lower()]
     elif isinstance(value, kind) and not isinstance(value, bool):
         return value
     elif kind is float and isinstance(value, int) and not isinstance(value, bool):

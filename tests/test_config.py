@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from talkpath.agent.config import Config, ReplyConfig, load_config
+from talkpath.agent.config import Config, ReplyConfig, ServeConfig, load_config
 from talkpath.agent.errors import ConfigError
 
 
@@ -49,6 +49,12 @@ def test_the_environment_gives_numbers_and_lists() -> None:
     assert config.server.ice_servers == ("stun:a.example:3478", "turn:b.example")
 
 
+@pytest.mark.parametrize(("text", "flag"), [("true", True), ("1", True), ("No", False)])
+def test_the_environment_switches_things_on_and_off(text: str, flag: bool) -> None:
+    config = load_config(environ={"TALKPATH_SERVE_INSECURE_NO_AUTH": text})
+    assert config.serve.insecure_no_auth is flag
+
+
 def test_an_empty_variable_counts_as_not_set() -> None:
     assert load_config(environ={"TALKPATH_WHISPER_MODEL": ""}) == Config()
 
@@ -63,6 +69,7 @@ def test_openai_variables_count_where_ours_are_not_set() -> None:
 
 def test_a_key_does_not_show_in_the_settings_text() -> None:
     assert "secret" not in repr(ReplyConfig(api_key="secret"))
+    assert "secret" not in repr(ServeConfig(api_keys=("secret",)))
 
 
 @pytest.mark.parametrize(
@@ -78,6 +85,8 @@ def test_a_key_does_not_show_in_the_settings_text() -> None:
         ("[server]\nport = '80x'\n", r"server\.port is '80x'"),
         ("[server]\nport = 70000\n", "between 0 and 65535"),
         ("[server]\nice_servers = [1]\n", "a list of strings"),
+        ("[serve]\ninsecure_no_auth = 2\n", "must be of type bool"),
+        ("[serve]\ntls_key = 'key.pem'\n", "of no use without tls_cert"),
         ("[server]\ntransport = 'pigeon'\n", "webrtc, websocket or sip"),
         ("[whisper]\ndevice = 'tpu'\n", "auto, cpu or cuda"),
         ("[whisper]\ntask = 'summarise'\n", "transcribe or translate"),

@@ -1,0 +1,119 @@
+"""Admission: who may come in, and how many at once."""
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from talkpath.agent.errors import TalkpathError
+
+__all__ = ["Admission", "Client", "Denied"]
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who calls.
+
+    Attributes:
+        name: of the key, for the log and the limits; empty where the server has no keys.
+    """
+
+    name: str = ""
+
+
+class Denied(TalkpathError):
+    """A request that is not carried out; the message says why, to the client.
+
+    Attributes:
+        status: of HTTP.
+        close_code: of RFC 6455, where a WebSocket is closed for it.
+    """
+
+    def __init__(self, message: str, *, status: int, close_code: int) -> None:
+        super().__init__(message)
+        self.status = status
+        self.close_code = close_code
+
+
+_TRY_AGAIN_LATER = 1013  # of RFC 6455's registry
+
+
+class Admission:
+    """Places for streams and recordings; what finds none is denied at once, nothing waits.
+
+    Args:
+        streams: live streams at once.
+        streams_per_key: those of one client; 0 means as many as there are.
+        uploads: recordings at once.
+    """
+
+    def __init__(self, *, streams: int, streams_per_key: int = 0, uploads: int = 8) -> None:
+        self._most_streams = streams
+        self._most_per_key = streams_per_key
+        self._most_uploads = uploads
+        self._streams: Counter[str] = Counter()
+        self._uploads = 0
+        self._draining = False
+
+    @property
+    def streams(self) -> int:
+        """Live streams now."""
+        return self._streams.total()
+
+    @property
+    def uploads(self) -> int:
+        """Recordings being worked on now."""
+        return self._uploads
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is to stop, and lets nobody in."""
+        return self._draining
+
+    def drain(self) -> None:
+        """Let nobody in from now on."""
+        self._draining = True
+
+    @contextlib.contextmanager
+    def stream(self, client: Client) -> Iterator[None]:
+        """Hold a place for a live stream.
+
+        Raises:
+            Denied: there is none.
+        """
+        self._check_draining()
+        if self.streams >= self._most_streams:
+            raise _full(f"all {self._most_streams} streams of this server are in use")
+        if 0 < self._most_per_key <= self._streams[client.name]:
+            raise _full(f"all {self._most_per_key} streams of this key are in use", status=429)
+        self._streams[client.name] += 1
+        try:
+            yield
+        finally:
+            self._streams[client.name] -= 1
+            if not self._streams[client.name]:
+                del self._streams[client.name]
+
+    @contextlib.contextmanager
+    def upload(self) -> Iterator[None]:
+        """Hold a place for a recording.
+
+        Raises:
+            Denied: there is none.
+        """
+        self._check_draining()
+        if self._uploads >= self._most_uploads:
+            raise _full(f"this server works on {self._most_uploads} recordings at once")
+        self._uploads += 1
+        try:
+            yield
+        finally:
+            self._uploads -= 1
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise Denied("this server is about to stop", status=503, close_code=_TRY_AGAIN_LATER)
+
+
+def _full(why: str, *, status: int = 503) -> Denied:
+    return Denied(f"{why}; try later", status=status, close_code=_TRY_AGAIN_LATER)
