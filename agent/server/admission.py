@@ -2,12 +2,13 @@
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from talkpath.agent.errors import TalkpathError
 
-__all__ = ["Admission", "Client", "Denied"]
+__all__ = ["Admission", "Client", "Denied", "client_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,12 @@ class Client:
     """
 
     name: str = ""
+
+
+def client_of(scope: Mapping[str, Any]) -> Client:
+    """Who calls, as the guard before the endpoints found out and left in the ASGI scope."""
+    client = scope.get("talkpath.client")
+    return client if isinstance(client, Client) else Client()
 
 
 class Denied(TalkpathError):
