@@ -40,14 +40,22 @@ from talkpath.agent.server._baseten_settings import (
     shown,
     utf8,
 )
-from talkpath.agent.server.codec import Audio, Close, Command, Configure, Finish, Send
+from talkpath.agent.server.codec import (
+    GOING_AWAY,
+    Audio,
+    Close,
+    Command,
+    Configure,
+    Finish,
+    Send,
+)
 from talkpath.agent.whisper.agreement import join_texts
 from talkpath.agent.whisper.results import Final, Partial, Segment, StreamFailure, Transcript, Word
 
 __all__ = ["BasetenCodec"]
 
 # Of RFC 6455, section 7.4.1.
-_NORMAL, _GOING_AWAY, _UNSUPPORTED_DATA, _POLICY_VIOLATION = 1000, 1001, 1003, 1008
+_NORMAL, _UNSUPPORTED_DATA, _POLICY_VIOLATION = 1000, 1003, 1008
 _REASON_BYTES = 123
 _MOST_ERRORS = 100
 
@@ -172,11 +180,11 @@ class BasetenCodec:
             commands.append(self._close(_NORMAL, "the session was terminated"))
         return commands
 
-    def closing(self, reason: str) -> list[Command]:
+    def closing(self, reason: str, code: int = GOING_AWAY) -> list[Command]:
         """An ``error``, and the end."""
         if self._state is _State.CLOSED:
             return []
-        return [_error(reason), self._close(_GOING_AWAY, reason)]
+        return [_error(reason), self._close(code, reason)]
 
     def _message(self, message: Mapping[str, object], trace_id: str | None) -> list[Command]:
         if "terminate_session" in message:

@@ -15,6 +15,7 @@ from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure
 
 __all__ = [
+    "GOING_AWAY",
     "Audio",
     "Clear",
     "Close",
@@ -29,6 +30,10 @@ __all__ = [
     "TurnDetection",
     "VoiceActivity",
 ]
+
+
+GOING_AWAY = 1001
+"""The usual close code (RFC 6455, section 7.4.1) when the server ends a connection."""
 
 
 class Encoding(Enum):
@@ -209,6 +214,11 @@ class Codec(Protocol):
         """All that came before ``Finish`` is out."""
         ...
 
-    def closing(self, reason: str) -> list[Command]:
-        """The server ends the connection, for a reason that the client should be told."""
+    def closing(self, reason: str, code: int = GOING_AWAY) -> list[Command]:
+        """The server ends the connection, for a reason that the client should be told.
+
+        Args:
+            reason: one sentence.
+            code: of the close frame, RFC 6455.
+        """
         ...

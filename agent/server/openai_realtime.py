@@ -28,7 +28,9 @@ Where the original leaves a choice, or this server cannot do the same:
 - **Clear** forgets what is not committed. An item that had begun gets no end.
 - **Closing.** Items that wait for their transcript end in ``.failed``; then come an ``error`` of
   type ``server_error`` with the reason, and the close frame, 1001.
-- There are no ``conversation.item.*`` events but the transcription's.
+- **Conversation.** A committed item is announced once more as the conversation's, by
+  ``conversation.item.added`` and ``.done``, in the older shape by ``.created``. It cannot be
+  retrieved, changed or deleted, and there are no other events about it.
 
 Sources: the types of the ``openai`` package, OpenAI's guide to Realtime transcription, and what
 the clients of Pipecat and LiveKit send and read.
@@ -40,6 +42,7 @@ from typing import Any
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.codec import (
+    GOING_AWAY,
     Command,
     Configure,
     Encoding,
@@ -55,6 +58,7 @@ from talkpath.agent.whisper.results import Final, Partial, StreamFailure
 __all__ = ["RealtimeCodec"]
 
 _LOGPROBS = "item.input_audio_transcription.logprobs"
+_ANNOUNCED, _ANNOUNCED_FLAT = ("added", "done"), ("created",)
 _UPDATES = ("session.update", "transcription_session.update")
 _BY_HAND = ("gpt-realtime-whisper", "gpt-live-transcribe")
 _FORMATS: Mapping[str, tuple[Encoding, int]] = {
@@ -275,9 +279,9 @@ class RealtimeCodec:
         """All that came before ``Finish`` is out; the protocol has no word for it."""
         return []
 
-    def closing(self, reason: str) -> list[Command]:
+    def closing(self, reason: str, code: int = GOING_AWAY) -> list[Command]:
         """The server ends the connection, for a reason that the client is told."""
-        return self._items.closing(reason)
+        return self._items.closing(reason, code)
 
     def _update(self, event: Event) -> list[Command]:
         if event.kind not in _UPDATES:
@@ -297,7 +301,8 @@ class RealtimeCodec:
         except ConfigError as error:
             raise Refused("invalid_value", str(error), _path(flat, "transcription")) from None
         self._session = session
-        self._items.configure(settings, logprobs=session.logprobs)
+        announced = _ANNOUNCED_FLAT if flat else _ANNOUNCED
+        self._items.configure(settings, logprobs=session.logprobs, announced=announced)
         shown = self._shown_flat() if flat else self._shown()
         return [Configure(settings), self._items.send(kind, session=shown)]
 

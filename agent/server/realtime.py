@@ -1,8 +1,8 @@
 """What the dialects of the Realtime protocol share: events about audio, and items.
 
 An *item* is what was said between two commits, whoever made them: the voice activity detection
-or the client. It is announced by ``input_audio_buffer.committed`` and has exactly one end, a
-``.completed`` or a ``.failed``. The engine cuts long speech into pieces; they are one item,
+or the client. It is announced by ``input_audio_buffer.committed``, in OpenAI's protocol as an item
+of the conversation too, and has exactly one end, a ``.completed`` or a ``.failed``. The engine cuts long speech into pieces; they are one item,
 except where a dialect says otherwise.
 
 The words of an item go out as they settle. Deltas of two items never mingle: an item's first one
@@ -15,7 +15,7 @@ import json
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,7 +44,6 @@ BUFFER_EVENTS = (
 )
 """Types of a client's events that every dialect has."""
 
-_GOING_AWAY = 1001
 _LONGEST_REASON = 123  # bytes that a close frame has room for (RFC 6455, 5.5)
 _LONGEST_EVENT_ID = 512
 _SHORTEST_COMMIT_S = 0.1
@@ -124,6 +123,7 @@ class Items:
         self._due = 1  # the next utterance of which a final comes
         self._skips = False  # and whether that is only a lower bound
         self._logprobs = False
+        self._announced: Collection[str] = ()
         self.closed = False
 
     @property
@@ -131,10 +131,23 @@ class Items:
         """The session's name."""
         return f"sess_{self._name}"
 
-    def configure(self, settings: SessionSettings, *, logprobs: bool = False) -> None:
-        """Go by these settings from here on."""
+    def configure(
+        self,
+        settings: SessionSettings,
+        *,
+        logprobs: bool = False,
+        announced: Collection[str] = (),
+    ) -> None:
+        """Go by these settings from here on.
+
+        Args:
+            settings: what the client asked for.
+            logprobs: whether ends come with log probabilities.
+            announced: what the conversation's events say of a committed item: ``added``, ...
+        """
         self._settings = settings
         self._logprobs = logprobs
+        self._announced = announced
         # Whoever carries it out may begin to count anew.
         self._skips = self._due > 1
 
@@ -245,7 +258,7 @@ class Items:
         self._settle(item)
         return self._end_piece(item, failure.ends_speech)
 
-    def closing(self, reason: str) -> list[Command]:
+    def closing(self, reason: str, code: int) -> list[Command]:
         """End what waits for its words, say why, and close."""
         if self.closed:
             return []
@@ -259,7 +272,7 @@ class Items:
         commands.append(self.send("error", error={**error, "event_id": None}))
         self.closed = True
         short = reason.encode("utf-8", "replace")[:_LONGEST_REASON].decode("utf-8", "ignore")
-        return [*commands, Close(_GOING_AWAY, short)]
+        return [*commands, Close(code, short)]
 
     @property
     def _by_client(self) -> bool:
@@ -310,8 +323,20 @@ class Items:
         item.committed = True
         self._committed = self._received
         previous, self._previous = self._previous, item.id
+        message = {
+            "id": item.id,
+            "object": "realtime.item",
+            "type": "message",
+            "status": "completed",
+            "role": "user",
+            "content": [{"type": "input_audio", "transcript": None}],
+        }
         return [
-            self.send("input_audio_buffer.committed", previous_item_id=previous, item_id=item.id)
+            self.send("input_audio_buffer.committed", previous_item_id=previous, item_id=item.id),
+            *(
+                self.send(f"conversation.item.{kind}", previous_item_id=previous, item=message)
+                for kind in self._announced
+            ),
         ]
 
     def _clear(self) -> list[Command]:

@@ -29,6 +29,7 @@ from typing import Any
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.codec import (
+    GOING_AWAY,
     Command,
     Configure,
     SessionSettings,
@@ -170,9 +171,9 @@ class TogetherCodec:
         """All that came before ``Finish`` is out; the protocol has no word for it."""
         return []
 
-    def closing(self, reason: str) -> list[Command]:
+    def closing(self, reason: str, code: int = GOING_AWAY) -> list[Command]:
         """The server ends the connection, for a reason that the client is told."""
-        return self._items.closing(reason)
+        return self._items.closing(reason, code)
 
     def _update(self, event: Event) -> list[Command]:
         if event.kind != _UPDATE:

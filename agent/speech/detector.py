@@ -85,13 +85,16 @@ class SpeechMachine:
     """The state machine above, for one stream."""
 
     def __init__(self, config: SpeechConfig | None = None) -> None:
-        config = config or SpeechConfig()
+        self._state = _State.QUIET
+        self._count = 0
+        self.configure(config or SpeechConfig())
+
+    def configure(self, config: SpeechConfig) -> None:
+        """Go by this threshold and these times from now on; speech under way goes on."""
         self._threshold = config.threshold
         self._start = _windows(config.start_s)
         self._early_pause = _windows(config.early_pause_s)
         self._stop = max(_windows(config.stop_s), self._early_pause)
-        self._state = _State.QUIET
-        self._count = 0
 
     @property
     def speaking(self) -> bool:

@@ -24,7 +24,7 @@ from talkpath.agent.whisper.pace import Pace
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import StreamResult, Transcript
 from talkpath.agent.whisper.statistics import EngineMetrics, EngineStatistics
-from talkpath.agent.whisper.stream import Stream, StreamOptions
+from talkpath.agent.whisper.stream import StreamOptions
 from talkpath.agent.whisper.transcriber import Transcriber
 from talkpath.agent.whisper.windows import MAX_AUDIO_S
 from talkpath.agent.whisper.workers import WorkerPool
@@ -166,6 +166,10 @@ class WhisperEngine:
         """Seconds of speech between partials, as the load is; see ``Pace``."""
         return self._pace.interval_s(time.monotonic())
 
+    def stretched_interval_s(self, usual_s: float) -> float:
+        """The same for a stream whose own interval without load is ``usual_s`` seconds."""
+        return self._pace.interval_s(time.monotonic(), usual_s)
+
     @property
     def statistics(self) -> EngineStatistics:
         """What the engine has done up to now."""
@@ -190,6 +194,14 @@ class WhisperEngine:
         if code not in self._backend.languages:
             raise ConfigError(f"Whisper does not know the language {language!r}")
         return code
+
+    def checked(self, options: DecodeOptions) -> DecodeOptions:
+        """Options with the codes of their languages, once it is clear that the model can follow.
+
+        Raises:
+            ConfigError: the model does not know a language, or cannot do what is asked for.
+        """
+        return self._checked(options, self.check_language(options.language))
 
     def open_stream(
         self,
@@ -228,7 +240,7 @@ class WhisperEngine:
             language_mode=self._config.language_mode,
             partial_interval_s=self._config.partial_interval_s,
         )
-        stream = WhisperStream(self, Stream(stream_options), Resampler(sample_rate_hz), on_result)
+        stream = WhisperStream(self, stream_options, Resampler(sample_rate_hz), on_result)
         self._streams.add(stream)
         self.metrics.opened.add()
         return stream
@@ -289,8 +301,9 @@ class WhisperEngine:
             return self._checked(
                 DecodeOptions.of(self._config), self.check_language(language), fixed_wins=True
             )
-        code = self.check_language(options.language if language is None else language)
-        return self._checked(options, code)
+        if language is None:
+            return self.checked(options)
+        return self._checked(options, self.check_language(language))
 
     def _checked(
         self, options: DecodeOptions, code: str | None, *, fixed_wins: bool = False

@@ -2,14 +2,15 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from talkpath.agent.audio import Resampler, pcm16_to_float
+from talkpath.agent.audio import FloatArray, Resampler, pcm16_to_float
 from talkpath.agent.errors import EngineError
 from talkpath.agent.whisper.batcher import Outcome
 from talkpath.agent.whisper.requests import Priority
 from talkpath.agent.whisper.results import Final, StreamResult
-from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream
+from talkpath.agent.whisper.stream import Cancel, Decode, Promote, Stream, StreamOptions
 
 if TYPE_CHECKING:
     from talkpath.agent.whisper.engine import WhisperEngine
@@ -23,12 +24,13 @@ class WhisperStream:
     def __init__(
         self,
         engine: "WhisperEngine",
-        stream: Stream,
+        options: StreamOptions,
         resampler: Resampler,
         on_result: Callable[[StreamResult], None],
     ) -> None:
         self._engine = engine
-        self._stream = stream
+        self._stream = Stream(options)
+        self._interval_s = options.partial_interval_s
         self._resampler = resampler
         self._on_result = on_result
         self._orders: dict[int, int] = {}
@@ -43,8 +45,11 @@ class WhisperStream:
         Raises:
             AudioError: an odd number of bytes.
         """
-        audio = self._resampler.process(pcm16_to_float(pcm))
-        self._stream.set_partial_interval(self._engine.partial_interval_s)
+        self.feed_samples(self._resampler.process(pcm16_to_float(pcm)))
+
+    def feed_samples(self, audio: FloatArray) -> None:
+        """Take the next samples, float32 ``[n]`` at 16 kHz, whatever the stream's rate."""
+        self._stream.set_partial_interval(self._engine.stretched_interval_s(self._interval_s))
         self._stream.feed(audio)
         self._pump()
 
@@ -74,6 +79,32 @@ class WhisperStream:
     def forget(self) -> None:
         """Forget the audio before the next utterance: what follows does not join it."""
         self._stream.forget()
+
+    def abandon(self) -> None:
+        """Forget the utterance under way, too: nothing more comes of it."""
+        self._stream.abandon()
+        self._discard_speculation()
+        self._pump()
+
+    def configure(self, options: StreamOptions) -> None:
+        """Go by other options from the next utterance on.
+
+        Raises:
+            ConfigError: the model does not know a language, or cannot do what is asked for.
+        """
+        decode = self._engine.checked(options.decode)
+        self._stream.configure(replace(options, decode=decode))
+        self._interval_s = options.partial_interval_s
+
+    @property
+    def utterance(self) -> int:
+        """Number of the utterance that was begun last; 0 before the first."""
+        return self._stream.utterance
+
+    @property
+    def pending(self) -> bool:
+        """Whether a final is still to come for speech that has stopped."""
+        return self._stream.pending
 
     def end_turn(self) -> None:
         """What is said from now on does not go on what was said before."""

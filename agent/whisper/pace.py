@@ -76,10 +76,16 @@ class Pace:
         self._partials = _MeanWait()
         self._finals = _MeanWait()
 
-    def interval_s(self, now_s: float) -> float:
-        """Seconds of speech between partials, as things are at this time on any clock."""
-        wanted = max(4 * self._partials.at(now_s), 32 * self._late_s(now_s), self._interval_s)
-        return min(wanted, self._most * self._interval_s)
+    def interval_s(self, now_s: float, usual_s: float | None = None) -> float:
+        """Seconds of speech between partials, as things are at this time on any clock.
+
+        Args:
+            now_s: the time.
+            usual_s: a stream's own interval when there is no load; None for the usual one.
+        """
+        usual_s = self._interval_s if usual_s is None else usual_s
+        wanted = max(4 * self._partials.at(now_s), 32 * self._late_s(now_s))
+        return max(usual_s, min(wanted, self._most * self._interval_s))
 
     def hold_s(self, now_s: float) -> float:
         """Seconds that a speculation that comes now is not to be taken."""

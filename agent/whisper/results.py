@@ -121,6 +121,7 @@ class Partial:
         rest: the words after them, which may still change.
         language: Whisper's language code.
         duration_s: seconds of audio that the text covers.
+        start_s: where that audio begins, in seconds from the stream's first sample.
     """
 
     utterance: int
@@ -128,6 +129,7 @@ class Partial:
     rest: str
     language: str
     duration_s: float
+    start_s: float = 0.0
 
     @property
     def text(self) -> str:
@@ -144,12 +146,14 @@ class Final:
         transcript: text and all figures; the text is empty where nothing was understood.
         ends_speech: False when a very long utterance was split and goes on in the next one.
         speculative: decoded during the early pause, before the stop was certain.
+        start_s: where its audio begins, in seconds from the stream's first sample.
     """
 
     utterance: int
     transcript: Transcript
     ends_speech: bool = True
     speculative: bool = False
+    start_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,6 @@ from talkpath.agent.whisper.windows import longest_utterance_s
 
 __all__ = ["Cancel", "Decode", "Promote", "Stream", "StreamAction", "StreamOptions"]
 
-_PRE_ROLL_S = 0.3
 _TURN_PAUSE_S = 2.5  # what follows a longer pause is seldom the same sentence
 # Silence behind the words that is decoded with them: less costs words (see ``transcribe``).
 _TAIL_S = 0.6
@@ -53,7 +52,7 @@ _FEED_SAMPLES = SAMPLE_RATE_HZ // 2
 _QUIET_BUFFER_S = 2.5
 _SURE_LANGUAGE = 0.9
 _TELLING_S = 2.5  # with the pre-roll around it, about two seconds of speech
-_FIRST_SECOND_S = 1.0 + _PRE_ROLL_S
+_FIRST_SECOND_S = 1.3  # of speech, with the pre-roll
 _LIKELY_LANGUAGE = 0.5  # below it, a partial is more likely in another language's words
 
 
@@ -68,6 +67,9 @@ class StreamOptions:
         language_mode: where the language is detected, ``utterance`` does so anew in each, and
             ``stream`` once, from the first second of speech; it is kept from then on.
         context_words: so many words of the turn so far go with each decode; 0 means none.
+        pre_roll_s: seconds of audio before the speech that are decoded with it.
+        longest_utterance_s: speech that lasts longer is split; None splits it only where one
+            answer of Whisper's has no room for more, which no number here puts off.
     """
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
@@ -75,6 +77,8 @@ class StreamOptions:
     partial_interval_s: float = 0.5
     language_mode: str = "utterance"
     context_words: int = 30
+    pre_roll_s: float = 0.3
+    longest_utterance_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -114,6 +118,7 @@ class _PendingFinal:
     ticket: int
     request: Request
     utterance: int
+    start_s: float
     speculative: bool
     ends_speech: bool = True
     outcome: Transcript | Exception | None = None
@@ -124,15 +129,17 @@ class Stream:
 
     def __init__(self, options: StreamOptions | None = None) -> None:
         self._options = options or StreamOptions()
+        self._next_options: StreamOptions | None = None
         self._audio = AudioBuffer()
         self._speaking = False
         self._closed = False
         self._utterance = 0
+        self._start_s = 0.0  # where its audio begins
         self._agreement = Agreement()
         self._language: str | None = None
         self._usual_language: str | None = None
         self._kept_language: str | None = None
-        self._interval_s = self._options.partial_interval_s
+        self._interval_s = self._options.partial_interval_s  # stretched under load
         self._partial_at = 0  # samples that the last partial covers
         self._answered = 0  # those of the last one that came back
         self._partial: int | None = None  # the newest one's ticket
@@ -156,6 +163,11 @@ class Stream:
         return self._speaking
 
     @property
+    def utterance(self) -> int:
+        """Number of the utterance that was begun last; 0 before the first."""
+        return self._utterance
+
+    @property
     def pending(self) -> bool:
         """Whether a final is still to come for speech that has stopped."""
         return bool(self._finals)
@@ -164,6 +176,30 @@ class Stream:
         """Forget the audio before the next utterance: what follows does not join it."""
         if not self._speaking:
             self._audio.keep_last(0)
+
+    def abandon(self) -> None:
+        """Forget the utterance under way, too: nothing more comes of it."""
+        if self._speaking:
+            self._cancel_partial()
+            self._void_speculation()
+            self._turn.heard(self._utterance, "")
+            self._speaking = False
+            self._quiet_since = self._fed
+        self.forget()
+
+    def configure(self, options: StreamOptions) -> None:
+        """Go by other options from the next utterance on."""
+        self._next_options = options
+        if not self._speaking:
+            self._take_options()
+
+    def _take_options(self) -> None:
+        if self._next_options is None:
+            return
+        before, self._options = self._options.decode.language, self._next_options
+        self._next_options = None
+        if self._options.decode.language != before:
+            self._usual_language = self._kept_language = None
 
     def set_language(self, language: str | None) -> None:
         """Decode in this language, or detect it (None), from the next utterance on."""
@@ -213,7 +249,7 @@ class Stream:
         begun = self._fed - round(ago_s * SAMPLE_RATE_HZ)
         if begun - self._quiet_since > _TURN_PAUSE_S * SAMPLE_RATE_HZ:
             self.end_turn()
-        self._audio.keep_last(round((ago_s + _PRE_ROLL_S) * SAMPLE_RATE_HZ))
+        self._audio.keep_last(round((ago_s + self._options.pre_roll_s) * SAMPLE_RATE_HZ))
         self._speaking = True
         self._begin_utterance()
 
@@ -320,10 +356,15 @@ class Stream:
     def _longest(self) -> int:
         """Samples of an utterance at which it is split."""
         language = self._language or self._usual_language or "en"
-        return round(longest_utterance_s(language) * SAMPLE_RATE_HZ)
+        longest_s = longest_utterance_s(language)
+        if self._options.longest_utterance_s is not None:
+            longest_s = min(longest_s, self._options.longest_utterance_s)
+        return round(longest_s * SAMPLE_RATE_HZ)
 
     def _begin_utterance(self) -> None:
+        self._take_options()
         self._utterance += 1
+        self._start_s = (self._fed - len(self._audio)) / SAMPLE_RATE_HZ
         self._agreement = Agreement()
         self._language = self._options.decode.language or self._kept_language
         self._partial_at = 0
@@ -362,6 +403,7 @@ class Stream:
             ticket=self._decode(request),
             request=request,
             utterance=self._utterance,
+            start_s=self._start_s,
             speculative=priority is Priority.SPECULATIVE,
         )
 
@@ -418,7 +460,14 @@ class Stream:
         stable, rest = self._agreement.update(transcript.text)
         self._turn.heard(self._utterance, stable)
         self._results.append(
-            Partial(self._utterance, stable, rest, transcript.language, transcript.duration_s)
+            Partial(
+                self._utterance,
+                stable,
+                rest,
+                transcript.language,
+                transcript.duration_s,
+                self._start_s,
+            )
         )
 
     def _end_of_words(self, silence_s: float) -> int:
@@ -439,7 +488,9 @@ class Stream:
             self._results.append(
                 StreamFailure(final.utterance, outcome, final.ends_speech)
                 if isinstance(outcome, Exception)
-                else Final(final.utterance, outcome, final.ends_speech, final.speculative)
+                else Final(
+                    final.utterance, outcome, final.ends_speech, final.speculative, final.start_s
+                )
             )
 
     def _split(self) -> None:

@@ -31,6 +31,11 @@ def test_without_load_the_interval_is_what_was_asked_for_and_nothing_is_held() -
     assert (pace.interval_s(10.0), pace.hold_s(10.0)) == (0.5, 0.0)
 
 
+def test_a_stream_may_have_an_interval_of_its_own() -> None:
+    pace = Pace(0.5)
+    assert [pace.interval_s(0.0, own_s) for own_s in (0.1, 0.5, 10.0)] == [0.1, 0.5, 10.0]
+
+
 @pytest.mark.parametrize("priority", [Priority.FIRST_PARTIAL, Priority.PARTIAL])
 def test_the_interval_is_four_times_the_partials_waiting_within_its_bounds(
     priority: Priority,

@@ -218,6 +218,69 @@ def test_audio_before_a_mute_does_not_join_what_follows_it() -> None:
     assert stretch(session.final.request.audio) == pytest.approx((1.0, 1.5))
 
 
+def test_results_tell_where_in_the_stream_their_audio_begins() -> None:
+    session = Session()
+    starts = []
+    for _ in range(2):
+        session.feed(1.5)
+        session.start(ago_s=0.2)
+        session.feed(0.4)
+        for job in (session.partial, None):
+            if job is None:
+                session.stop()
+                job = session.final
+            starts.append(float(job.request.audio[0]) / RATE_HZ)
+            session.answer(job)
+    assert [result.start_s for result in session.results] == pytest.approx(starts)  # type: ignore[union-attr]
+
+
+def test_of_an_abandoned_utterance_nothing_more_comes() -> None:
+    session = Session()
+    session.start(ago_s=0.0)
+    session.feed(1.1)
+    session.pause()
+    session.stream.abandon()
+    session.collect()
+    assert not session.open
+    assert not session.stream.speaking
+    session.feed(0.2)
+    session.start(ago_s=0.2)
+    session.stop(silence_s=0.0)
+    # Nothing of the audio before joins it, either.
+    assert stretch(session.final.request.audio) == pytest.approx((1.1, 1.3))
+    session.answer(session.final)
+    assert [result.utterance for result in session.results] == [2]
+
+
+def test_other_options_hold_from_the_next_utterance_on() -> None:
+    session = Session(language="en")
+    session.start(ago_s=0.0)
+    session.feed(0.4)
+    session.stream.configure(StreamOptions(decode=DecodeOptions(language="de"), partials=False))
+    session.feed(0.2)
+    assert session.partial.request.options.language == "en"
+    session.stop()
+    assert session.final.request.options.language == "en"
+    session.answer(session.final)
+    session.start()
+    session.feed(0.6)
+    assert not session.waiting(Priority.PARTIAL, Priority.FIRST_PARTIAL)
+    session.stop()
+    assert session.final.request.options.language == "de"
+
+
+def test_a_stream_may_be_split_sooner_and_reach_back_further() -> None:
+    session = Session(partials=False)
+    session.stream.configure(StreamOptions(partials=False, pre_roll_s=1, longest_utterance_s=5))
+    session.feed(2)
+    session.start(ago_s=0.2)
+    session.feed(4)
+    (piece,) = session.waiting(Priority.FINAL)
+    start_s, end_s = stretch(piece.request.audio)
+    assert start_s == pytest.approx(0.8)
+    assert end_s <= 5.8
+
+
 def test_events_out_of_season_change_nothing() -> None:
     session = Session()
     session.feed(1)
@@ -839,7 +902,11 @@ def test_a_split_keeps_the_language_and_starts_the_partials_anew() -> None:
     assert session.partial.request.priority is Priority.FIRST_PARTIAL
     assert session.partial.request.options.language == "de"
     session.answer(session.partial, "und")
-    assert session.results[-1] == Partial(2, "", "und", "en", session.results[-1].duration_s)  # type: ignore[union-attr]
+    partial = session.results[-1]
+    assert isinstance(partial, Partial)
+    audio = session.decodes[-1].request.audio
+    start_s, length_s = float(audio[0]) / RATE_HZ, len(audio) / RATE_HZ
+    assert partial == Partial(2, "", "und", "en", length_s, start_s)
 
 
 @pytest.mark.parametrize(("language", "longest_s"), [("en", 28), ("hi", 14), ("ka", 6)])
