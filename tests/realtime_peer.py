@@ -23,11 +23,17 @@ EVENTS: Mapping[str, type[BaseModel]] = {
     "input_audio_buffer.speech_stopped": realtime.InputAudioBufferSpeechStoppedEvent,
     "input_audio_buffer.committed": realtime.InputAudioBufferCommittedEvent,
     "input_audio_buffer.cleared": realtime.InputAudioBufferClearedEvent,
+    "conversation.item.added": realtime.ConversationItemAdded,
+    "conversation.item.done": realtime.ConversationItemDone,
+    "conversation.item.created": realtime.ConversationItemCreatedEvent,
     f"{TRANSCRIPTION}.delta": realtime.ConversationItemInputAudioTranscriptionDeltaEvent,
     f"{TRANSCRIPTION}.completed": realtime.ConversationItemInputAudioTranscriptionCompletedEvent,
     f"{TRANSCRIPTION}.failed": realtime.ConversationItemInputAudioTranscriptionFailedEvent,
 }
 """What goes out in either dialect, as the openai package knows it."""
+
+ANNOUNCEMENTS = ("conversation.item.added", "conversation.item.done", "conversation.item.created")
+"""What says of an item that the conversation has it."""
 
 
 class Peer:
@@ -48,10 +54,15 @@ class Peer:
         self._closed = False
         self._committed: list[str] = []
         self._ended: list[str] = []
+        self._announced: list[tuple[str, str]] = []
         self.take(codec.opened())
 
     def take(self, commands: list[Command]) -> list[dict[str, Any]]:
-        """Carry out commands; gives the events among them."""
+        """Carry out commands; gives the events among them.
+
+        The conversation's announcements of an item are left out: they say again what
+        ``.committed`` said, which is checked here, and ``announced`` has them.
+        """
         taken = []
         for command in commands:
             assert not self._closed, "nothing comes after the end"
@@ -60,9 +71,14 @@ class Peer:
             if isinstance(command, Send):
                 event = json.loads(command.text)
                 self._check(event)
-                taken.append(event)
-        self.events += taken
+                self.events.append(event)
+                if event["type"] not in ANNOUNCEMENTS:
+                    taken.append(event)
         return taken
+
+    def announced(self, item: str) -> list[str]:
+        """What the conversation's events said of an item."""
+        return [kind for kind, announced in self._announced if announced == item]
 
     def say(self, event: object) -> list[dict[str, Any]]:
         """Send an event."""
@@ -105,7 +121,12 @@ class Peer:
             EVENTS[kind].model_validate(event)
         assert event["event_id"] not in [earlier["event_id"] for earlier in self.events]
         item = event.get("item_id", "")
-        if kind.endswith(".committed"):
+        if kind in ANNOUNCEMENTS:
+            item, previous = event["item"]["id"], event["previous_item_id"]
+            assert item == self._committed[-1], "it follows its commit"
+            assert previous == (self._committed[-2] if len(self._committed) > 1 else None)
+            self._announced.append((kind.removeprefix("conversation.item."), item))
+        elif kind.endswith(".committed"):
             assert event["previous_item_id"] == (self._committed[-1] if self._committed else None)
             assert item not in self._committed
             self._committed.append(item)

@@ -68,6 +68,7 @@ _FORMATS: Mapping[str, tuple[Encoding, int]] = {
 }
 _FLAT_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 _WAITS_S = {"low": 8.0, "medium": 4.0, "high": 2.0, "auto": 4.0}
+_THRESHOLDS = {"low": 0.7, "medium": 0.5, "high": 0.3, "auto": 0.5}
 _INTERVALS_S = {"minimal": 0.25, "low": 0.5, "medium": 1.0, "high": 2.0, "xhigh": 4.0}
 _USUAL_INTERVAL_S = 0.5
 _LONGEST_PADDING_MS = 2_000
@@ -108,7 +109,9 @@ class _SemanticVad:
     @property
     def activity(self) -> VoiceActivity:
         return VoiceActivity(
-            pad_s=_ServerVad().activity.pad_s, semantic_wait_s=_WAITS_S[self.eagerness]
+            pad_s=_ServerVad().activity.pad_s,
+            semantic_wait_s=_WAITS_S[self.eagerness],
+            semantic_threshold=_THRESHOLDS[self.eagerness],
         )
 
     def shown(self) -> dict[str, object]:

@@ -1,9 +1,9 @@
 """What the dialects of the Realtime protocol share: events about audio, and items.
 
 An *item* is what was said between two commits, whoever made them: the voice activity detection
-or the client. It is announced by ``input_audio_buffer.committed``, in OpenAI's protocol as an item
-of the conversation too, and has exactly one end, a ``.completed`` or a ``.failed``. The engine cuts long speech into pieces; they are one item,
-except where a dialect says otherwise.
+or the client. It is announced by ``input_audio_buffer.committed``, in OpenAI's protocol as an
+item of the conversation too, and has exactly one end, a ``.completed`` or a ``.failed``. The
+engine cuts long speech into pieces; they are one item, except where a dialect says otherwise.
 
 The words of an item go out as they settle. Deltas of two items never mingle: an item's first one
 goes out after the end of the item before it.

@@ -4,12 +4,15 @@ import base64
 import json
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from openai.resources.realtime.realtime import AsyncRealtimeConnection
 from openai.types.beta.realtime import TranscriptionSessionUpdatedEvent
+from openai.types.realtime import RealtimeServerEvent, RealtimeTranscriptionSessionCreateRequest
+from pydantic import TypeAdapter
 
 from talkpath.agent.errors import EngineClosed
 from talkpath.agent.server.codec import (
@@ -28,7 +31,7 @@ from talkpath.agent.server.codec import (
 from talkpath.agent.server.openai_realtime import RealtimeCodec
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Segment, Word
-from tests.realtime_peer import SPEECHES, Peer, Speech, kinds, mutated, operations
+from tests.realtime_peer import EVENTS, SPEECHES, Peer, Speech, kinds, mutated, operations
 
 LOGPROBS = "item.input_audio_transcription.logprobs"
 SECOND = base64.b64encode(bytes(48_000)).decode()
@@ -481,6 +484,28 @@ def test_a_commit_is_announced_and_its_transcript_follows() -> None:
     assert second["previous_item_id"] == committed["item_id"]
 
 
+def test_a_committed_item_is_announced_as_the_conversations_too() -> None:
+    other = by_hand()
+    items = []
+    for _ in range(2):
+        other.say(APPEND)
+        items.append(other.say(COMMIT)[0]["item_id"])
+    assert [other.announced(item) for item in items] == [["added", "done"]] * 2
+    assert other.of(".added")[1]["previous_item_id"] == items[0]
+    assert other.of(".added")[1]["item"] == {
+        "id": items[1],
+        "object": "realtime.item",
+        "type": "message",
+        "status": "completed",
+        "role": "user",
+        "content": [{"type": "input_audio", "transcript": None}],
+    }
+    other.say(flat_update())
+    other.say(APPEND)
+    (committed,) = other.say(COMMIT)
+    assert other.announced(committed["item_id"]) == ["created"], "as the older shape has it"
+
+
 def test_finals_find_their_commits_when_they_come_late() -> None:
     other = by_hand()
     items = []
@@ -752,6 +777,35 @@ def test_an_item_that_is_not_committed_has_nothing_to_wait_for_at_the_end() -> N
     other = peer()
     other.start()
     assert kinds(other.take(other.codec.closing("bye"))) == ["error"]
+
+
+# The openai package
+
+
+def test_the_openai_package_knows_every_event_for_what_it_is() -> None:
+    """Its union of events is what its clients are given; an unknown one would be any of them."""
+    other = with_logprobs()
+    other.say({"type": "nonsense"})
+    other.start()
+    other.partial(1, "one")
+    other.stop()
+    other.final(1, "one two", segments=(Segment(0, 2, "", (Word(0, 1, "one", 0.5),)),))
+    other.start(3.0)
+    other.stop(4.0)
+    other.fail(2)
+    other.say(CLEAR)
+    connection = AsyncRealtimeConnection(cast(Any, None))
+    strict: TypeAdapter[RealtimeServerEvent] = TypeAdapter(RealtimeServerEvent)
+    for event in other.events:
+        expected = EVENTS[event["type"]]
+        parsed = connection.parse_event(json.dumps(event))
+        assert type(parsed) is type(strict.validate_python(event)) is expected
+        assert not parsed.model_extra, "it has no field that the package does not know"
+        session = getattr(parsed, "session", None)
+        assert session is None or type(session) is RealtimeTranscriptionSessionCreateRequest
+    assert {event["type"] for event in other.events} == EVENTS.keys() - {
+        "conversation.item.created"
+    }
 
 
 # Log probabilities
