@@ -8,7 +8,15 @@ import numpy.typing as npt
 
 from talkpath.agent.errors import AudioError
 
-__all__ = ["SAMPLE_RATE_HZ", "FloatArray", "Resampler", "float_to_pcm16", "pcm16_to_float"]
+__all__ = [
+    "SAMPLE_RATE_HZ",
+    "FloatArray",
+    "Resampler",
+    "alaw_to_float",
+    "float_to_pcm16",
+    "mulaw_to_float",
+    "pcm16_to_float",
+]
 
 FloatArray = npt.NDArray[np.float32]
 
@@ -40,6 +48,35 @@ def pcm16_to_float(pcm: bytes) -> FloatArray:
 def float_to_pcm16(audio: FloatArray) -> bytes:
     """Turn floats, shape ``[n]``, into signed 16-bit PCM; what lies outside -1 to 1 is clipped."""
     return np.clip(np.rint(audio * 32768), -32768, 32767).astype("<i2").tobytes()
+
+
+def mulaw_to_float(data: bytes) -> FloatArray:
+    """Turn G.711 mu-law, one byte a sample, into floats within -1 to 1, shape ``[len(data)]``."""
+    return _MULAW[np.frombuffer(data, dtype=np.uint8)]
+
+
+def alaw_to_float(data: bytes) -> FloatArray:
+    """Turn G.711 A-law, one byte a sample, into floats within -1 to 1, shape ``[len(data)]``."""
+    return _ALAW[np.frombuffer(data, dtype=np.uint8)]
+
+
+def _mulaw_table() -> FloatArray:
+    """What each byte stands for: ITU-T G.711, table 2, in steps of 16-bit PCM."""
+    code = ~np.arange(256, dtype=np.int32) & 0xFF
+    size = ((((code & 0x0F) << 3) + 132) << ((code >> 4) & 7)) - 132
+    return (np.where(code & 0x80, -size, size) / 32768).astype(np.float32)
+
+
+def _alaw_table() -> FloatArray:
+    """What each byte stands for: ITU-T G.711, table 1, in steps of 16-bit PCM."""
+    code = np.arange(256, dtype=np.int32) ^ 0x55
+    exponent = (code >> 4) & 7
+    size = ((code & 0x0F) << 4) + 8 + np.where(exponent, 256, 0)
+    size <<= np.maximum(exponent - 1, 0)
+    return (np.where(code & 0x80, size, -size) / 32768).astype(np.float32)
+
+
+_MULAW, _ALAW = _mulaw_table(), _alaw_table()
 
 
 class Resampler:

@@ -11,6 +11,8 @@ import numpy as np
 from pipecat.audio.turn.smart_turn.base_smart_turn import BaseSmartTurn
 from pipecat.audio.turn.smart_turn.local_smart_turn_v3 import LocalSmartTurnAnalyzerV3
 
+from talkpath.agent.audio import FloatArray
+
 __all__ = ["SmartTurn", "load_smart_turn"]
 
 
@@ -29,6 +31,17 @@ class SmartTurn(BaseSmartTurn):
     def __init__(self, model: LocalSmartTurnAnalyzerV3) -> None:
         super().__init__(sample_rate=16_000)
         self._model = model
+
+    def completeness(self, audio: FloatArray) -> float:
+        """How likely the speaker has finished, 0 to 1.
+
+        It blocks for tens of milliseconds: call it in a thread.
+
+        Args:
+            audio: what was said and the pause after it, float32 ``[n]``, 16 kHz. The last 8 s
+                count.
+        """
+        return float(self._predict_endpoint(audio)["probability"])
 
     def _predict_endpoint(self, audio_array: np.ndarray[Any, Any]) -> dict[str, Any]:
         return self._model._predict_endpoint(audio_array)

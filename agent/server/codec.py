@@ -68,6 +68,7 @@ class VoiceActivity:
         pad_s: seconds of audio before the beginning and after the end that belong to it.
         semantic_wait_s: with ``TurnDetection.SEMANTIC``, the longest wait after a pause in what
             does not sound complete.
+        semantic_threshold: and how likely the speaker must be to have finished, 0 to 1.
     """
 
     threshold: float = 0.5
@@ -75,6 +76,7 @@ class VoiceActivity:
     min_silence_s: float = 0.3
     pad_s: float = 0.0
     semantic_wait_s: float = 4.0
+    semantic_threshold: float = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,13 +1,40 @@
 """PCM and resampling, measured with tones."""
 
+from collections.abc import Callable
+
+import av
 import numpy as np
 import pytest
+from av.audio.codeccontext import AudioCodecContext
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talkpath.agent.audio import FloatArray, Resampler, float_to_pcm16, pcm16_to_float
+from talkpath.agent.audio import (
+    FloatArray,
+    Resampler,
+    alaw_to_float,
+    float_to_pcm16,
+    mulaw_to_float,
+    pcm16_to_float,
+)
 from talkpath.agent.errors import AudioError
 from tests.speech import clip
+
+G711 = bytes(range(256))
+
+
+@pytest.mark.parametrize(
+    ("codec", "ours"), [("pcm_mulaw", mulaw_to_float), ("pcm_alaw", alaw_to_float)]
+)
+def test_the_telephones_samples_are_what_ffmpeg_takes_them_for(
+    codec: str, ours: Callable[[bytes], FloatArray]
+) -> None:
+    decoder = av.CodecContext.create(codec, "r")
+    assert isinstance(decoder, AudioCodecContext)
+    decoder.sample_rate, decoder.layout = 8000, "mono"
+    (frame,) = decoder.decode(av.Packet(G711))
+    assert float_to_pcm16(ours(G711)) == frame.to_ndarray().tobytes()
+
 
 # Every pair that a browser, a telephone or a voice brings along.
 RATES = [

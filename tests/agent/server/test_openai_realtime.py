@@ -255,17 +255,20 @@ def test_audio_comes_in_three_formats(
 
 
 @pytest.mark.parametrize(
-    ("eagerness", "wait_s"), [("low", 8), ("medium", 4), ("high", 2), ("auto", 4), (None, 4)]
+    ("eagerness", "wait_s", "threshold"),
+    [("low", 8, 0.7), ("medium", 4, 0.5), ("high", 2, 0.3), ("auto", 4, 0.5), (None, 4, 0.5)],
 )
 def test_semantic_detection_waits_as_long_as_its_eagerness_says(
-    eagerness: str | None, wait_s: float
+    eagerness: str | None, wait_s: float, threshold: float
 ) -> None:
     other = peer()
     wanted = {"type": "semantic_vad", "eagerness": eagerness}
     now = shown(other.say(update(turn_detection=wanted)))
     assert now["turn_detection"] == {"type": "semantic_vad", "eagerness": eagerness or "auto"}
     assert configured(other).turns is TurnDetection.SEMANTIC
-    assert configured(other).activity == VoiceActivity(pad_s=0.3, semantic_wait_s=wait_s)
+    assert configured(other).activity == VoiceActivity(
+        pad_s=0.3, semantic_wait_s=wait_s, semantic_threshold=threshold
+    )
     again = shown(other.say(update(turn_detection={"interrupt_response": True})))
     assert again == now, "what is not given stays"
 
