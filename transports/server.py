@@ -20,57 +20,35 @@ name that was made to resolve to this machine (DNS rebinding) is no origin of it
 import asyncio
 import contextlib
 import gc
-import hashlib
-import ipaddress
 import json
-import re
-import signal
-import socket
-import sys
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import resources
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-import uvicorn
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import JSONResponse
 from loguru import logger
 from pydantic import BaseModel, ValidationError
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import WebSocketRoute
 
 from talkpath.agent.config import Config
-from talkpath.agent.errors import ConfigError
+from talkpath.agent.web import (
+    announce,
+    bind,
+    is_loopback,
+    listen,
+    origin_rules,
+    page_routes,
+    running,
+    url_of,
+)
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions
 from talkpath.transports.webrtc.signalling import Candidates, Offer, Signalling, ice_server
 from talkpath.transports.websocket import WebSocketCalls
 
 __all__ = ["create_app", "serve"]
-
-_LOOPBACK = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
-_SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
-_FILE_TYPES = {
-    ".css": "text/css; charset=utf-8",
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-}
-_PAGE_HEADERS = {
-    # Kept by the browser, but asked about each time: an upgrade shows at the next reload.
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Permissions-Policy": "microphone=(self)",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-}
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -78,82 +56,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 class _Start(BaseModel):
     transport: str = "webrtc"
     body: Any = None
-
-
-class _OriginGuard:
-    """Refuses browsers that act for a foreign page, with status 403.
-
-    Args:
-        app: what is guarded.
-        local: whether only callers that name this machine in ``Host`` are let in.
-    """
-
-    def __init__(self, app: ASGIApp, *, local: bool) -> None:
-        self._app = app
-        self._local = local
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        why = self._refusal(scope) if scope["type"] in ("http", "websocket") else None
-        if why is None:
-            await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            # Closing before accepting makes the server answer 403.
-            await receive()
-            await send({"type": "websocket.close", "code": 1008, "reason": why})
-        else:
-            await JSONResponse({"detail": why}, 403)(scope, receive, send)
-
-    def _refusal(self, scope: Scope) -> str | None:
-        headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
-        if self._local and not _is_loopback(_host_name(headers.get(b"host", ""))):
-            return "This server is for its own machine; bind it to another address to serve more."
-        if (scope["type"] == "http" and scope["method"] in _SAFE_METHODS) or _trusted(headers):
-            return None
-        return "Pages of another site may not call here."
-
-
-def _host_name(host: str) -> str:
-    """The name in a ``Host`` header, without its port."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
-
-
-def _is_loopback(name: str) -> bool:
-    try:
-        return name == "localhost" or ipaddress.ip_address(name).is_loopback
-    except ValueError:
-        return False
-
-
-def _trusted(headers: dict[bytes, str]) -> bool:
-    origin = headers.get(b"origin")
-    if origin is None or re.fullmatch(_LOOPBACK, origin):
-        return True
-    return bool(urlsplit(origin).netloc) and urlsplit(origin).netloc == headers.get(b"host")
-
-
-def _page_routes() -> Iterator[Route]:
-    """One route a file of the page, which is read once."""
-    folder = resources.files("talkpath.transports.webrtc") / "page"
-    for file in folder.iterdir():
-        suffix = "." + file.name.rpartition(".")[2]
-        if suffix in _FILE_TYPES:
-            path = "/" if file.name == "index.html" else f"/{file.name}"
-            yield Route(path, _file(file.read_bytes(), _FILE_TYPES[suffix]))
-
-
-def _file(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {**_PAGE_HEADERS, "ETag": tag}
-
-    async def endpoint(request: Request) -> Response:
-        if request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        return Response(content, headers=headers, media_type=media_type)
-
-    return endpoint
 
 
 async def _read(request: Request, model: type[_Model], limits: Limits) -> _Model:
@@ -214,16 +116,18 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
             await sessions.aclose()
 
     app = FastAPI(
-        title="talkpath", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan
+        title="talkpath",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        lifespan=lifespan,
+        middleware=origin_rules(
+            local=is_loopback(config.server.host),
+            methods=("GET", "POST", "PATCH"),
+            refusal=lambda why: JSONResponse({"detail": why}, 403),
+        ),
     )
     app.state.sessions = sessions
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origin_regex=_LOOPBACK,
-        allow_methods=["GET", "POST", "PATCH"],
-        allow_headers=["*"],
-    )
-    app.add_middleware(_OriginGuard, local=_is_loopback(config.server.host))
 
     @app.exception_handler(Refused)
     async def refused(_: Request, refusal: Refused) -> JSONResponse:
@@ -295,77 +199,13 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
 
     calls = WebSocketCalls(bot, sessions, limits)
     app.router.routes.extend(
-        [WebSocketRoute("/ws-client", calls), WebSocketRoute("/ws", calls), *_page_routes()]
+        [
+            WebSocketRoute("/ws-client", calls),
+            WebSocketRoute("/ws", calls),
+            *page_routes(resources.files("talkpath.transports.webrtc") / "page"),
+        ]
     )
     return app
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn inside our event loop: signals are ours, and sessions end first."""
-
-    def __init__(self, config: uvicorn.Config, sessions: Sessions) -> None:
-        super().__init__(config)
-        self._sessions = sessions
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end :meth:`serve`, a second one without waiting.
-
-        Uvicorn's own way raises the signal again afterwards, which would keep whoever
-        called us from cleaning up.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in signals}
-        try:
-            for number in signals:
-                try:
-                    loop.add_signal_handler(number, self._stop)
-                except NotImplementedError:  # Windows
-                    signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._stop))
-            yield
-        finally:
-            for number, handler in before.items():
-                with contextlib.suppress(NotImplementedError):
-                    loop.remove_signal_handler(number)
-                signal.signal(number, handler)
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End the sessions, then the connections they ran on."""
-        await self._sessions.aclose()
-        await super().shutdown(sockets)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: callers are turned away until all is ready."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-    except OSError as error:
-        raise ConfigError(f"cannot listen at {host!r}: {error.strerror}") from error
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-        bound.setblocking(False)
-    except OSError as error:
-        bound.close()
-        raise _no_port(host, port, error) from error
-    return bound
-
-
-def _no_port(host: str, port: int, error: OSError) -> ConfigError:
-    return ConfigError(
-        f"cannot listen at {host} port {port} ({error.strerror}); choose another with --port"
-    )
 
 
 async def serve(
@@ -390,43 +230,25 @@ async def serve(
     Raises:
         ConfigError: the port is taken, or a setting is wrong.
     """
-    host, port = config.server.host, config.server.port
+    host = config.server.host
+    limits = limits or Limits()
     app = create_app(bot, config, limits=limits)
     name = name or getattr(bot, "__module__", "bot").rpartition(".")[2]
-    with contextlib.closing(_bind(host, port)) as listener:
-        port = listener.getsockname()[1]
+    with contextlib.closing(bind(host, config.server.port)) as listener:
         if prepare is not None:
             await prepare()
         # What was loaded stays: no later collection needs to look at it.
         gc.collect()
         gc.freeze()
         try:
-            listener.listen()
-        except OSError as error:  # somebody else took it while we prepared
-            raise _no_port(host, port, error) from error
-        server = _Server(
-            uvicorn.Config(
-                app,
-                access_log=False,
-                log_config=None,
-                server_header=False,
-                timeout_graceful_shutdown=3,
-                ws="websockets-sansio",
-                ws_max_size=(limits or Limits()).message_bytes,
-            ),
-            app.state.sessions,
-        )
-        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        logger.info("{} is listening at {}", name, url)
-        if on_listening is not None:
-            on_listening(url)
-        else:
-            sys.stdout.write(f"talkpath: {name} is listening at {url}\n")
-            sys.stdout.flush()
-        running = asyncio.create_task(server.serve([listener]), name="server")
-        try:
-            await asyncio.shield(running)
+            listen(listener)
+            url = url_of(listener, host)
+            logger.info("{} is listening at {}", name, url)
+            announce(name, url, on_listening)
+            finish = app.state.sessions.aclose
+            async with running(
+                app, listener, message_bytes=limits.message_bytes, finish=finish
+            ) as server:
+                await asyncio.shield(server)
         finally:
-            server.should_exit = True
-            await running
             gc.unfreeze()
