@@ -130,10 +130,14 @@ class SpeechMachine:
             events.append(self.force_stop())
         return events
 
+    def restart(self) -> None:
+        """Nobody speaks, and nobody did."""
+        self._state, self._count = _State.QUIET, 0
+
     def force_stop(self) -> SpeechStopped:
         """End the speech now, because no more audio comes."""
         stopped = SpeechStopped(self._count * WINDOW_S)
-        self._state, self._count = _State.QUIET, 0
+        self.restart()
         return stopped
 
 
@@ -147,6 +151,11 @@ class SpeechTracker:
         self._rest: FloatArray = np.zeros(0, dtype=np.float32)
         self._since_reset = 0
         self._quiet = 0
+
+    def restart(self) -> None:
+        """Begin anew: what was heard so far is no speech, and nothing is told of its end."""
+        self.machine.restart()
+        self._rest = self._rest[:0]
 
     def process(self, audio: FloatArray) -> list[SpeechEvent]:
         """Take the next samples, float32 ``[n]`` at 16 kHz, and give the events in them."""

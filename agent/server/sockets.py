@@ -1,0 +1,278 @@
+"""Sockets: the WebSockets of the speech-to-text server, one connection each.
+
+A connection has a reader, which takes one message after the other and so reads no faster than
+its session works, a writer behind a bounded queue, and a watch over its idleness. The codec says
+what goes out. The queue holds 256 KiB and 1000 messages. Who lets it fill, or takes nothing for
+20 s, does not read: what waits is dropped, and the connection closed with 1008.
+
+=====  ====================================================================================
+1000   the client ended it in the protocol's own way
+1001   idle for ``serve.idle_s``
+1003   the first message is no configuration (Baseten)
+1008   a configuration that is refused, too many errors, or a client that does not read
+1009   a message longer than ``serve.message_bytes``
+1011   an internal error
+1012   the server stops; nothing of what was said is lost
+1013   no place: try later, or another server
+=====  ====================================================================================
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import deque
+
+from starlette.responses import JSONResponse
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect
+
+from talkpath.agent.errors import ConfigError
+from talkpath.agent.server.admission import Denied, client_of
+from talkpath.agent.server.baseten import BasetenCodec
+from talkpath.agent.server.codec import GOING_AWAY, Close, Codec, Send
+from talkpath.agent.server.openai_realtime import RealtimeCodec
+from talkpath.agent.server.service import Service
+from talkpath.agent.server.session import Session
+from talkpath.agent.server.together import TogetherCodec
+from talkpath.agent.whisper.requests import DecodeOptions
+
+__all__ = ["LiveStreams", "socket_routes"]
+
+_log = logging.getLogger(__name__)
+
+_POLICY_VIOLATION, _INTERNAL_ERROR, _SERVICE_RESTART = 1008, 1011, 1012  # RFC 6455's registry
+_MOST_BYTES, _MOST_MESSAGES = 256 * 1024, 1000
+_STALLED_S = 20.0  # without a byte taken
+_CLOSE_S = 5.0  # for a close frame to leave, where nothing else did
+_FLAT = "openai-beta.realtime-v1"  # as browsers say it, who cannot set headers
+
+
+class _Outbox:
+    """What goes out, in order, up to a bound; nothing after a close."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[Send | Close] = deque()
+        self._bytes = 0
+        self._closed = False
+        self._there = asyncio.Event()
+        self.full = asyncio.Event()
+
+    def put(self, item: Send | Close) -> None:
+        """Queue it, or drop everything where the bound is reached."""
+        if self._closed or self.full.is_set():
+            return
+        self._closed = isinstance(item, Close)
+        self._waiting.append(item)
+        self._bytes += _size(item)
+        self._there.set()
+        if self._bytes > _MOST_BYTES or len(self._waiting) > _MOST_MESSAGES:
+            self._waiting.clear()
+            self.full.set()
+
+    async def get(self) -> Send | Close:
+        """The next one."""
+        while not self._waiting:
+            self._there.clear()
+            await self._there.wait()
+        item = self._waiting.popleft()
+        self._bytes -= _size(item)
+        return item
+
+
+def _size(item: Send | Close) -> int:
+    return len(item.text) if isinstance(item, Send) else 0
+
+
+class _Connection:
+    """One WebSocket that was accepted."""
+
+    def __init__(self, socket: WebSocket, service: Service, codec: Codec) -> None:
+        self._socket = socket
+        self._service = service
+        self._outbox = _Outbox()
+        self._session = Session(service, codec, self._outbox.put)
+        self._working = False
+        self._idle_since_s = time.monotonic()
+        self._ended = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve the client to its end."""
+        reader = asyncio.create_task(self._read(), name="reader of a stream")
+        writer = asyncio.create_task(self._write(), name="writer of a stream")
+        others = [
+            asyncio.create_task(self._watch(), name="watch over a stream"),
+            asyncio.create_task(self._outbox.full.wait(), name="bound of a stream"),
+        ]
+        try:
+            await asyncio.wait([reader, writer, *others], return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() and reader.exception() is not None:
+                _log.error("a stream ended in an error", exc_info=reader.exception())
+                self._end("internal_error", "internal error", _INTERNAL_ERROR)
+                await asyncio.wait([writer], timeout=_CLOSE_S)
+            stalled = self._outbox.full.is_set() or (
+                writer.done() and isinstance(writer.exception(), TimeoutError)
+            )
+        finally:
+            self._session.close()
+            for task in (reader, writer, *others):
+                task.cancel()
+            await asyncio.gather(reader, writer, *others, return_exceptions=True)
+            self._ended.set()
+        if stalled:
+            await self._give_up()
+
+    async def drain(self, within_s: float) -> None:
+        """End once its speech has, at the latest after so many seconds, with all finals out."""
+        self._service.metrics.closed.add(of="stop")
+        await self._session.drain("this server is about to stop", _SERVICE_RESTART, within_s)
+        await self._ended.wait()
+
+    async def _read(self) -> None:
+        self._working = True
+        await self._session.opened()
+        while True:
+            self._working, self._idle_since_s = False, time.monotonic()
+            message = await self._socket.receive()
+            self._working = True
+            if message["type"] == "websocket.disconnect":
+                return
+            text = message.get("text")
+            if text is not None:
+                await self._session.text(text)
+            else:
+                await self._session.binary(message["bytes"])
+
+    async def _write(self) -> None:
+        while True:
+            item = await self._outbox.get()
+            async with asyncio.timeout(_STALLED_S):
+                if isinstance(item, Close):
+                    await self._socket.close(item.code, item.reason)
+                    return
+                await self._socket.send_text(item.text)
+
+    async def _watch(self) -> None:
+        """End a connection on which nothing comes."""
+        idle_s = self._service.config.serve.idle_s
+        while True:
+            due_s = self._idle_since_s + idle_s - time.monotonic()
+            if due_s > 0 or self._working:
+                await asyncio.sleep(max(due_s, idle_s / 10))
+                continue
+            self._end("idle", f"nothing came for {idle_s:g} s", GOING_AWAY)
+            await self._ended.wait()
+
+    def _end(self, why: str, reason: str, code: int) -> None:
+        self._service.metrics.closed.add(of=why)
+        self._session.end(reason, code)
+
+    async def _give_up(self) -> None:
+        """Close on a client that does not read; it sees why if it begins to."""
+        _log.info("a stream was closed: the client does not read")
+        self._service.metrics.closed.add(of="slow_reader")
+        with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self._socket.close(_POLICY_VIOLATION, "too much waits to be read")
+
+
+class LiveStreams:
+    """The connections that are open."""
+
+    def __init__(self) -> None:
+        self._connections: set[_Connection] = set()
+
+    async def drain(self, within_s: float) -> None:
+        """End all of them; nothing that was said is lost.
+
+        Args:
+            within_s: seconds until speech that goes on is ended; its final still goes out.
+        """
+        await asyncio.gather(
+            *(connection.drain(within_s) for connection in tuple(self._connections))
+        )
+
+    async def serve(self, socket: WebSocket, service: Service, codec: Codec, protocol: str) -> None:
+        """Accept a client and serve it to its end, if there is a place for it."""
+        await socket.accept(_subprotocol(socket))
+        try:
+            with service.admission.stream(client_of(socket.scope)):
+                service.metrics.streams.add(of=protocol)
+                connection = _Connection(socket, service, codec)
+                self._connections.add(connection)
+                try:
+                    await connection.run()
+                finally:
+                    self._connections.discard(connection)
+        except Denied as denied:
+            service.metrics.denied.add(of="stream")
+            for item in codec.closing(str(denied), denied.close_code):
+                if isinstance(item, Send):
+                    await socket.send_text(item.text)
+                elif isinstance(item, Close):
+                    await socket.close(item.code, item.reason)
+
+
+def socket_routes(service: Service, streams: LiveStreams) -> list[BaseRoute]:
+    """The WebSockets' routes.
+
+    ============================================  =============================================
+    ``/websocket``                                Baseten's protocol
+    ``/environments/production/websocket``        the same
+    ``/v1/realtime``                              OpenAI's Realtime protocol; with the parameter
+                                                  ``input_audio_format``, Together's dialect
+    ============================================  =============================================
+    """
+
+    async def baseten(socket: WebSocket) -> None:
+        codec = BasetenCodec(service.engine.languages)
+        await streams.serve(socket, service, codec, "baseten")
+
+    async def realtime(socket: WebSocket) -> None:
+        try:
+            protocol, codec = _realtime_codec(socket, service)
+        except ConfigError as error:
+            fields = {"type": "invalid_request_error", "param": None, "code": "invalid_value"}
+            body = {"error": {"message": str(error), **fields}}
+            await socket.send_denial_response(JSONResponse(body, 400))
+            return
+        await streams.serve(socket, service, codec, protocol)
+
+    return [
+        WebSocketRoute("/websocket", baseten),
+        WebSocketRoute("/environments/production/websocket", baseten),
+        WebSocketRoute("/v1/realtime", realtime),
+    ]
+
+
+def _realtime_codec(socket: WebSocket, service: Service) -> tuple[str, Codec]:
+    """The dialect that a client speaks, and its codec.
+
+    Raises:
+        ConfigError: a parameter of the query is wrong.
+    """
+    query = dict(socket.query_params)
+    engine, whisper = service.engine, service.config.whisper
+    decode = DecodeOptions.of(whisper, engine.check_language(whisper.language))
+    if "input_audio_format" in query:
+        codec = TogetherCodec.from_query(query, decode=decode, languages=engine.languages)
+        return "together", codec
+    if query.get("intent", "transcription") != "transcription":
+        raise ConfigError("in the query, intent must be transcription: nothing here answers")
+    flat = "realtime=v1" in socket.headers.get("openai-beta", "") or _FLAT in _offered(socket)
+    return "openai", RealtimeCodec(
+        model=query.get("model") or service.model,
+        flat=flat,
+        decode=decode,
+        languages=engine.languages,
+    )
+
+
+def _offered(socket: WebSocket) -> list[str]:
+    offered: list[str] = socket.scope.get("subprotocols", [])
+    return offered
+
+
+def _subprotocol(socket: WebSocket) -> str | None:
+    """The subprotocol to answer with: browsers insist on one of those that they offered."""
+    return next((name for name in _offered(socket) if not name.startswith("openai-")), None)
