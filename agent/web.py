@@ -54,6 +54,7 @@ _FILE_TYPES = {
     ".html": "text/html; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".txt": "text/plain; charset=utf-8",
 }
 _PAGE_HEADERS = {
     # Kept by the browser, but asked about each time: an upgrade shows at the next reload.
