@@ -23,6 +23,17 @@ Where the original leaves it open, this is what happens:
 - Where nothing was understood, the final comes with no segments: it takes back the partials.
 - A partial has no log probability, no latency, and no language probability unless the language
   was given; ``diarization``, ``speaker``, ``beam_results`` and ``next_partial`` are empty always.
+
+Whoever asks for ``include_timing_info`` is told more than the original tells. With it a client can
+go on at another server without losing or repeating a word (``talkpath.agent.client``):
+
+- A final's ``timing_info`` also has ``audio_start_s`` and ``audio_end_s``, what it was decoded from
+  in seconds of the stream, ``ends_speech``, false where long speech was cut and goes on, and
+  ``speculative``.
+- The body of the ``error`` for an utterance that failed has its ``transcription_num`` and
+  ``ends_speech``.
+- The answer to a ``health_check`` has ``quiet`` in its body: whether, in the audio before the
+  question, nobody speaks at the end and every final is out.
 """
 
 import json
@@ -86,6 +97,7 @@ class BasetenCodec:
         self._answers_end = False
         self._terminates = False
         self._done = 0  # utterances up to this one have nothing more to come
+        self._speeches = 0  # that were begun and have something to come
         self._early: tuple[Partial, float] | None = None
 
     def opened(self) -> list[Command]:
@@ -127,6 +139,7 @@ class BasetenCodec:
 
     def speech_started(self, at_s: float) -> list[Command]:
         """The protocol has no message for it."""
+        self._speeches += 1
         return []
 
     def speech_stopped(self, at_s: float) -> list[Command]:
@@ -155,18 +168,25 @@ class BasetenCodec:
             return []
         return [
             _final_message(settings, final, start_s, latency_s),
-            *self._after(final.utterance),
+            *self._after(final),
         ]
 
     def failed(self, failure: StreamFailure) -> list[Command]:
         """An ``error``; the utterance has no final."""
-        if self._transcribing() is None or failure.utterance <= self._done:
+        settings = self._transcribing()
+        if settings is None or failure.utterance <= self._done:
             return []
         # What the project's own errors say is meant for users; others may say anything.
         known = isinstance(failure.error, TalkpathError)
         why = str(failure.error) if known else "an internal error"
         text = f"utterance {failure.utterance} could not be transcribed: {why}"
-        return [_error(text), *self._after(failure.utterance)]
+        particulars: dict[str, object] = {}
+        if settings.timing_info:
+            particulars = {
+                "transcription_num": failure.utterance,
+                "ends_speech": failure.ends_speech,
+            }
+        return [_error(text, **particulars), *self._after(failure)]
 
     def finished(self) -> list[Command]:
         """``end_audio`` is finished."""
@@ -191,7 +211,10 @@ class BasetenCodec:
             return self._terminate(message["terminate_session"])
         kind = message.get("type")
         if kind == "health_check":
-            return [_control("health_check", trace_id, {"healthy": True})]
+            body = {"healthy": True}
+            if self._settings is not None and self._settings.timing_info:
+                body["quiet"] = self._speeches == 0
+            return [_control("health_check", trace_id, body)]
         if kind == "end_audio":
             return self._end(trace_id)
         if self._state is _State.UNCONFIGURED:
@@ -232,9 +255,11 @@ class BasetenCodec:
         """The settings while results may go out."""
         return self._settings if self._state in (_State.STREAMING, _State.ENDING) else None
 
-    def _after(self, utterance: int) -> list[Command]:
+    def _after(self, end: Final | StreamFailure) -> list[Command]:
         """What the end of an utterance sets free."""
-        self._done = utterance
+        self._done = end.utterance
+        if end.ends_speech:
+            self._speeches = max(self._speeches - 1, 0)
         early, self._early = self._early, None
         return [] if early is None else self.partial(*early)
 
@@ -285,9 +310,10 @@ def _control(kind: str, trace_id: str | None, body: Mapping[str, object]) -> Sen
     return _send({"type": kind, "trace_id": trace_id, "body": body})
 
 
-def _error(text: str, trace_id: str | None = None) -> Send:
+def _error(text: str, trace_id: str | None = None, **particulars: object) -> Send:
     """The text stands twice: clients read the one or the other."""
-    return _send({"type": "error", "trace_id": trace_id, "body": {"error": text}, "message": text})
+    body = {"error": text, **particulars}
+    return _send({"type": "error", "trace_id": trace_id, "body": body, "message": text})
 
 
 def _number(value: float | None) -> float | None:
@@ -332,7 +358,7 @@ def _final_message(
         ],
         heard,
         {
-            "timing_info": _timing(transcript) if settings.timing_info else None,
+            "timing_info": _timing(final, start_s) if settings.timing_info else None,
             "audio_length_sec": _number(transcript.duration_s),
             "is_final": True,
             "transcription_num": final.utterance,
@@ -404,8 +430,9 @@ def _word(word: Word) -> dict[str, object]:
     }
 
 
-def _timing(transcript: Transcript) -> dict[str, float | None]:
-    """The service's figures, of which decoding is the only one here."""
+def _timing(final: Final, start_s: float) -> dict[str, object]:
+    """The service's figures, of which decoding is the only one here, and what was decoded."""
+    transcript = final.transcript
     return {
         "read_audio_duration_s": None,
         "chunking_duration_s": None,
@@ -414,4 +441,8 @@ def _timing(transcript: Transcript) -> dict[str, float | None]:
         "diarization_duration_s": None,
         "speaker_assignment_duration_s": None,
         "total_duration_s": None,
+        "audio_start_s": _number(start_s),
+        "audio_end_s": _number(start_s + transcript.duration_s),
+        "ends_speech": final.ends_speech,
+        "speculative": final.speculative,
     }
