@@ -1,5 +1,6 @@
 """Admission: who may come in, and how many at once."""
 
+import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -60,6 +61,8 @@ class Admission:
         self._most_uploads = uploads
         self._streams: Counter[str] = Counter()
         self._uploads = 0
+        self._no_uploads = asyncio.Event()
+        self._no_uploads.set()
         self._draining = False
 
     @property
@@ -112,10 +115,17 @@ class Admission:
         if self._uploads >= self._most_uploads:
             raise _full(f"this server works on {self._most_uploads} recordings at once")
         self._uploads += 1
+        self._no_uploads.clear()
         try:
             yield
         finally:
             self._uploads -= 1
+            if not self._uploads:
+                self._no_uploads.set()
+
+    async def uploads_ended(self) -> None:
+        """Wait until no recording is being worked on."""
+        await self._no_uploads.wait()
 
     def _check_draining(self) -> None:
         if self._draining:

@@ -1,0 +1,184 @@
+"""App: the speech-to-text server's endpoints behind its rules about who may come in.
+
+============================  ==========================================================
+WebSockets                    see ``sockets.py``
+``/v1/...``                   REST, see ``rest.py``
+``GET /``                     the page to try it, and its files
+``GET /healthz``              200 while the process runs
+``GET /readyz``               200 where a stream would be let in now; 503 with a reason while
+                              models load and while the server waits for its last streams
+``GET /metrics``              Prometheus' text format; needs a key where there are keys
+============================  ==========================================================
+
+Errors have OpenAI's shape. What every call passes, from outside to inside: whose page it comes
+from, CORS, and the key.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from importlib import resources
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from talkpath.agent.metrics import Registry, render_prometheus
+from talkpath.agent.server.admission import Admission, Denied
+from talkpath.agent.server.errors import denied_response, error_response
+from talkpath.agent.server.keys import Guard, KeyRing, key_ring
+from talkpath.agent.server.service import Service
+from talkpath.agent.server.sockets import LiveStreams, socket_routes
+from talkpath.agent.web import check_origins, is_loopback, origin_rules, page_routes
+
+__all__ = ["Warming", "create_app"]
+
+_METHODS = ("GET", "POST")
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def create_app(service: Service, streams: LiveStreams, keys: KeyRing | None = None) -> Starlette:
+    """Build the ASGI application.
+
+    Args:
+        service: what its endpoints share.
+        streams: keeps the open streams, for whoever stops the server.
+        keys: who may use it; those of the settings where not given.
+
+    Raises:
+        ConfigError: keys or origins in the settings are wrong.
+    """
+    config = service.config.serve
+    keys = key_ring(config) if keys is None else keys
+    gauges = _gauges(service.admission)
+
+    async def readyz(_: Request) -> Response:
+        if service.admission.draining:
+            return _not_ready("draining", "The server is about to stop.")
+        return JSONResponse({"status": "ready"})
+
+    async def metrics(_: Request) -> Response:
+        registries = (service.engine.metrics.registry, service.metrics.registry, gauges)
+        text = "".join(render_prometheus(registry) for registry in registries)
+        return PlainTextResponse(text, media_type=_PROMETHEUS)
+
+    open_routes = [
+        *page_routes(resources.files("talkpath.agent.server") / "page"),
+        Route("/healthz", _healthz),
+        Route("/readyz", readyz),
+    ]
+    guard = Middleware(
+        Guard,
+        keys=keys,
+        open_paths=[route.path for route in open_routes],
+        denied=service.metrics.denied,
+    )
+    rules = origin_rules(
+        local=is_loopback(config.host) and not keys and not config.insecure_no_auth,
+        methods=_METHODS,
+        refusal=lambda why: error_response(403, why),
+        origins=check_origins(config.allow_origins),
+    )
+    return Starlette(
+        routes=[
+            *socket_routes(service, streams),
+            *_rest_routes(service),
+            Route("/metrics", metrics),
+            *open_routes,
+            WebSocketRoute("/{path:path}", _no_socket),
+        ],
+        middleware=[*rules, guard],
+        exception_handlers={Denied: _denied, HTTPException: _http_error, Exception: _failed},
+    )
+
+
+class Warming:
+    """Answers until the application is there, then hands everything on to it.
+
+    Until then ``/healthz`` is 200, ``/readyz`` is 503 with the reason, and all else is 503 with
+    ``Retry-After``.
+    """
+
+    def __init__(self) -> None:
+        self.app: ASGIApp | None = None
+        self._before = Starlette(
+            routes=[Route("/healthz", _healthz), Route("/readyz", _loading)],
+            exception_handlers={HTTPException: _unavailable},
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand it on."""
+        app: ASGIApp = self._before if self.app is None else self.app
+        if self.app is None and scope["type"] == "websocket":
+            app = _still_loading()
+        await app(scope, receive, send)
+
+
+def _rest_routes(service: Service) -> list[BaseRoute]:
+    if importlib.util.find_spec("talkpath.agent.server.rest") is None:
+        return []
+    routes: list[BaseRoute] = importlib.import_module("talkpath.agent.server.rest").rest_routes(
+        service
+    )
+    return routes
+
+
+def _gauges(admission: Admission) -> Registry:
+    registry = Registry()
+    registry.gauge("talkpath_server_live_streams", "Live streams now.", lambda: admission.streams)
+    registry.gauge(
+        "talkpath_server_live_uploads", "Recordings being worked on now.", lambda: admission.uploads
+    )
+    return registry
+
+
+async def _healthz(_: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+async def _loading(_: Request) -> Response:
+    return _not_ready("loading", "The models are being loaded.")
+
+
+def _not_ready(status: str, reason: str) -> Response:
+    return JSONResponse({"status": status, "reason": reason}, 503)
+
+
+def _still_loading() -> Response:
+    return error_response(503, "The models are still being loaded; try again in a few seconds.")
+
+
+# -- errors ----------------------------------------------------------------------------------
+
+
+async def _unavailable(_: Request, __: Exception) -> Response:
+    return _still_loading()
+
+
+async def _denied(_: Request, error: Exception) -> Response:
+    assert isinstance(error, Denied)
+    return denied_response(error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    messages: dict[int, Callable[[], str]] = {
+        404: lambda: f"There is nothing at {request.url.path}.",
+        405: lambda: f"{request.url.path} does not take {request.method}.",
+    }
+    message = messages.get(error.status_code, lambda: error.detail)()
+    return error_response(error.status_code, message, headers=error.headers)
+
+
+async def _no_socket(socket: WebSocket) -> None:
+    await socket.send_denial_response(
+        error_response(404, f"There is no WebSocket at {socket.url.path}.")
+    )
+
+
+async def _failed(_: Request, __: Exception) -> Response:
+    return error_response(500, "The server failed at this request; its log says more.")
