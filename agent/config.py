@@ -30,7 +30,12 @@ __all__ = [
 
 _ENV_PREFIX = "TALKPATH_"
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-_NOT_SETTINGS = ("TALKPATH_HOME", "TALKPATH_REQUIRE_TOOLS")
+_NOT_SETTINGS = (
+    "TALKPATH_FUZZ_SECONDS",
+    "TALKPATH_FUZZ_SEED",
+    "TALKPATH_HOME",
+    "TALKPATH_REQUIRE_TOOLS",
+)
 
 
 def _require(condition: bool, message: str) -> None:

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from hypothesis import strategies as st
 from openai.types import realtime
+from openai.types.beta.realtime import TranscriptionSession
 from pydantic import BaseModel
 
 from talkpath.agent.errors import DecodeFailed
 from talkpath.agent.server.codec import Close, Codec, Command, Send
+from talkpath.agent.server.together import TogetherVad
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Transcript
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"
@@ -35,6 +37,82 @@ EVENTS: Mapping[str, type[BaseModel]] = {
 ANNOUNCEMENTS = ("conversation.item.added", "conversation.item.done", "conversation.item.created")
 """What says of an item that the conversation has it."""
 
+_ITEM = {"item_id", "content_index"}
+KEYS: Mapping[str, set[str]] = {
+    "error": {"error"},
+    "session.created": {"session"},
+    "session.updated": {"session"},
+    "transcription_session.created": {"session"},
+    "transcription_session.updated": {"session"},
+    "input_audio_buffer.speech_started": {"audio_start_ms", "item_id"},
+    "input_audio_buffer.speech_stopped": {"audio_end_ms", "item_id"},
+    "input_audio_buffer.committed": {"previous_item_id", "item_id"},
+    "input_audio_buffer.cleared": set(),
+    **{kind: {"previous_item_id", "item"} for kind in ANNOUNCEMENTS},
+    f"{TRANSCRIPTION}.delta": {*_ITEM, "delta"},
+    f"{TRANSCRIPTION}.completed": {*_ITEM, "transcript", "usage"},
+    f"{TRANSCRIPTION}.failed": {*_ITEM, "error"},
+}
+"""The fields of every event, besides ``type`` and ``event_id``."""
+
+MORE_KEYS: Mapping[str, set[str]] = {
+    f"{TRANSCRIPTION}.delta": {"transcript"},
+    f"{TRANSCRIPTION}.completed": {"logprobs", "languages"},
+}
+"""Fields that are there at times."""
+
+CODES: Mapping[str, set[str]] = {
+    "invalid_request_error": {
+        "invalid_json",
+        "invalid_type",
+        "invalid_value",
+        "missing_required_parameter",
+        "unknown_parameter",
+        "input_audio_buffer_commit_empty",
+    },
+    "server_error": {"session_closed", "transcription_failed"},
+}
+"""Codes of errors by their types."""
+
+LONGEST_ERROR = 400  # letters
+
+_FLAT_INPUT = {"input_audio_format", "input_audio_noise_reduction", "input_audio_transcription"}
+_TOGETHER_VAD = {"type", *(field.name for field in fields(TogetherVad))}
+
+
+def _check_flat(event: dict[str, Any]) -> None:
+    """The older shape's session. The package would want a secret, and knows a few models only."""
+    session = event["session"]
+    more = {"object", "id", "turn_detection", "include", "client_secret"}
+    assert session.keys() == _FLAT_INPUT | more
+    known = {"input_audio_transcription": None, "client_secret": {"value": "x", "expires_at": 0}}
+    TranscriptionSession.model_validate({**session, **known})
+    assert {"model", "language", "prompt"} <= session["input_audio_transcription"].keys()
+
+
+def _check_together_created(event: dict[str, Any]) -> None:
+    assert event["session"].keys() == {"id", "object", "modalities", "model"}
+    assert event["session"]["object"] == "realtime.session"
+    assert event["session"]["modalities"] == ["audio"]
+
+
+def _check_together_updated(event: dict[str, Any]) -> None:
+    assert event["session"].keys() == {"turn_detection"}
+    turns = event["session"]["turn_detection"]
+    assert turns is None or turns.keys() == _TOGETHER_VAD
+
+
+Checks = Mapping[str, Callable[[dict[str, Any]], object]]
+OPENAI_SESSIONS: Checks = {
+    "transcription_session.created": _check_flat,
+    "transcription_session.updated": _check_flat,
+}
+TOGETHER_SESSIONS: Checks = {
+    "session.created": _check_together_created,
+    "transcription_session.updated": _check_together_updated,
+}
+"""Checks of the events that the openai package does not know, or not as they are."""
+
 
 class Peer:
     """The other end of a codec. It fails on whatever the protocol does not allow.
@@ -44,9 +122,7 @@ class Peer:
         others: checks of the events that the openai package does not know as they are.
     """
 
-    def __init__(
-        self, codec: Codec, others: Mapping[str, Callable[[dict[str, Any]], object]] | None = None
-    ) -> None:
+    def __init__(self, codec: Codec, others: Checks | None = None) -> None:
         self.codec = codec
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
@@ -69,12 +145,17 @@ class Peer:
             self.commands.append(command)
             self._closed = isinstance(command, Close)
             if isinstance(command, Send):
-                event = json.loads(command.text)
+                event = json.loads(command.text, parse_constant=_no_constant)
                 self._check(event)
                 self.events.append(event)
                 if event["type"] not in ANNOUNCEMENTS:
                     taken.append(event)
         return taken
+
+    @property
+    def waiting(self) -> list[str]:
+        """Items that were announced and have no end so far."""
+        return [item for item in self._committed if item not in self._ended]
 
     def announced(self, item: str) -> list[str]:
         """What the conversation's events said of an item."""
@@ -119,6 +200,12 @@ class Peer:
             self._others[kind](event)
         else:
             EVENTS[kind].model_validate(event)
+        more = event.keys() - {"type", "event_id"} - KEYS[kind]
+        assert KEYS[kind] <= event.keys()
+        assert more <= MORE_KEYS.get(kind, set())
+        if "error" in event:
+            assert event["error"]["code"] in CODES[event["error"]["type"]]
+            assert len(event["error"]["message"]) < LONGEST_ERROR
         assert event["event_id"] not in [earlier["event_id"] for earlier in self.events]
         item = event.get("item_id", "")
         if kind in ANNOUNCEMENTS:
@@ -136,8 +223,11 @@ class Peer:
             self._ended.append(item)
         elif kind.endswith(".delta"):
             assert item not in self._ended
-            waiting = [other for other in self._committed if other not in self._ended]
-            assert waiting[:1] in ([], [item]), "deltas wait for the end of the item before"
+            assert self.waiting[:1] in ([], [item]), "deltas wait for the end of the item before"
+
+
+def _no_constant(name: str) -> None:
+    raise AssertionError(f"{name} is not JSON")
 
 
 def kinds(events: list[dict[str, Any]]) -> list[str]:

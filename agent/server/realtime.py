@@ -458,12 +458,18 @@ def _logprobs(transcript: Transcript) -> list[dict[str, Any]]:
         if found < 0:
             continue
         end = found + len(word.text)
-        probability = min(max(word.probability, _LEAST_PROBABILITY), 1.0)
+        probability = _within(word.probability, _LEAST_PROBABILITY, 1.0)
         pairs.append((transcript.text[at:end], math.log(probability)))
         at = end
     if not pairs and transcript.text:
-        pairs = [(transcript.text, transcript.avg_logprob)]
+        mean = _within(transcript.avg_logprob, math.log(_LEAST_PROBABILITY), 0.0)
+        pairs = [(transcript.text, mean)]
     return [
         {"token": text, "bytes": list(text.encode("utf-8", "replace")), "logprob": logprob}
         for text, logprob in pairs
     ]
+
+
+def _within(value: float, low: float, high: float) -> float:
+    """The number within limits that is nearest; the lower one for what is no number."""
+    return low if math.isnan(value) else min(max(value, low), high)
