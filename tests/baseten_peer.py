@@ -158,7 +158,28 @@ ERRORS = re.compile(
 )
 
 
-CONFIGURATIONS: tuple[dict[str, Any], ...] = (SAMPLE, LIVEKIT, OLDER, DEFAULTS, {})
+CONFIGURATIONS: tuple[dict[str, Any], ...] = (
+    SAMPLE,
+    LIVEKIT,
+    OLDER,
+    DEFAULTS,
+    {},
+    {**SAMPLE, "include_timing_info": True},
+)
+TIMING_KEYS = {
+    "read_audio_duration_s",
+    "chunking_duration_s",
+    "language_detection_duration_s",
+    "transcription_duration_s",
+    "diarization_duration_s",
+    "speaker_assignment_duration_s",
+    "total_duration_s",
+    "audio_start_s",
+    "audio_end_s",
+    "ends_speech",
+    "speculative",
+}
+OF_UTTERANCE = {"transcription_num", "ends_speech"}
 WORD_KEYS = {"start_time", "end_time", "word", "prob", "speaker"}
 LONGEST_ERROR = 400  # letters
 
@@ -206,11 +227,16 @@ class Watch:
         match message["type"]:
             case "error":
                 assert set(message) == {"type", "trace_id", "body", "message"}
-                assert message["body"] == {"error": message["message"]}
+                assert message["body"]["error"] == message["message"]
+                assert set(message["body"]) in ({"error"}, {"error", *OF_UTTERANCE})
                 assert ERRORS.fullmatch(message["message"]), message["message"]
                 assert len(message["message"]) < LONGEST_ERROR
-            case "health_check" | "end_audio":
+            case "health_check":
                 assert set(message) == {"type", "trace_id", "body"}
+                assert set(message["body"]) in ({"healthy"}, {"healthy", "quiet"})
+            case "end_audio":
+                assert set(message) == {"type", "trace_id", "body"}
+                assert message["body"]["status"] in ("acknowledged", "finished")
             case "transcription":
                 assert self.configured
                 self.transcription(message)
@@ -219,6 +245,7 @@ class Watch:
 
     def transcription(self, message: dict[str, Any]) -> None:
         assert set(message) - {"transcript"} == TRANSCRIPTION_KEYS
+        assert set(message["timing_info"] or TIMING_KEYS) == TIMING_KEYS
         for segment in message["segments"]:
             assert set(segment) == SEGMENT_KEYS
             assert all(set(word) == WORD_KEYS for word in segment["word_timestamps"])
