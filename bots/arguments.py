@@ -1,6 +1,7 @@
 """Arguments that several commands share: one flag for a setting, with the setting's default."""
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -40,7 +41,7 @@ class Setting:
         name: the setting, ``section.key``.
         help: what it means, without the default.
         metavar: what stands for its value in the help.
-        type: how its value is read.
+        type: how its value is read; bool for a flag without one, which says yes.
         choices: its only values.
         repeats: whether the flag may come several times, each adding a value.
         default: what the help says of the default; the setting's own where it is empty.
@@ -50,7 +51,7 @@ class Setting:
     name: str
     help: str
     metavar: str | None = None
-    type: type = str
+    type: Callable[[str], Any] = str
     choices: tuple[str, ...] | None = None
     repeats: bool = False
     default: str = ""
@@ -126,14 +127,15 @@ def add_settings(parser: argparse.ArgumentParser, *settings: Setting) -> None:
     for setting in settings:
         section, key = setting.name.split(".")
         default = setting.default or getattr(getattr(defaults, section), key)
+        help = f"{setting.help} (default: {default})"
         options: dict[str, Any] = {"choices": setting.choices, "metavar": setting.metavar}
-        options |= {"action": "append"} if setting.repeats else {"type": setting.type}
-        parser.add_argument(
-            setting.flag,
-            dest=setting.name,
-            help=f"{setting.help} (default: {default})",
-            **options,
-        )
+        if setting.type is bool:
+            options = {"action": "store_const", "const": True}
+        elif setting.repeats:
+            options["action"] = "append"
+        else:
+            options["type"] = setting.type
+        parser.add_argument(setting.flag, dest=setting.name, help=help, **options)
 
 
 def common_arguments() -> Parser:

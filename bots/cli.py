@@ -29,6 +29,7 @@ from talkpath.bots.arguments import (
     settings_arguments,
 )
 from talkpath.bots.models_command import add_models_command, pull
+from talkpath.bots.serve_command import add_serve_command
 
 __all__ = ["main"]
 
@@ -112,6 +113,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     run.add_argument("bot", metavar="BOT", help="a bot's name, or the path of a .py file")
     add_settings(run, *SERVER, *WHISPER, *_REPLY)
     run.set_defaults(handler=_run)
+
+    add_serve_command(commands, common, settings)
 
     transcribe = commands.add_parser(
         "transcribe",
@@ -225,15 +228,16 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _configure_logging(args: argparse.Namespace) -> None:
-    """Send all logs to standard error: INFO for `run`, WARNING elsewhere, DEBUG if asked for."""
-    level = "DEBUG" if args.debug else "INFO" if args.command == "run" else "WARNING"
+    """Send all logs to standard error: INFO of servers, WARNING elsewhere, DEBUG if asked for."""
+    serves = args.command in ("run", "serve")
+    level = "DEBUG" if args.debug else "INFO" if serves else "WARNING"
     logging.basicConfig(
         level=level, format="%(asctime)s | %(levelname)-8s | %(name)s - %(message)s"
     )
     for name in ("numba", "PIL", *(() if args.debug else _NOISY)):
         logging.getLogger(name).setLevel(logging.WARNING)
-    if args.command in ("run", "bench"):  # only Pipecat and what is above it log with loguru
-        _configure_loguru(level)
+    if serves or args.command == "bench":  # only Pipecat and what is above it log with loguru
+        _configure_loguru("WARNING" if args.command == "serve" and not args.debug else level)
 
 
 def _configure_loguru(level: str) -> None:
