@@ -12,7 +12,9 @@
     └── EngineError
         ├── EngineOverloaded the engine is full: no further stream or request now
         ├── EngineClosed     the engine was closed
-        └── DecodeFailed     the model failed on one request; others go on
+        ├── DecodeFailed     the model failed on one request; others go on
+        ├── AudioLost        no server was in reach for so long that audio had to be dropped
+        └── ServersRefused   no server of the list will ever take this client
 
 Every message is one sentence for the user that says what is wrong and, where
 there is one, what to do. Anything else that escapes is a defect.
@@ -20,6 +22,7 @@ there is one, what to do. Anything else that escapes is a defect.
 
 __all__ = [
     "AudioError",
+    "AudioLost",
     "ConfigError",
     "DecodeFailed",
     "EngineClosed",
@@ -28,6 +31,7 @@ __all__ = [
     "MissingDependency",
     "ModelError",
     "ModelUnavailable",
+    "ServersRefused",
     "TalkpathError",
     "UnknownModel",
 ]
@@ -75,3 +79,11 @@ class EngineClosed(EngineError):
 
 class DecodeFailed(EngineError):
     """The model failed on one request; other requests go on."""
+
+
+class AudioLost(EngineError):
+    """No speech-to-text server was in reach for so long that audio had to be dropped."""
+
+
+class ServersRefused(EngineError):
+    """No speech-to-text server of the list will ever take this client: a wrong key, or so."""
