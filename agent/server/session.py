@@ -10,29 +10,17 @@
 Frames are taken one after the other; while one is worked on, the next waits, and so does the
 client behind it. That is the flow control: who sends more than ``serve.ahead_s`` ahead of real
 time waits until it is due. Results come when they come; a codec is quick and never waits.
-
-Utterances have the engine's numbers, and one more for each commit of a client's: the finals of
-what it said since the last one are pieces, and the commit's own final, which has no words, ends
-them. So a commit always has exactly one end, silence included.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from talkpath.agent.audio import (
-    SAMPLE_RATE_HZ,
-    FloatArray,
-    Resampler,
-    alaw_to_float,
-    mulaw_to_float,
-    pcm16_to_float,
-)
+from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.errors import EngineOverloaded, ModelError, TalkpathError
 from talkpath.agent.server.codec import (
@@ -44,14 +32,15 @@ from talkpath.agent.server.codec import (
     Command,
     Commit,
     Configure,
-    Encoding,
     Finish,
     Send,
     SessionSettings,
     TurnDetection,
 )
+from talkpath.agent.server.intake import Ahead, SampleReader
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.turns import SemanticTurns
+from talkpath.agent.server.utterances import Utterances
 from talkpath.agent.speech import (
     WINDOW_S,
     WINDOW_SAMPLES,
@@ -66,7 +55,7 @@ from talkpath.agent.whisper.live import WhisperStream
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult, Transcript
 from talkpath.agent.whisper.stream import StreamOptions
 
-__all__ = ["SampleReader", "Session"]
+__all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
 
@@ -75,42 +64,6 @@ _BLOCK_S = 0.5  # what is taken of a long message at once
 # Where the client says when it has finished: a pause that parts sentences, and clicks count.
 _CLIENTS_PAUSE_S, _CLIENTS_START_S = 1.0, 0.1
 _LEAST_PRE_ROLL_S = StreamOptions().pre_roll_s
-
-_TO_FLOAT: dict[Encoding, Callable[[bytes], FloatArray]] = {
-    Encoding.PCM_S16LE: pcm16_to_float,
-    Encoding.MULAW: mulaw_to_float,
-    Encoding.ALAW: alaw_to_float,
-}
-
-
-class SampleReader:
-    """Bytes of any number to samples at 16 kHz; half a sample waits for its other half.
-
-    Args:
-        encoding: of the bytes.
-        sample_rate_hz: of the samples in them.
-
-    Raises:
-        AudioError: a sample rate that cannot be had.
-    """
-
-    def __init__(self, encoding: Encoding, sample_rate_hz: int) -> None:
-        self._to_float = _TO_FLOAT[encoding]
-        self._width = 2 if encoding is Encoding.PCM_S16LE else 1
-        self._resampler = Resampler(sample_rate_hz)
-        self._half = b""
-        self.bytes_per_s = self._width * sample_rate_hz
-
-    def read(self, data: bytes) -> FloatArray:
-        """The samples that are complete now, float32 ``[n]``."""
-        data = self._half + data
-        end = len(data) - len(data) % self._width
-        self._half = data[end:]
-        return self._resampler.process(self._to_float(data[:end]))
-
-    def finish(self) -> FloatArray:
-        """The last samples: no more bytes come."""
-        return self._resampler.flush()
 
 
 class Session:
@@ -135,8 +88,8 @@ class Session:
         self._semantic: SemanticTurns | None = None
         self._rest: FloatArray = np.zeros(0, dtype=np.float32)
         self._heard = 0  # samples that voice activity has seen
-        self._ahead = _Ahead(service.config.serve.ahead_s)
-        self._utterances = _Utterances()
+        self._ahead = Ahead(service.config.serve.ahead_s)
+        self._utterances = Utterances()
         self._finishing: asyncio.Task[None] | None = None
         self._working = False
         self._quiet = asyncio.Event()
@@ -303,9 +256,8 @@ class Session:
             case SpeechResumed():
                 stream.speech_resumed()
             case SpeechStopped(silence_s):
-                self._utterances.ended(stream.utterance, time.monotonic() - silence_s)
-                if not self._by_client:
-                    self._utterances.settle(stream.utterance)
+                ended_s = time.monotonic() - silence_s
+                self._utterances.ended(stream.utterance, ended_s, by_client=self._by_client)
                 self._send(self._codec.speech_stopped(now_s - silence_s))
                 stream.speech_stopped(silence_s)
 
@@ -357,15 +309,15 @@ class Session:
                 renamed = replace(result, utterance=number)
                 self._send(self._codec.partial(renamed, result.start_s))
             return
-        forgotten, number, latency_s = self._utterances.done(result.utterance)
-        if not forgotten:
-            self._end_utterance(replace(result, utterance=number), latency_s)
+        end = self._utterances.done(result.utterance)
+        if not end.forgotten:
+            ends_speech = result.ends_speech and not end.by_client  # else the commit ends it
+            result = replace(result, utterance=end.number, ends_speech=ends_speech)
+            self._end_utterance(result, end.latency_s)
         self._end_commits()
         self._note_quiet()
 
     def _end_utterance(self, result: Final | StreamFailure, latency_s: float | None) -> None:
-        if self._by_client and result.ends_speech:
-            result = replace(result, ends_speech=False)  # the commit ends it
         if isinstance(result, StreamFailure):
             _log.warning("an utterance could not be decoded: %s", result.error)
             self._send(self._codec.failed(result))
@@ -389,88 +341,6 @@ class Session:
             self._quiet.clear()
         else:
             self._quiet.set()
-
-
-class _Ahead:
-    """Holds back who is too far ahead of real time.
-
-    Args:
-        most_s: seconds of audio that may come at once.
-    """
-
-    def __init__(self, most_s: float) -> None:
-        self._most_s = most_s
-        self._ahead_s = 0.0
-        self._at_s = time.monotonic()
-
-    async def wait(self, seconds: float) -> bool:
-        """Take so much audio once it is due; tell whether it had to wait."""
-        now_s = time.monotonic()
-        self._ahead_s = max(0.0, self._ahead_s - (now_s - self._at_s)) + seconds
-        self._at_s = now_s
-        if self._ahead_s <= self._most_s:
-            return False
-        await asyncio.sleep(self._ahead_s - self._most_s)
-        return True
-
-
-class _Utterances:
-    """The engine's utterances and the client's commits, in one numbering."""
-
-    def __init__(self) -> None:
-        self._ended_s: dict[int, float] = {}  # by utterance, on time.monotonic()
-        self._settled = 0  # utterances up to this one are the client's for good
-        self._last = 0  # the newest that has ended
-        self._done = 0  # finals up to this one are out
-        self._forgotten: set[int] = set()
-        self._commits: deque[tuple[int, float]] = deque()  # after which utterance, and when
-        self._past_commits = 0
-
-    def ended(self, utterance: int, at_s: float) -> None:
-        """Its speech has ended, and its final is due."""
-        self._ended_s[utterance] = at_s
-        self._last = utterance
-
-    def settle(self, utterance: int) -> None:
-        """A client's wish to forget does not concern it any more, nor those before it."""
-        self._settled = utterance
-
-    def commit(self, at_s: float) -> None:
-        """The client ends what it said so far."""
-        self._commits.append((self._last, at_s))
-        self._settled = self._last
-
-    def forget(self, newest: int) -> None:
-        """The client wants nothing of what is not settled."""
-        self._forgotten |= set(range(max(self._settled, self._done) + 1, newest + 1))
-        self._settled = max(self._settled, newest)
-
-    def is_forgotten(self, utterance: int) -> bool:
-        """Whether nothing of it is to go out."""
-        return utterance in self._forgotten
-
-    def number(self, utterance: int) -> int:
-        """Its number for the codec."""
-        before = sum(1 for after, _ in self._commits if after < utterance)
-        return utterance + self._past_commits + before
-
-    def done(self, utterance: int) -> tuple[bool, int, float | None]:
-        """Its final is there: whether it is forgotten, its number, and seconds since its end."""
-        number = self.number(utterance)
-        self._done = utterance
-        forgotten = utterance in self._forgotten
-        self._forgotten = {item for item in self._forgotten if item > utterance}
-        ended_s = self._ended_s.pop(utterance, None)
-        return forgotten, number, None if ended_s is None else time.monotonic() - ended_s
-
-    def ended_commits(self) -> list[tuple[int, float]]:
-        """Numbers and times of the commits whose pieces are all out, each once."""
-        ended: list[tuple[int, float]] = []
-        while self._commits and self._commits[0][0] <= self._done:
-            after, at_s = self._commits.popleft()
-            self._past_commits += 1
-            ended.append((after + self._past_commits, at_s))
-        return ended
 
 
 def _speech(settings: SessionSettings, usual: SpeechConfig) -> SpeechConfig:
