@@ -14,8 +14,6 @@ Errors have OpenAI's shape. What every call passes, from outside to inside: whos
 from, CORS, and the key.
 """
 
-import importlib.util
-from collections.abc import Callable
 from importlib import resources
 
 from starlette.applications import Starlette
@@ -23,14 +21,15 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from talkpath.agent.metrics import Registry, render_prometheus
-from talkpath.agent.server.admission import Admission, Denied
-from talkpath.agent.server.errors import denied_response, error_response
+from talkpath.agent.server.admission import Admission
+from talkpath.agent.server.errors import error_response
 from talkpath.agent.server.keys import Guard, KeyRing, key_ring
+from talkpath.agent.server.rest import rest_routes
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.sockets import LiveStreams, socket_routes
 from talkpath.agent.web import check_origins, is_loopback, origin_rules, page_routes
@@ -58,7 +57,7 @@ def create_app(service: Service, streams: LiveStreams, keys: KeyRing | None = No
 
     async def readyz(_: Request) -> Response:
         if service.admission.draining:
-            return _not_ready("draining", "The server is about to stop.")
+            return _not_ready("draining", "the server is about to stop")
         return JSONResponse({"status": "ready"})
 
     async def metrics(_: Request) -> Response:
@@ -80,19 +79,19 @@ def create_app(service: Service, streams: LiveStreams, keys: KeyRing | None = No
     rules = origin_rules(
         local=is_loopback(config.host) and not keys and not config.insecure_no_auth,
         methods=_METHODS,
-        refusal=lambda why: error_response(403, why),
+        refusal=lambda why: error_response(403, why, code="foreign_page"),
         origins=check_origins(config.allow_origins),
     )
     return Starlette(
         routes=[
             *socket_routes(service, streams),
-            *_rest_routes(service),
+            *rest_routes(service),
             Route("/metrics", metrics),
             *open_routes,
             WebSocketRoute("/{path:path}", _no_socket),
         ],
         middleware=[*rules, guard],
-        exception_handlers={Denied: _denied, HTTPException: _http_error, Exception: _failed},
+        exception_handlers={HTTPException: _http_error, Exception: _failed},
     )
 
 
@@ -118,15 +117,6 @@ class Warming:
         await app(scope, receive, send)
 
 
-def _rest_routes(service: Service) -> list[BaseRoute]:
-    if importlib.util.find_spec("talkpath.agent.server.rest") is None:
-        return []
-    routes: list[BaseRoute] = importlib.import_module("talkpath.agent.server.rest").rest_routes(
-        service
-    )
-    return routes
-
-
 def _gauges(admission: Admission) -> Registry:
     registry = Registry()
     registry.gauge("talkpath_server_live_streams", "Live streams now.", lambda: admission.streams)
@@ -141,7 +131,7 @@ async def _healthz(_: Request) -> Response:
 
 
 async def _loading(_: Request) -> Response:
-    return _not_ready("loading", "The models are being loaded.")
+    return _not_ready("loading", "the models are being loaded")
 
 
 def _not_ready(status: str, reason: str) -> Response:
@@ -149,7 +139,9 @@ def _not_ready(status: str, reason: str) -> Response:
 
 
 def _still_loading() -> Response:
-    return error_response(503, "The models are still being loaded; try again in a few seconds.")
+    return error_response(
+        503, "the models are still being loaded; try again in a few seconds", code="loading"
+    )
 
 
 # -- errors ----------------------------------------------------------------------------------
@@ -159,26 +151,23 @@ async def _unavailable(_: Request, __: Exception) -> Response:
     return _still_loading()
 
 
-async def _denied(_: Request, error: Exception) -> Response:
-    assert isinstance(error, Denied)
-    return denied_response(error)
-
-
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    messages: dict[int, Callable[[], str]] = {
-        404: lambda: f"There is nothing at {request.url.path}.",
-        405: lambda: f"{request.url.path} does not take {request.method}.",
-    }
-    message = messages.get(error.status_code, lambda: error.detail)()
-    return error_response(error.status_code, message, headers=error.headers)
+    path = request.url.path
+    message, code = {
+        404: (f"there is nothing at {path}", "not_found"),
+        405: (f"{path} does not take {request.method}", "method_not_allowed"),
+    }.get(error.status_code, (error.detail, "refused"))
+    return error_response(error.status_code, message, code=code, headers=error.headers)
 
 
 async def _no_socket(socket: WebSocket) -> None:
     await socket.send_denial_response(
-        error_response(404, f"There is no WebSocket at {socket.url.path}.")
+        error_response(404, f"there is no WebSocket at {socket.url.path}", code="not_found")
     )
 
 
 async def _failed(_: Request, __: Exception) -> Response:
-    return error_response(500, "The server failed at this request; its log says more.")
+    return error_response(
+        500, "the server failed at this request; its log says more", code="internal_error"
+    )

@@ -154,12 +154,12 @@ def _refusal(*, given: bool) -> Response:
     # RFC 6750, part 3: the error is named only to who tried a key.
     challenge = 'Bearer realm="talkpath"' + (', error="invalid_token"' if given else "")
     why = (
-        "This API key is not known here."
+        "this API key is not known here"
         if given
-        else "An API key is needed: send it as `Authorization: Bearer KEY`."
+        else "an API key is needed: send it as `Authorization: Bearer KEY`"
     )
     headers = {"WWW-Authenticate": challenge}
-    return error_response(401, why, code="invalid_api_key" if given else None, headers=headers)
+    return error_response(401, why, code="invalid_api_key", headers=headers)
 
 
 def _key_of(scope: Scope) -> str:

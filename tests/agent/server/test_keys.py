@@ -181,7 +181,7 @@ async def test_without_a_key_one_is_asked_for(header: tuple[str, str] | None, ki
     assert start["type"] == f"{prefix}http.response.start"
     assert start["status"] == 401
     assert dict(start["headers"])[b"www-authenticate"] == b'Bearer realm="talkpath"'
-    assert b"An API key is needed" in body["body"]
+    assert b"an API key is needed" in body["body"]
     assert call.denied.values == {"key": 1}
 
 
