@@ -84,7 +84,8 @@ class watched:
         )
 
     def _request(self, url: str) -> None:
-        if not url.startswith((self.origin + "/", "data:", "blob:")):
+        own = (f"{self.origin}/", f"{self.origin.replace('http', 'ws', 1)}/", "data:", "blob:")
+        if not url.startswith(own):
             self.strangers.append(url)
 
 

@@ -47,7 +47,12 @@ const words = new Words({
   welcome: $("welcome"),
   jump: $("jump"),
   announcer: $("announcer"),
-  onChange: (any) => ($("tools").hidden = !any),
+  onChange: () => {
+    const lines = words.transcript();
+    $("tools").hidden = lines.length === 0;
+    // The words of a recording come without times.
+    $("save-subtitles").hidden = lines.every(({ start_s }) => start_s === null);
+  },
 });
 const latency = new Latency({
   empty: $("timing-empty"),
@@ -105,7 +110,7 @@ function complain(text, action, act) {
  * @param {() => void} again
  */
 function explain(error, again) {
-  if (error instanceof PageError && error.status === 401) return askForKey(error.message, again);
+  if (error instanceof PageError && error.status === 401) return askForKey(error.message, again, server.key() !== "");
   if (!(error instanceof PageError)) console.error(error);
   complain(error instanceof PageError ? error.message : "Something went wrong on this page.", "Try again", again);
 }
@@ -119,10 +124,12 @@ function tell(text) {
 /**
  * @param {string} why
  * @param {() => void} then what the key is for
+ * @param {boolean} [wrong] whether the one before was not taken
  */
-function askForKey(why, then) {
+function askForKey(why, then, wrong = false) {
   afterKey = then;
   $("key-label").textContent = why;
+  $("key-form").dataset.wrong = String(wrong);
   $("key-form").hidden = false;
   $("change-key").hidden = true;
   $("key").value = "";
@@ -263,15 +270,22 @@ async function read(file) {
     if (token !== attempt) return;
     lines = words.recording(file.name);
     const { language } = settings.read();
-    const text = await transcribe(file, { model, language, signal: mine.signal }, lines.more);
+    const { text, warning } = await transcribe(file, { model, language, signal: mine.signal }, lines.more);
     lines.done(text);
-    if (!text.trim()) complain("No words were found in this recording.", "Dismiss", () => {});
+    const flaw = warning ? server.asSentence(warning) : text.trim() ? "" : "There are no words in this recording.";
+    if (flaw) complain(flaw, "Dismiss", () => {});
   } catch (error) {
     lines?.done();
     if (token !== attempt) return;
     explain(error, () => read(file));
   }
   if (token === attempt) release("idle");
+}
+
+/** @param {boolean} open on a narrow screen, where it lies over the words */
+function openPanel(open) {
+  $("panel").classList.toggle("open", open);
+  $("panel-toggle").setAttribute("aria-expanded", String(open));
 }
 
 /** Show one of the two views, as the address says. */
@@ -317,7 +331,7 @@ $("key-form").addEventListener("submit", async (/** @type {Event} */ event) => {
     explain(error, then);
   }
 });
-$("change-key").addEventListener("click", () => askForKey("Another key:", () => {}));
+$("change-key").addEventListener("click", () => askForKey("Another key", () => {}));
 $("microphone").addEventListener("change", () => {
   microphone.remember($("microphone").value);
   $("settings-note").hidden = state !== "listening";
@@ -340,8 +354,12 @@ $("clear").addEventListener("click", () => {
 });
 $("copy-code").addEventListener("click", () => copy(examples.text, $("copy-code")));
 $("panel-toggle").addEventListener("click", () => {
-  const open = $("panel").classList.toggle("open");
-  $("panel-toggle").setAttribute("aria-expanded", String(open));
+  openPanel(!$("panel").classList.contains("open"));
+});
+document.addEventListener("keydown", ({ key }) => {
+  if (key !== "Escape" || !$("panel").classList.contains("open")) return;
+  openPanel(false);
+  $("panel-toggle").focus();
 });
 
 let dragged = 0; // elements that the pointer entered and did not leave

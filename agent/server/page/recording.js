@@ -7,7 +7,7 @@ import { ask, asSentence } from "./server.js";
  * @param {File} file
  * @param {{model: string, language: string, signal: AbortSignal}} options
  * @param {(delta: string) => void} onDelta
- * @returns {Promise<string>} all of it
+ * @returns {Promise<{text: string, warning?: string}>} all of it, and what could not be read
  * @throws {PageError}
  */
 export async function transcribe(file, { model, language, signal }, onDelta) {
@@ -20,7 +20,7 @@ export async function transcribe(file, { model, language, signal }, onDelta) {
   const response = await ask("v1/audio/transcriptions", { method: "POST", body: form, signal });
   for await (const event of events(response)) {
     if (event.type === "transcript.text.delta") onDelta(event.delta);
-    if (event.type === "transcript.text.done") return event.text;
+    if (event.type === "transcript.text.done") return event;
     if (event.error) throw new PageError(asSentence(event.error.message ?? String(event.error)));
   }
   throw new PageError("The server ended its answer before the recording was written down.");

@@ -77,6 +77,7 @@ export async function model() {
 
 /** @param {string} text of the server's, which may begin small and end without a full stop */
 export function asSentence(text) {
-  const sentence = text.charAt(0).toUpperCase() + text.slice(1);
+  // A file's name or a setting's at the beginning stays as it is.
+  const sentence = text.replace(/^[a-z]+(?=[\s,:])/, (word) => word.charAt(0).toUpperCase() + word.slice(1));
   return /[.!?]$/.test(sentence) ? sentence : `${sentence}.`;
 }

@@ -32,7 +32,7 @@ export class Words {
   #end_s = 0;
   #following = true;
 
-  /** @param {{scroller: HTMLElement, list: HTMLElement, welcome: HTMLElement, jump: HTMLElement, announcer: HTMLElement, onChange: (any: boolean) => void}} options */
+  /** @param {{scroller: HTMLElement, list: HTMLElement, welcome: HTMLElement, jump: HTMLElement, announcer: HTMLElement, onChange: () => void}} options */
   constructor({ scroller, list, welcome, jump, announcer, onChange }) {
     this.#scroller = scroller;
     this.#list = list;
@@ -172,7 +172,7 @@ export class Words {
     told.textContent = line.text.textContent;
     this.#announcer.append(told);
     while (this.#announcer.childElementCount > 8) this.#announcer.firstElementChild?.remove();
-    this.#onChange(true);
+    this.#onChange();
   }
 
   /** @param {Line} line */
@@ -180,7 +180,7 @@ export class Words {
     line.item.remove();
     this.#lines.splice(this.#lines.indexOf(line), 1);
     this.#welcome.hidden = this.#lines.length > 0;
-    this.#onChange(this.#lines.some(({ settled }) => settled));
+    this.#onChange();
   }
 
   #scrolled() {
@@ -202,16 +202,18 @@ export class Words {
  */
 function marked({ text, word_timestamps }) {
   const pieces = [];
-  let from = 0;
+  let [from, next] = [0, 0]; // what is not in a piece yet, and where the next word is looked for
   for (const { word, prob } of word_timestamps) {
-    const at = text.indexOf(word, from);
-    if (at < 0 || !word || prob === null || prob >= DOUBTFUL) continue;
+    const at = text.indexOf(word, next);
+    if (at < 0) continue;
+    next = at + word.length;
+    if (prob === null || prob >= DOUBTFUL) continue;
     const doubtful = document.createElement("span");
     doubtful.className = "doubtful";
     doubtful.title = `Doubtful: ${Math.round(100 * prob)} %`;
     doubtful.textContent = word;
     pieces.push(text.slice(from, at), doubtful);
-    from = at + word.length;
+    from = next;
   }
   return [...pieces, text.slice(from)].filter((piece) => piece !== "");
 }
