@@ -212,6 +212,8 @@ class ServeConfig:
         message_bytes: longest message of a WebSocket; a longer one closes it with 1009.
         upload_bytes: longest recording; a longer one is refused with status 413.
         idle_s: seconds without a message after which a WebSocket is closed.
+        stalled_s: seconds in which a client takes nothing of what is sent, after which its
+            WebSocket is closed.
         ahead_s: seconds of audio that a client may be ahead of real time; beyond them it is read
             at the speed of speech.
         drain_s: seconds that streams have to end by themselves once the server is to stop.
@@ -230,6 +232,7 @@ class ServeConfig:
     message_bytes: int = 16 * 2**20
     upload_bytes: int = 2**30
     idle_s: float = 300.0
+    stalled_s: float = 20.0
     ahead_s: float = 60.0
     drain_s: float = 30.0
 
@@ -244,6 +247,7 @@ class ServeConfig:
         _require(self.message_bytes >= 4096, "serve.message_bytes must be 4096 or more")
         _require(self.upload_bytes >= 4096, "serve.upload_bytes must be 4096 or more")
         _require(self.idle_s > 0, "serve.idle_s must be more than 0")
+        _require(self.stalled_s > 0, "serve.stalled_s must be more than 0")
         _require(self.ahead_s >= 1, "serve.ahead_s must be 1 or more")
         _require(self.drain_s >= 0, "serve.drain_s must be 0 or more")
 

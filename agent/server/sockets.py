@@ -2,8 +2,9 @@
 
 A connection has a reader, which takes one message after the other and so reads no faster than
 its session works, a writer behind a bounded queue, and a watch over its idleness. The codec says
-what goes out. The queue holds 256 KiB and 1000 messages. Who lets it fill, or takes nothing for
-20 s, does not read: what waits is dropped, and the connection closed with 1008.
+what goes out. The queue holds 256 KiB and 1000 messages; while half of that waits, no more is
+read. Who lets it fill nonetheless, or takes nothing for ``serve.stalled_s``, does not read: what
+waits is dropped, and the connection closed with 1008.
 
 =====  ====================================================================================
 1000   the client ended it in the protocol's own way
@@ -43,7 +44,6 @@ _log = logging.getLogger(__name__)
 
 _POLICY_VIOLATION, _INTERNAL_ERROR, _SERVICE_RESTART = 1008, 1011, 1012  # RFC 6455's registry
 _MOST_BYTES, _MOST_MESSAGES = 256 * 1024, 1000
-_STALLED_S = 20.0  # without a byte taken
 _CLOSE_S = 5.0  # for a close frame to leave, where nothing else did
 _FLAT = "openai-beta.realtime-v1"  # as browsers say it, who cannot set headers
 
@@ -56,6 +56,8 @@ class _Outbox:
         self._bytes = 0
         self._closed = False
         self._there = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
         self.full = asyncio.Event()
 
     def put(self, item: Send | Close) -> None:
@@ -66,9 +68,11 @@ class _Outbox:
         self._waiting.append(item)
         self._bytes += _size(item)
         self._there.set()
-        if self._bytes > _MOST_BYTES or len(self._waiting) > _MOST_MESSAGES:
+        if self._holds(1.0):
             self._waiting.clear()
             self.full.set()
+        elif self._holds(0.5):
+            self._room.clear()
 
     async def get(self) -> Send | Close:
         """The next one."""
@@ -77,7 +81,18 @@ class _Outbox:
             await self._there.wait()
         item = self._waiting.popleft()
         self._bytes -= _size(item)
+        if not self._holds(0.5):
+            self._room.set()
         return item
+
+    async def room(self) -> None:
+        """Wait until less than half of the bound waits."""
+        await self._room.wait()
+
+    def _holds(self, share: float) -> bool:
+        """Whether so much of the bound waits."""
+        full = max(self._bytes / _MOST_BYTES, len(self._waiting) / _MOST_MESSAGES)
+        return full >= share
 
 
 def _size(item: Send | Close) -> int:
@@ -142,11 +157,13 @@ class _Connection:
                 await self._session.text(text)
             else:
                 await self._session.binary(message["bytes"])
+            await self._outbox.room()
 
     async def _write(self) -> None:
+        stalled_s = self._service.config.serve.stalled_s
         while True:
             item = await self._outbox.get()
-            async with asyncio.timeout(_STALLED_S):
+            async with asyncio.timeout(stalled_s):
                 if isinstance(item, Close):
                     await self._socket.close(item.code, item.reason)
                     return
