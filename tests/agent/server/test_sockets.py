@@ -238,18 +238,21 @@ async def test_a_connection_on_which_nothing_comes_is_closed() -> None:
 async def test_a_client_that_vanished_without_a_word_gives_its_place_back() -> None:
     """No FIN, no RST: as a machine that lost its power. Only silence tells."""
     async with the_service({"serve.idle_s": 0.5}) as service, serving(service) as url:
-        raw = await _handshake(url, BASETEN)
-        raw.sendall(_frame(json.dumps(CONFIGURATION).encode()))
-        await until(lambda: service.engine.streams == 1)
-        await until(lambda: not service.engine.streams)
-        assert not service.admission.streams
-        raw.close()
+        async with _handshake(url, BASETEN) as raw:
+            configuration = _frame(json.dumps(CONFIGURATION).encode())
+            await asyncio.get_running_loop().sock_sendall(raw, configuration)
+            await until(lambda: service.metrics.closed.values.get("idle"))
+            await until(lambda: not service.engine.streams)
+            assert not service.admission.streams
+        assert service.engine.statistics.opened == 1
 
 
 async def test_a_client_that_never_reads_is_closed_and_others_do_not_notice() -> None:
-    async with the_service({"serve.stalled_s": 0.5}) as service, serving(service) as url:
-        raw = await _handshake(url, REALTIME, receive_bytes=4096)
-        raw.setblocking(False)
+    async with (
+        the_service({"serve.stalled_s": 0.5}) as service,
+        serving(service) as url,
+        _handshake(url, REALTIME, receive_bytes=4096) as raw,
+    ):
         loop = asyncio.get_running_loop()
         garbage = _frame(b"x" * 100) * 100
 
@@ -267,7 +270,6 @@ async def test_a_client_that_never_reads_is_closed_and_others_do_not_notice() ->
         finally:
             flooding.cancel()
             await asyncio.gather(flooding, return_exceptions=True)
-            raw.close()
 
 
 async def test_a_broken_codec_is_an_internal_error_for_one_and_nothing_for_others(
@@ -288,23 +290,24 @@ async def test_a_broken_codec_is_an_internal_error_for_one_and_nothing_for_other
             assert json.loads(await other.recv())["type"] == "session.created"
 
 
-async def _handshake(url: str, path: str, receive_bytes: int = 0) -> socket.socket:
+@contextlib.asynccontextmanager
+async def _handshake(url: str, path: str, receive_bytes: int = 0) -> AsyncIterator[socket.socket]:
     """A WebSocket on a bare TCP connection, on which nothing is read unless a test does it."""
     host, port = urlsplit(url).hostname or "", urlsplit(url).port or 0
-    raw = socket.socket()
-    if receive_bytes:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
-    raw.setblocking(False)
     loop = asyncio.get_running_loop()
-    await loop.sock_connect(raw, (host, port))
-    await loop.sock_sendall(
-        raw,
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
-        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode(),
-    )
-    assert (await loop.sock_recv(raw, 12)) == b"HTTP/1.1 101"
-    return raw
+    with socket.socket() as raw:
+        if receive_bytes:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
+        raw.setblocking(False)
+        await loop.sock_connect(raw, (host, port))
+        await loop.sock_sendall(
+            raw,
+            f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+            "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode(),
+        )
+        assert (await loop.sock_recv(raw, 12)) == b"HTTP/1.1 101"
+        yield raw
 
 
 def _frame(payload: bytes) -> bytes:
