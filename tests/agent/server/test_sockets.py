@@ -242,8 +242,7 @@ async def test_a_client_that_vanished_without_a_word_gives_its_place_back() -> N
             configuration = _frame(json.dumps(CONFIGURATION).encode())
             await asyncio.get_running_loop().sock_sendall(raw, configuration)
             await until(lambda: service.metrics.closed.values.get("idle"))
-            await until(lambda: not service.engine.streams)
-            assert not service.admission.streams
+            await until(lambda: not service.engine.streams and not service.admission.streams)
         assert service.engine.statistics.opened == 1
 
 
