@@ -157,6 +157,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     Once the application is done with a connection, uvicorn waits for the peer to take what is
     still to be sent, for as long as that takes. Here the rest is dropped after ``linger_s``
     seconds, which are more than the ten that uvicorn gives to the closing handshake.
+
+    A handshake that the application answers with a response of HTTP is complete; uvicorn's
+    log calls it an error otherwise.
     """
 
     linger_s = 15.0
@@ -166,6 +169,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         # Its log at DEBUG has every header, keys among them, and every transcript.
         self.conn.debug = False
+
+    async def send(self, message: Any) -> None:
+        """The application has something to send."""
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            self.handshake_complete = True
 
     def on_task_complete(self, task: asyncio.Task[None]) -> None:
         """The application is done."""

@@ -201,12 +201,15 @@ async def test_metrics_of_engine_and_server_parse() -> None:
     assert 'talkpath_server_streams_total{protocol="baseten"} 1' in samples
 
 
-async def test_a_caller_without_a_key_is_counted() -> None:
+async def test_a_caller_without_a_key_is_counted_and_no_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with the_service(KEYS) as service, serving(service) as url:
         await _refused(f"ws{url[4:]}/websocket")
         async with aiohttp.ClientSession(url) as http, http.get("/v1/models"):
             pass
         assert service.metrics.denied.values == {"key": 2}
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_unknown_paths_and_methods_are_told_in_the_usual_shape() -> None:
