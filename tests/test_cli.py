@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from talkpath.agent.config import Config, load_config
+from talkpath.agent.config import Config, ServeConfig, WhisperConfig, load_config
 from talkpath.agent.doctor import Check, examine
 from talkpath.agent.errors import ConfigError, TalkpathError
 from talkpath.agent.models import ModelStore
@@ -76,6 +76,7 @@ def _exit(*arguments: str) -> int:
     [
         "",
         "run",
+        "serve",
         "transcribe",
         "models",
         "models list",
@@ -100,6 +101,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
     "command",
     [
         "run",
+        "serve",
         "transcribe",
         "doctor",
         "bench accuracy",
@@ -153,6 +155,17 @@ def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "echo", "--config", "none.toml"], "cannot read the settings file none.toml"),
         (["run", "nobody"], "there is no bot 'nobody'; known are "),
         (["run", "./nobody.py"], "the bot nobody.py does not exist"),
+        (["serve", "--port", "70000"], "serve.port must lie between 0 and 65535"),
+        (["serve", "--max-upload", "5X"], "'5X' is no size; 500M and 2G are, or bytes"),
+        (["serve", "--max-upload", "1"], "serve.upload_bytes must be 4096 or more"),
+        (["serve", "--drain", "-1"], "serve.drain_s must be 0 or more"),
+        (["serve", "--max-streams", "0"], "whisper.max_streams must be 1 or more"),
+        (["serve", "--tls-key", "key.pem"], "serve.tls_key is of no use without tls_cert"),
+        (["serve", "--tls-cert", "none.pem"], "cannot read none.pem: No such file"),
+        (["serve", "--api-keys", "none.txt"], "cannot read the file of keys none.txt"),
+        (["serve", "--allow-origin", "me"], "'me' is no origin of pages"),
+        (["serve", "--host", "0.0.0.0"], "name keys with --api-keys FILE"),
+        (["serve", "--model", "bsae", "--port", "0"], "did you mean 'base'?"),
         (["transcribe"], "the following arguments are required: FILE"),
         (["bench"], "the following arguments are required: ACTION"),
         (["bench", "load"], "the following arguments are required: --data"),
@@ -173,6 +186,68 @@ def test_flags_become_settings(tmp_path: Path) -> None:
     answer = _talkpath("run", "echo", "--config", str(file), "--port", "7000")
     assert answer.returncode == 1
     assert "not available in this release" in answer.stderr
+
+
+def test_flags_of_the_speech_to_text_server_become_its_settings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    served: list[Config] = []
+
+    async def run(config: Config) -> None:
+        served.append(config)
+
+    monkeypatch.setattr("talkpath.bots.serve_command._run", run)
+    assert _exit("serve") == 0
+    assert (
+        _exit(
+            *"""serve --host 0.0.0.0 --port 9000 --model small --device cpu
+        --compute-type int8 --language de --api-keys keys.txt --insecure-no-auth
+        --allow-origin https://a.example --allow-origin https://b.example --max-streams 100
+        --max-streams-per-key 10 --max-upload 1.5M --tls-cert cert.pem --tls-key key.pem
+        --drain 12.5""".split()
+        )
+        == 0
+    )
+    usual, given = served
+    assert usual.serve == ServeConfig()
+    assert given.serve == ServeConfig(
+        host="0.0.0.0",
+        port=9000,
+        api_keys_file="keys.txt",
+        insecure_no_auth=True,
+        allow_origins=("https://a.example", "https://b.example"),
+        max_streams_per_key=10,
+        upload_bytes=3 * 2**19,
+        tls_cert="cert.pem",
+        tls_key="key.pem",
+        drain_s=12.5,
+    )
+    assert given.whisper == WhisperConfig(
+        model="small", device="cpu", compute_type="int8", language="de", max_streams=100
+    )
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"),
+    [("4096", 4096), ("8k", 8192), ("500M", 500 * 2**20), ("2 GiB", 2**31), ("10MB", 10 * 2**20)],
+)
+def test_sizes_have_units(size: str, wanted: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run(config: Config) -> None:
+        assert config.serve.upload_bytes == wanted
+
+    monkeypatch.setattr("talkpath.bots.serve_command._run", run)
+    assert _exit("serve", "--max-upload", size) == 0
+
+
+def test_the_speech_to_text_server_says_in_help_what_its_settings_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    _exit("serve", "--help")
+    text = " ".join(capsys.readouterr().out.split())
+    serve = ServeConfig()
+    assert f"TCP port, 0 to 65535; 0 lets the system choose (default: {serve.port})" in text
+    assert f"once the server is to stop (default: {serve.drain_s})" in text
+    assert serve.upload_bytes == 2**30 and "500M, 2G (default: 1G)" in text
 
 
 def test_the_telephone_is_refused_plainly() -> None:
@@ -347,6 +422,13 @@ def test_a_bots_models_are_looked_for_before_it_is_served(
     answer = _talkpath("run", str(file), "--model", "tiny.en", env=_sealed(tmp_path))
     assert (answer.returncode, answer.stdout) == (1, "")
     assert f"talkpath: model {lacking!r} is not on this machine" in answer.stderr
+
+
+def test_a_model_that_cannot_be_had_ends_the_speech_to_text_server(tmp_path: Path) -> None:
+    answer = _talkpath("serve", "--model", "tiny.en", "--port", "0", env=_sealed(tmp_path))
+    assert (answer.returncode, answer.stdout) == (1, "")
+    assert "talkpath: model 'tiny.en' is not on this machine" in answer.stderr
+    assert "Traceback" not in answer.stderr
 
 
 # -- doctor ----------------------------------------------------------------------------------
