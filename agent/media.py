@@ -5,10 +5,10 @@ Memory does not grow with the file: one block, one packet and a resampler's tail
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self, TypeVar
 
 import av
 import av.error
@@ -43,9 +43,16 @@ _HAS_NO_HOLES = {"flac", "ogg"}
 # What writers that cannot go back put for the size of a WAV file that they do not know yet.
 _UNKNOWN_WAV_SIZE = 0x7FFFF000
 
+_Result = TypeVar("_Result")
+
 
 class AudioFile:
     """The best audio stream of an audio or video file; a context manager.
+
+    Args:
+        path: the file, or the name of the content.
+        content: what to read instead of the path: a stranger's file, open for reading in binary,
+            that can seek. Nothing else is opened then, whatever it may refer to. It is not closed.
 
     Attributes:
         path: the file.
@@ -56,10 +63,11 @@ class AudioFile:
         AudioError: there is no such file, it cannot be read, or it has no audio.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: BinaryIO | None = None) -> None:
         self.path = path
         self.problem: str | None = None
-        self._container = _open(path)
+        self._content = content
+        self._container = _open(path, content)
         try:
             self._stream = _best_stream(self._container, path)
         except AudioError:
@@ -200,11 +208,31 @@ class AudioFile:
             # A length for all streams together is none for the audio.
             own = self._stream.duration is not None or len(self._container.streams) == 1
             return self.duration_s if own else None
-        if "wav" in self._formats and self.path.is_file():
-            return _wav_length_s(self.path)
-        if "mp3" in self._formats and self.path.is_file() and _has_mp3_length(self.path):
+        if "wav" in self._formats:
+            return self._look_into(_wav_length_s)
+        if "mp3" in self._formats and self._look_into(_has_mp3_length):
             return self.duration_s
         return None
+
+    def _look_into(self, read: Callable[[BinaryIO], _Result]) -> _Result | None:
+        """Read what FFmpeg has read once more; nothing where that is not possible."""
+        if self._content is not None:
+            self._content.seek(0)
+            return read(self._content)
+        if not self.path.is_file():
+            return None
+        with self.path.open("rb") as file:
+            return read(file)
+
+
+class _Source:
+    """Content under a name: from its extension FFmpeg knows what has no header."""
+
+    def __init__(self, content: BinaryIO, name: str) -> None:
+        self.name = name
+        self.read = content.read
+        self.seek = content.seek
+        self.tell = content.tell
 
 
 class _Mixer:
@@ -252,8 +280,10 @@ def _silence(seconds: float) -> Iterator[FloatArray]:
         yield np.zeros(min(SAMPLE_RATE_HZ, count - start), np.float32)
 
 
-def _open(path: Path) -> InputContainer:
+def _open(path: Path, content: BinaryIO | None) -> InputContainer:
     try:
+        if content is not None:
+            return _open_content(path, content)
         if path.is_dir():
             raise AudioError(f"{path} is a folder, not an audio file")
         if path.is_file() and path.stat().st_size == 0:
@@ -276,6 +306,20 @@ def _open(path: Path) -> InputContainer:
         raise AudioError(f"{path} cannot be read: {reason}") from error
 
 
+def _open_content(path: Path, content: BinaryIO) -> InputContainer:
+    if not content.seek(0, os.SEEK_END):
+        raise AudioError(f"{path} is empty")
+    content.seek(0)
+    # Without protocols a playlist can make FFmpeg read nothing: not from a network, and no file
+    # of this machine.
+    return av.open(
+        _Source(content, str(path)),
+        "r",
+        options={"protocol_whitelist": ""},
+        metadata_errors="replace",
+    )
+
+
 def _best_stream(container: InputContainer, path: Path) -> AudioStream:
     stream = container.streams.best("audio")
     if not isinstance(stream, AudioStream):
@@ -288,35 +332,33 @@ def _start_s(container: InputContainer) -> float:
     return (container.start_time or 0) / av.time_base
 
 
-def _has_mp3_length(path: Path) -> bool:
+def _has_mp3_length(file: BinaryIO) -> bool:
     """Tell whether an MP3 file states its length; without it FFmpeg estimates."""
-    with path.open("rb") as file:
-        head = file.read(10)
-        tag = 0
-        if head[:3] == b"ID3" and len(head) == 10:
-            size = 0
-            for byte in head[6:]:  # seven bits each
-                size = size << 7 | byte
-            tag = 10 + size
-        file.seek(tag)
-        frame = file.read(4096)
+    head = file.read(10)
+    tag = 0
+    if head[:3] == b"ID3" and len(head) == 10:
+        size = 0
+        for byte in head[6:]:  # seven bits each
+            size = size << 7 | byte
+        tag = 10 + size
+    file.seek(tag)
+    frame = file.read(4096)
     return any(mark in frame for mark in (b"Xing", b"Info", b"VBRI"))
 
 
-def _wav_length_s(path: Path) -> float | None:
+def _wav_length_s(file: BinaryIO) -> float | None:
     """Read a WAV file's length from its header; FFmpeg gives what is there instead."""
-    with path.open("rb") as file:
-        if file.read(4) != b"RIFF":
-            return None
-        file.seek(12)
-        bytes_a_second = 0
-        while len(head := file.read(8)) == 8:
-            name, size = struct.unpack("<4sI", head)
-            if name == b"data":
-                known = bytes_a_second and size < _UNKNOWN_WAV_SIZE
-                return size / bytes_a_second if known else None
-            content = file.read(min(size, 64))
-            if name == b"fmt " and len(content) >= 12:
-                (bytes_a_second,) = struct.unpack_from("<I", content, 8)
-            file.seek(size - len(content) + size % 2, os.SEEK_CUR)
+    if file.read(4) != b"RIFF":
+        return None
+    file.seek(12)
+    bytes_a_second = 0
+    while len(head := file.read(8)) == 8:
+        name, size = struct.unpack("<4sI", head)
+        if name == b"data":
+            known = bytes_a_second and size < _UNKNOWN_WAV_SIZE
+            return size / bytes_a_second if known else None
+        content = file.read(min(size, 64))
+        if name == b"fmt " and len(content) >= 12:
+            (bytes_a_second,) = struct.unpack_from("<I", content, 8)
+        file.seek(size - len(content) + size % 2, os.SEEK_CUR)
     return None

@@ -15,6 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from talkpath.agent.whisper import Segment, Transcript, WhisperEngine
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.windows import MAX_AUDIO_S
 
-__all__ = ["Chunk", "Chunker", "FileTranscription", "Progress"]
+__all__ = ["Chunk", "Chunker", "FileTranscription", "Piece", "Progress"]
 
 Progress = Callable[[float, float | None], None]
 """Called with the seconds of audio that are done and the file's length, if it is known."""
@@ -55,6 +56,9 @@ _IN_FLIGHT = 8  # as many as the engine takes ahead from one caller
 # The language is taken for certain at this probability, or after so much speech.
 _SURE_LANGUAGE = 0.8
 _LANGUAGE_SPEECH_S = 30.0
+
+# Of one piece: several where it was decoded in parts. Times are those of the piece.
+_Transcripts = tuple[Transcript, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -173,13 +177,29 @@ class Chunker:
             self._first += 1
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """What was said in one piece of a file.
+
+    Attributes:
+        start_s: where the piece that was decoded begins in the file.
+        segments: what was said, at least one; times are seconds from the start of the file.
+        transcript: the figures of the decoding that gave them. Its own times are others.
+    """
+
+    start_s: float
+    segments: tuple[Segment, ...]
+    transcript: Transcript
+
+
 class FileTranscription:
-    """The transcription of one file.
+    """The transcription of one file. It is worked off once, by ``pieces`` or ``segments``.
 
     Args:
-        path: any file with sound in it.
+        path: any file with sound in it, or the name of the content.
         engine: decodes; shared with whoever else decodes.
         vad: finds the speech.
+        content: what to read instead of the path, see ``AudioFile``.
         language: Whisper's code, or None to detect it once, from the first speech.
         options: how to decode; None for the engine's settings. The language does not count.
         threshold: Silero probability from which a window counts as speech.
@@ -197,6 +217,7 @@ class FileTranscription:
         engine: WhisperEngine,
         vad: SileroVad,
         *,
+        content: BinaryIO | None = None,
         language: str | None = None,
         options: DecodeOptions | None = None,
         threshold: float = 0.5,
@@ -206,6 +227,7 @@ class FileTranscription:
         self.language = engine.check_language(language)
         self.duration_s: float | None = None
         self.problem: str | None = None
+        self._content = content
         self._engine = engine
         self._options = options and dataclasses.replace(options, language=None)
         self._vad = vad
@@ -223,21 +245,32 @@ class FileTranscription:
             DecodeFailed: the model failed.
             EngineClosed: the engine was closed.
         """
+        async with aclosing(self.pieces()) as pieces:
+            async for piece in pieces:
+                for segment in piece.segments:
+                    yield segment
+
+    async def pieces(self) -> AsyncGenerator[Piece, None]:
+        """Give the same segments by pieces, with the figures of each; see ``segments``."""
         last_end_s = 0.0
-        async with aclosing(self._transcripts()) as transcripts:
-            async for chunk, transcript in transcripts:
-                for segment in transcript.segments:
-                    placed = _place(segment, chunk, last_end_s)
-                    if placed.text:
-                        yield placed
-                        last_end_s = placed.end_s
+        async with aclosing(self._transcripts()) as decoded:
+            async for chunk, transcripts in decoded:
+                for transcript in transcripts:
+                    segments: list[Segment] = []
+                    for segment in transcript.segments:
+                        placed = _place(segment, chunk, last_end_s)
+                        if placed.text:
+                            segments.append(placed)
+                            last_end_s = placed.end_s
+                    if segments:
+                        yield Piece(chunk.start_s, tuple(segments), transcript)
                 if self._progress is not None:
                     self._progress(chunk.end_s, self.duration_s)
         if self._progress is not None and self.duration_s is not None:
             self._progress(self.duration_s, self.duration_s)
 
-    async def _transcripts(self) -> AsyncGenerator[tuple[Chunk, Transcript], None]:
-        in_flight: deque[tuple[Chunk, asyncio.Task[Transcript]]] = deque()
+    async def _transcripts(self) -> AsyncGenerator[tuple[Chunk, _Transcripts], None]:
+        in_flight: deque[tuple[Chunk, asyncio.Task[_Transcripts]]] = deque()
         try:
             async with aclosing(self._chunks()) as chunks:
                 if self.language is None:
@@ -258,7 +291,7 @@ class FileTranscription:
 
     async def _detect_language(
         self, chunks: AsyncGenerator[Chunk, None]
-    ) -> list[tuple[Chunk, Transcript]]:
+    ) -> list[tuple[Chunk, _Transcripts]]:
         """Decode pieces until the language is certain; those in another one once more."""
         first: list[tuple[Chunk, Transcript]] = []
         votes: dict[str, float] = {}
@@ -298,11 +331,11 @@ class FileTranscription:
     async def _listen(self, audio: FloatArray) -> Transcript:
         return await self._engine.decode(audio, language=self.language, options=self._options)
 
-    async def _decode(self, chunk: Chunk) -> Transcript:
+    async def _decode(self, chunk: Chunk) -> _Transcripts:
         transcript = await self._listen(chunk.audio)
         return await self._second_look(chunk, transcript)
 
-    async def _second_look(self, chunk: Chunk, transcript: Transcript) -> Transcript:
+    async def _second_look(self, chunk: Chunk, transcript: Transcript) -> _Transcripts:
         """Decode a piece in another cut where the model failed on it.
 
         Where it goes round in circles or has more words than it can say, in two halves. Where
@@ -316,18 +349,16 @@ class FileTranscription:
         elif not transcript.text and _speech_s(chunk) >= _CERTAIN_SPEECH_S:
             parts = [_tight(chunk)]
         elif transcript.text and transcript.avg_logprob < _UNSURE_LOGPROB:
-            return await self._surer(chunk, transcript)
+            return (await self._surer(chunk, transcript),)
         else:
-            return transcript
-        segments: list[Segment] = []
+            return (transcript,)
+        found: list[Transcript] = []
         for start, end in parts:
             again = await self._listen(chunk.audio[start:end])
             if again.possible_hallucination:
                 continue  # what the model made up is worse than nothing
-            shift_s = start / SAMPLE_RATE_HZ
-            segments += [segment.shifted(shift_s) for segment in again.segments]
-        text = " ".join(segment.text for segment in segments)
-        return dataclasses.replace(transcript, segments=tuple(segments), text=text)
+            found.append(_shifted(again, start / SAMPLE_RATE_HZ))
+        return tuple(found)
 
     async def _surer(self, chunk: Chunk, transcript: Transcript) -> Transcript:
         if chunk.end_s - chunk.start_s + _LATER_S > MAX_AUDIO_S:
@@ -337,12 +368,11 @@ class FileTranscription:
         surer = again.avg_logprob > transcript.avg_logprob
         if not surer or not again.text or again.possible_hallucination:
             return transcript
-        segments = tuple(segment.shifted(-_LATER_S) for segment in again.segments)
-        return dataclasses.replace(again, segments=segments)
+        return _shifted(again, -_LATER_S)
 
     async def _chunks(self) -> AsyncGenerator[Chunk, None]:
         """Read and cut the file in a thread, one step at a time."""
-        file = await asyncio.to_thread(AudioFile, self.path)
+        file = await asyncio.to_thread(AudioFile, self.path, self._content)
         self.duration_s = file.duration_s
         reading: asyncio.Future[list[Chunk] | None] | None = None
         try:
@@ -362,7 +392,7 @@ class FileTranscription:
             file.close()
 
     def _steps(self, file: AudioFile) -> Iterator[list[Chunk]]:
-        """Work through the file; each step that ends at least one piece gives it."""
+        """Work through the file; a step is short, and gives the pieces that end in it."""
         chunker = Chunker(self._threshold)
         state = SileroState()
         samples = 0
@@ -370,10 +400,11 @@ class FileTranscription:
             samples += len(block)
             probabilities = self._vad.probabilities(block, state)
             windows = np.pad(block, (0, -len(block) % WINDOW_SAMPLES)).reshape(-1, WINDOW_SAMPLES)
-            if chunks := chunker.push(windows, probabilities):
-                yield chunks
+            chunks = chunker.push(windows, probabilities)
             if chunker.quiet and max(probabilities) < 0.1:
                 state.reset()  # music or long silence can leave the model deaf
+            # Also without a piece: whoever leaves must not wait for the end of a long silence.
+            yield chunks
         self.duration_s = samples / SAMPLE_RATE_HZ
         yield chunker.finish()
 
@@ -401,7 +432,13 @@ def _place(segment: Segment, chunk: Chunk, not_before_s: float) -> Segment:
         )
         for word in segment.words
     )
-    return Segment(start_s, end_s, segment.text, words)
+    return dataclasses.replace(segment, start_s=start_s, end_s=end_s, words=words)
+
+
+def _shifted(transcript: Transcript, by_s: float) -> Transcript:
+    """The same, so many seconds later."""
+    segments = tuple(segment.shifted(by_s) for segment in transcript.segments)
+    return dataclasses.replace(transcript, segments=segments)
 
 
 def _speech_s(chunk: Chunk) -> float:

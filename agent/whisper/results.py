@@ -42,12 +42,14 @@ class Segment:
         end_s: end, likewise.
         text: the words, without surrounding spaces.
         words: the same one by one, where they were asked for.
+        tokens: the same as the model's tokens, without time stamps.
     """
 
     start_s: float
     end_s: float
     text: str
     words: tuple[Word, ...] = ()
+    tokens: tuple[int, ...] = field(default=(), repr=False)
 
     def shifted(self, by_s: float) -> "Segment":
         """The same, so many seconds later; nothing begins or ends before zero."""

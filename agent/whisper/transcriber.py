@@ -358,5 +358,5 @@ def _transcript(
 def _segment(part: TimedText, words: tuple[Word, ...]) -> Segment:
     """A segment; where its words have times, these are closer than the time stamps."""
     if not words:
-        return Segment(part.start_s, part.end_s, part.text)
-    return Segment(words[0].start_s, words[-1].end_s, part.text, words)
+        return Segment(part.start_s, part.end_s, part.text, tokens=part.tokens)
+    return Segment(words[0].start_s, words[-1].end_s, part.text, words, part.tokens)
