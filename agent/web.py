@@ -307,7 +307,8 @@ class OriginGuard:
         local: whether only callers that name this machine in ``Host`` are let in.
         origins: origins that are let in besides the server's own and those on this machine, in
             lower case; ``*`` stands for all.
-        refusal: the response to one that is not, made from the reason.
+        refusal: the response to one that is not, made from the reason, which is a sentence
+            without its capital and full stop.
     """
 
     def __init__(
@@ -334,10 +335,10 @@ class OriginGuard:
     def _why_not(self, scope: Scope) -> str | None:
         headers = {name: value.decode("latin-1").lower() for name, value in scope["headers"]}
         if self._local and not is_loopback(_host_name(headers.get(b"host", ""))):
-            return "This server is for its own machine; bind it to another address to serve more."
+            return "this server is for its own machine; bind it to another address to serve more"
         if (scope["type"] == "http" and scope["method"] in _SAFE_METHODS) or self._trusts(headers):
             return None
-        return "Pages of another site may not call here."
+        return "pages of another site may not call here"
 
     def _trusts(self, headers: dict[bytes, str]) -> bool:
         origin = headers.get(b"origin")

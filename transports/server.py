@@ -124,7 +124,7 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
         middleware=origin_rules(
             local=is_loopback(config.server.host),
             methods=("GET", "POST", "PATCH"),
-            refusal=lambda why: JSONResponse({"detail": why}, 403),
+            refusal=lambda why: JSONResponse({"detail": f"{why[0].upper()}{why[1:]}."}, 403),
         ),
     )
     app.state.sessions = sessions

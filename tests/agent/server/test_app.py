@@ -113,7 +113,7 @@ async def test_pages_of_the_list_may_call_and_others_not(origin: str | None, all
         else:
             status, body = await _refused(f"ws{url[4:]}/websocket", **headers)
             assert status == 403
-            assert body["error"]["message"] == "Pages of another site may not call here."
+            assert body["error"]["message"] == "pages of another site may not call here"
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [("https://a.example", True), ("https://b", False)])
