@@ -16,7 +16,7 @@ import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from talkpath.agent.errors import TalkpathError
@@ -242,10 +242,14 @@ class Items:
             return []
         item = self._items[0] if self._items else self._new()
         self._due = final.utterance + 1
+        transcript = final.transcript
+        if transcript.possible_hallucination:
+            # The protocol has no flag for it, and a loop of the model's is nobody's words.
+            transcript = replace(transcript, text="", segments=())
         commands: list[Command] = []
         if not self._dialect.whole_deltas:
-            commands += self._append_words(item, final.transcript.text)
-        self._keep(item, final.transcript)
+            commands += self._append_words(item, transcript.text)
+        self._keep(item, transcript)
         return commands + self._end_piece(item, final.ends_speech)
 
     def failed(self, failure: StreamFailure) -> list[Command]:

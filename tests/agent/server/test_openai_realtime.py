@@ -312,6 +312,20 @@ def test_several_languages_are_possible_ones() -> None:
     assert refused["param"] == "session.input_audio_transcription"
 
 
+def test_of_a_tag_whisper_knows_the_language() -> None:
+    other = peer(languages=("de", "en"))
+    now = shown(other.say(update(transcription={"language": "en-US"})))
+    assert now["transcription"]["language"] == "en"
+    other.say(update(transcription={"language": "", "languages": ["de-AT", "EN", "", "de"]}))
+    assert configured(other).decode == DecodeOptions(languages=("de", "en"))
+
+
+def test_what_looks_like_no_code_is_refused_without_a_list_of_them() -> None:
+    refused = error(peer().say(update(transcription={"languages": ["en"], "language": "1" * 400})))
+    assert refused["param"] == "session.audio.input.transcription.language"
+    assert len(refused["message"]) < 100
+
+
 def test_the_older_shape_is_answered_in_the_older_shape() -> None:
     other = peer(flat=True, name="x")
     assert kinds(other.events) == ["created"]
@@ -737,6 +751,15 @@ def test_what_cannot_be_decoded_ends_in_failure_and_the_next_item_is_heard() -> 
 def test_an_error_of_the_inside_is_not_told() -> None:
     (_, failed) = peer().fail(1, ValueError("/home/secret"))
     assert "secret" not in failed["error"]["message"]
+
+
+def test_a_loop_of_the_models_is_nobodys_words() -> None:
+    other = peer()
+    other.take(other.codec.speech_started(0.0))
+    other.take(other.codec.speech_stopped(1.0))
+    loop = other.final(1, "and again and again", possible_hallucination=True)
+    assert kinds(loop) == ["conversation.item.input_audio_transcription.completed"]
+    assert loop[0]["transcript"] == ""
 
 
 def test_an_item_of_which_a_piece_fails_ends_in_failure_after_its_other_words() -> None:
