@@ -9,13 +9,13 @@ its published clients send.
 """
 
 import math
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.codec import Encoding, SessionSettings, VoiceActivity
+from talkpath.agent.server.fields import known_language
 from talkpath.agent.whisper.requests import MAX_BEAM, DecodeOptions
 from talkpath.agent.whisper.windows import longest_utterance_s
 
@@ -393,8 +393,8 @@ def _decode_options(values: Mapping[str, Any], languages: Collection[str]) -> De
 
 def _code(key: str, text: str, languages: Collection[str]) -> str:
     """Whisper's code for a language: of ``en-US`` it knows the ``en``."""
-    code = re.split("[-_]", text.strip().lower())[0]
-    if code in languages or (not languages and re.fullmatch("[a-z]{2,3}", code)):
+    code = known_language(text, languages)
+    if code is not None:
         return code
     raise Refused(f"{key} is {shown(text)}; the model does not know that language")
 

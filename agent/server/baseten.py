@@ -186,7 +186,7 @@ class BasetenCodec:
                 "transcription_num": failure.utterance,
                 "ends_speech": failure.ends_speech,
             }
-        return [_error(text, **particulars), *self._after(failure)]
+        return [_error(text, particulars=particulars), *self._after(failure)]
 
     def finished(self) -> list[Command]:
         """``end_audio`` is finished."""
@@ -310,9 +310,11 @@ def _control(kind: str, trace_id: str | None, body: Mapping[str, object]) -> Sen
     return _send({"type": kind, "trace_id": trace_id, "body": body})
 
 
-def _error(text: str, trace_id: str | None = None, **particulars: object) -> Send:
+def _error(
+    text: str, trace_id: str | None = None, *, particulars: Mapping[str, object] | None = None
+) -> Send:
     """The text stands twice: clients read the one or the other."""
-    body = {"error": text, **particulars}
+    body = {"error": text, **(particulars or {})}
     return _send({"type": "error", "trace_id": trace_id, "body": body, "message": text})
 
 

@@ -5,9 +5,10 @@ talkpath sees a ``Refused``.
 """
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 
-__all__ = ["Fields", "Refused", "parse_object"]
+__all__ = ["Fields", "Refused", "known_language", "parse_object"]
 
 _LONGEST_SHOWN = 60  # letters of what a client sent that an error repeats
 
@@ -143,6 +144,19 @@ def _is_text(value: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def known_language(text: str, languages: Collection[str]) -> str | None:
+    """Whisper's code for a language, of ``en-US`` the ``en``; None if it does not know it.
+
+    Args:
+        text: what a client sent.
+        languages: codes that the model knows; empty lets everything pass that looks like one,
+            for the engine to refuse.
+    """
+    code = re.split("[-_]", text.strip().lower())[0]
+    known = code in languages if languages else re.fullmatch("[a-z]{2,3}", code)
+    return code if known else None
 
 
 def parse_object(frame: str) -> Fields:

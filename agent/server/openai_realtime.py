@@ -50,7 +50,7 @@ from talkpath.agent.server.codec import (
     TurnDetection,
     VoiceActivity,
 )
-from talkpath.agent.server.fields import Fields, Refused
+from talkpath.agent.server.fields import Fields, Refused, known_language
 from talkpath.agent.server.realtime import BUFFER_EVENTS, Dialect, Event, Items
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure
@@ -380,17 +380,18 @@ class RealtimeCodec:
         if "language" in fields:
             new["language"] = self._known(fields, "language", fields.text("language"))
         if "languages" in fields:
-            new["languages"] = fields.texts("languages")
-            for code in new["languages"] or ():
-                self._known(fields, "languages", code)
+            given = fields.texts("languages") or ()
+            codes = (self._known(fields, "languages", text) for text in given)
+            new["languages"] = tuple(dict.fromkeys(code for code in codes if code))
         return replace(now, **new)
 
-    def _known(self, fields: Fields, name: str, code: str | None) -> str | None:
-        """A language that the model knows; an empty one counts as none."""
-        if code and self._languages and code not in self._languages:
+    def _known(self, fields: Fields, name: str, text: str | None) -> str | None:
+        """The code of a language that the model knows; an empty one counts as none."""
+        code = known_language(text, self._languages) if text else None
+        if text and code is None:
             path = fields.path_of(name)
             raise Refused("invalid_value", f"{path} must be a code that Whisper knows", path)
-        return code or None
+        return code
 
     def _shown(self) -> dict[str, object]:
         """The session as the current shape shows it."""

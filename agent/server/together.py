@@ -36,7 +36,7 @@ from talkpath.agent.server.codec import (
     TurnDetection,
     VoiceActivity,
 )
-from talkpath.agent.server.fields import Fields, Refused
+from talkpath.agent.server.fields import Fields, Refused, known_language
 from talkpath.agent.server.realtime import BUFFER_EVENTS, Dialect, Event, Items
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure
@@ -270,6 +270,7 @@ def _decode_of(
         return usual
     if language == "auto":
         return replace(usual, language=None)
-    if languages and language not in languages:
+    code = known_language(language, languages)
+    if code is None:
         raise Refused("invalid_value", "language must be a code that Whisper knows, or auto")
-    return replace(usual, language=language, languages=())
+    return replace(usual, language=code, languages=())

@@ -125,6 +125,7 @@ def test_the_query_may_say_the_language() -> None:
 
     assert decode() == usual
     assert decode(language="de") == DecodeOptions(language="de", beam_size=2)
+    assert decode(language="de_AT") == DecodeOptions(language="de", beam_size=2)
     assert decode(language="auto") == DecodeOptions(beam_size=2)
     assert configured(peer(language="any")).decode.language == "any", "the engine refuses it"
     with pytest.raises(ConfigError, match="language"):
