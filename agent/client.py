@@ -477,8 +477,9 @@ class TranscriptionClient:
         self._on_result(result)
 
     def _wait(self, result: StreamResult) -> None:
-        if isinstance(result, Partial) and self._waiting.qsize() >= _RESULTS_AHEAD:
-            return
+        late = isinstance(result, Partial) and self._waiting.qsize() >= _RESULTS_AHEAD
+        if late or (isinstance(result, StreamFailure) and result.error is self._refused):
+            return  # ``results`` raises it
         self._waiting.put_nowait(result)
 
     def _warn_of_loss(self) -> None:
