@@ -298,20 +298,27 @@ class _Process:
 
 
 @contextlib.asynccontextmanager
-async def _process(*arguments: str) -> AsyncIterator[_Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", TALKPATH, "serve", "--port", "0"),
-        *("--model", "tiny.en", "--language", "en", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
+async def _process() -> AsyncIterator[_Process]:
+    async with _started("--port", "0") as process:
         assert process.stdout is not None
         async with asyncio.timeout(WAIT_S):
             line = (await process.stdout.readline()).decode()
         start = "talkpath: speech-to-text is listening at "
         assert line.startswith(start + "http://127.0.0.1:")
         yield _Process(process, line.removeprefix(start).strip())
+
+
+@contextlib.asynccontextmanager
+async def _started(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", TALKPATH, "serve"),
+        *("--model", "tiny.en", "--language", "en", *arguments),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **environ},
+    )
+    try:
+        yield process
     finally:
         if process.returncode is None:
             process.kill()
@@ -334,6 +341,24 @@ async def test_a_signal_ends_the_process_well(number: int) -> None:
     assert "stopping: 0 streams and 0 recordings" in log
 
 
+async def test_a_signal_ends_a_process_that_still_fetches_its_model(
+    free_port: int, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # a hub and an index that never answer
+        hub = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        home = {"TALKPATH_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub}
+        index = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{hub}/simple"}
+        async with _started("--port", str(free_port), **home, **index) as process:
+            url = f"http://127.0.0.1:{free_port}"
+            await eventually(lambda: _answers(url), "a server that is up")
+            async with aiohttp.ClientSession(url) as http:
+                assert await _is_not_ready(http)
+            process.send_signal(signal.SIGTERM)
+            code, log = await _Process(process, url).end()
+    assert code == 0
+    assert "Traceback" not in log
+
+
 async def test_a_recording_under_way_is_answered_before_the_process_ends() -> None:
     sent = asyncio.Event()
 
@@ -353,7 +378,7 @@ async def test_a_recording_under_way_is_answered_before_the_process_ends() -> No
         await sent.wait()
         await eventually(lambda: _has(http, "talkpath_server_live_uploads 1"), "an upload begun")
         server.process.send_signal(signal.SIGTERM)
-        await eventually(lambda: _is_draining(http), "a draining server")
+        await eventually(lambda: _is_not_ready(http), "a draining server")
         stopped.set()
         assert "ill" in await answer
         code, log = await server.end()
@@ -373,7 +398,7 @@ async def _has(http: aiohttp.ClientSession, line: str) -> bool:
         return line in await response.text()
 
 
-async def _is_draining(http: aiohttp.ClientSession) -> bool:
+async def _is_not_ready(http: aiohttp.ClientSession) -> bool:
     async with http.get("/readyz") as response:
         return response.status == 503
 
