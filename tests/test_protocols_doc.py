@@ -25,10 +25,13 @@ from talkpath.agent.whisper.results import (
     Transcript,
     Word,
 )
-from tests.protocols_page import blocks, lines, messages
+from tests.protocols_page import PAGE, blocks, lines, messages
+from tests.realtime_peer import KEYS
 
 NAME = "8f3a1c5e9b7d2046"
 LANGUAGES = ("de", "en")
+SILENCE = base64.b64encode(bytes(9_600)).decode()
+APPEND = {"type": "input_audio_buffer.append"}
 Step = Callable[[Codec], list[Command]]
 
 
@@ -162,6 +165,47 @@ def test_exchanges_are_what_happens(name: str) -> None:
         happens += sent(commands)
     assert not said, "the script ends before the client does"
     assert [line.message for line in on_page if not line.by_client] == happens
+
+
+CODECS: dict[str, Callable[[], Codec]] = {
+    "baseten": lambda: BasetenCodec(LANGUAGES),
+    "openai": lambda: RealtimeCodec(languages=LANGUAGES),
+    "together": TogetherCodec,
+}
+
+
+@pytest.mark.parametrize("protocol", CODECS)
+def test_messages_of_clients_are_taken(protocol: str) -> None:
+    examples = blocks("json", protocol, "client")
+    assert examples
+    for block in examples:
+        for message in messages(block):
+            codec = CODECS[protocol]()
+            codec.opened()
+            if protocol == "baseten" and "configuration" not in block.words:
+                codec.text("{}")
+            if message.get("type") == "input_audio_buffer.commit":
+                codec.text(json.dumps({**APPEND, "audio": SILENCE}))
+            answers = sent(codec.text(json.dumps(message)))
+            assert "error" not in [each["type"] for each in answers if isinstance(each, dict)]
+
+
+def test_every_message_of_the_servers_is_in_an_exchange() -> None:
+    shown = {
+        protocol: {
+            str(line.message["type"])
+            for block in blocks("text", protocol, "exchange")
+            for line in lines(block)
+            if isinstance(line.message, dict) and not line.by_client
+        }
+        for protocol in CODECS
+    }
+    assert shown["baseten"] == {"transcription", "end_audio", "health_check", "error"}
+    assert shown["openai"] == KEYS.keys()
+    assert shown["together"] <= KEYS.keys()
+    assert all(
+        kind.endswith((".added", ".done")) or f"`{kind}`" in PAGE for kind in shown["openai"]
+    )
 
 
 PIECE = Piece(
