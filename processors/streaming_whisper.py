@@ -26,10 +26,8 @@ from pipecat.frames.frames import (
     EndFrame,
     Frame,
     InputAudioRawFrame,
-    InterimTranscriptionFrame,
     StartFrame,
     STTMuteFrame,
-    TranscriptionFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -37,8 +35,6 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.settings import STTSettings
 from pipecat.services.stt_service import STTService
-from pipecat.transcriptions.language import Language
-from pipecat.utils.time import time_now_iso8601
 
 from talkpath.agent.errors import TalkpathError
 from talkpath.agent.whisper import (
@@ -49,7 +45,13 @@ from talkpath.agent.whisper import (
     WhisperEngine,
     WhisperStream,
 )
-from talkpath.processors.frames import EarlyPauseFrame, NothingHeardFrame, SpeechResumedFrame
+from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
+from talkpath.processors.transcripts import (
+    ResultQueue,
+    final_frame,
+    partial_frame,
+    wrong_format,
+)
 
 __all__ = ["StreamingWhisper"]
 
@@ -57,16 +59,11 @@ TTFS_P99_S = 0.45
 """End of speech to final transcript, 99th percentile of one stream on two CPU cores with
 ``base`` int8 and a stop of 0.2 s (``talkpath bench load``)."""
 
-_PARTIALS_AHEAD = 8
 _DRAIN_S = 10.0
 
 
 class StreamingWhisper(STTService):
-    """One session's view of the process's Whisper engine.
-
-    Results wait in a queue until the pipeline takes them. A partial that finds eight results
-    waiting is dropped, for a newer one follows; finals are never dropped, and there are no
-    more of them than the speaker made utterances.
+    """One session's view of the process's Whisper engine. Results wait in a ``ResultQueue``.
 
     Args:
         engine: shared by all sessions (``Runtime.whisper``).
@@ -95,7 +92,7 @@ class StreamingWhisper(STTService):
         self._engine = engine
         self._partials = partials
         self._stream: WhisperStream | None = None
-        self._results: asyncio.Queue[StreamResult] = asyncio.Queue()
+        self._results: ResultQueue[StreamResult] = ResultQueue()
         self._pushing: asyncio.Task[None] | None = None
 
     def can_generate_metrics(self) -> bool:
@@ -108,7 +105,7 @@ class StreamingWhisper(STTService):
         language = self._settings.language
         try:
             self._stream = self._engine.open_stream(
-                self._take,
+                self._results.take,
                 sample_rate_hz=self.sample_rate,
                 language=str(language) if language else None,
                 partials=self._partials,
@@ -151,12 +148,9 @@ class StreamingWhisper(STTService):
         self, frame: InputAudioRawFrame, direction: FrameDirection
     ) -> None:
         """Take audio in the pipeline's own format; another one ends in an error frame."""
-        if (frame.sample_rate, frame.num_channels) != (self.sample_rate, 1) and self.is_usable:
-            await self.push_error(
-                f"audio of {frame.sample_rate} Hz and {frame.num_channels} channels came into a "
-                f"pipeline of {self.sample_rate} Hz mono",
-                force_treat_as_permanent=True,
-            )
+        wrong = wrong_format(frame, self.sample_rate)
+        if wrong and self.is_usable:
+            await self.push_error(wrong, force_treat_as_permanent=True)
         await super().process_audio_frame(frame, direction)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
@@ -209,56 +203,16 @@ class StreamingWhisper(STTService):
             await self.cancel_task(self._pushing)
             self._pushing = None
 
-    def _take(self, result: StreamResult) -> None:
-        if isinstance(result, Partial) and self._results.qsize() >= _PARTIALS_AHEAD:
-            return
-        self._results.put_nowait(result)
-
     async def _push_results(self) -> None:
         while True:
             result = await self._results.get()
             match result:
                 case Partial():
-                    await self._push_partial(result)
+                    await self.push_frame(partial_frame(result, self._user_id))
                 case Final():
-                    await self._push_final(result)
+                    await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
+                    finalized = result.ends_speech
+                    await self.push_frame(final_frame(result, self._user_id, finalized=finalized))
                 case StreamFailure():
                     await self.push_error(str(result.error), exception=result.error)
             self._results.task_done()
-
-    async def _push_partial(self, partial: Partial) -> None:
-        await self.push_frame(
-            InterimTranscriptionFrame(
-                partial.text,
-                self._user_id,
-                time_now_iso8601(),
-                _language(partial.language),
-                result=partial,
-            )
-        )
-
-    async def _push_final(self, final: Final) -> None:
-        await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
-        # A loop in the full window, too, is the decoder's doing and nobody's words.
-        if not final.transcript.text or final.transcript.possible_hallucination:
-            await self.push_frame(NothingHeardFrame(final.utterance))
-            return
-        frame = TranscriptionFrame(
-            final.transcript.text,
-            self._user_id,
-            time_now_iso8601(),
-            _language(final.transcript.language),
-            result=final,
-            finalized=final.ends_speech,
-        )
-        # The speaker may go on right away; that must not lose what was said before.
-        frame.interruptible = False
-        await self.push_frame(frame)
-
-
-def _language(code: str) -> Language | None:
-    """Pipecat's name of a Whisper language; None for the few that it does not have."""
-    try:
-        return Language(code)
-    except ValueError:
-        return None

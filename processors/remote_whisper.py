@@ -1,0 +1,276 @@
+"""Remote Whisper: speech to text at a server of talkpath's, while it is being spoken.
+
+For bots on many machines that share one GPU. It takes ``StreamingWhisper``'s place behind a
+``SpeechDetector``, with the same frames in and out:
+
+- ``InterimTranscriptionFrame`` about every half second of speech; its ``result`` is the
+  ``Partial``, which tells the stable words from the rest;
+- ``TranscriptionFrame`` at the end of speech, with ``finalized=True`` and the ``Final`` as its
+  ``result``; pieces of very long speech have ``finalized=False``;
+- ``NothingHeardFrame`` where there was sound but no word.
+
+What differs: the server finds the speech itself, with the threshold and the stop of the
+settings, which should be those of the detector here. Both hear the same samples and decide alike;
+where they do not, each stop here still has one answer. A turn, whose earlier words help with the
+next ones, ends for the server after a pause of 2.5 s and not with ``UserStoppedSpeakingFrame``.
+``on_connected``, ``on_disconnected`` and ``on_connection_error`` are the service's events.
+
+A server that dies costs a delay, not a word: see ``talkpath.agent.client``.
+"""
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
+
+from pipecat.frames.frames import (
+    CancelFrame,
+    EndFrame,
+    Frame,
+    InputAudioRawFrame,
+    StartFrame,
+    STTMuteFrame,
+    VADUserStartedSpeakingFrame,
+    VADUserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection
+from pipecat.services.settings import STTSettings
+from pipecat.services.stt_service import STTService
+
+from talkpath.agent.client import (
+    ClientConfig,
+    ClientEvent,
+    Connected,
+    Disconnected,
+    Quiet,
+    TranscriptionClient,
+)
+from talkpath.agent.errors import ServersRefused, TalkpathError
+from talkpath.agent.whisper import Final, Partial, StreamFailure, StreamResult
+from talkpath.processors.frames import NothingHeardFrame
+from talkpath.processors.transcripts import (
+    ResultQueue,
+    final_frame,
+    partial_frame,
+    wrong_format,
+)
+
+__all__ = ["RemoteWhisper"]
+
+TTFS_P99_S = 0.5
+"""End of speech to final transcript, 99th percentile: ``StreamingWhisper``'s, and the network."""
+
+_DRAIN_S = 10.0
+# Audio comes every 20 ms or so. If the last is older than this at a stop, none comes: the server
+# has not heard the silence.
+_MISSING_S = 0.5
+# The server may hear the end of speech a moment before the detector here does.
+_HOLD_S = 0.25
+
+
+class RemoteWhisper(STTService):
+    """One session's stream at the servers of a list. Results wait in a ``ResultQueue``.
+
+    Args:
+        urls: WebSockets of the servers, in the order in which they are tried, such as
+            ``ws://gpu-1:8000``.
+        config: language, partials, voice activity and the like.
+        api_key: the same for all servers.
+        tls: for ``wss``, where the system's certificates will not do.
+        audio_passthrough: whether the audio goes on; False saves the way behind this processor
+            where nobody listens there.
+        ttfs_p99_latency: seconds from the end of speech to the final, 99th percentile; turn
+            strategies wait this long at most. Measure your own network's.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        *,
+        config: ClientConfig | None = None,
+        api_key: str | None = None,
+        tls: ssl.SSLContext | None = None,
+        audio_passthrough: bool = True,
+        ttfs_p99_latency: float = TTFS_P99_S,
+    ) -> None:
+        self._config = config or ClientConfig()
+        super().__init__(
+            audio_passthrough=audio_passthrough,
+            ttfs_p99_latency=ttfs_p99_latency,
+            settings=STTSettings(model="whisper", language=self._config.language),
+        )
+        self._urls = urls
+        self._api_key = api_key
+        self._tls = tls
+        self._client: TranscriptionClient | None = None
+        self._results: ResultQueue[StreamResult | ClientEvent] = ResultQueue()
+        self._pushing: asyncio.Task[None] | None = None
+        self._silent = asyncio.Event()  # by the detector here
+        self._silent.set()
+        self._owed = 0  # stops without an answer
+        self._owed_at_s = 0.0  # where the last of them lies
+        self._connected = False
+
+    def can_generate_metrics(self) -> bool:
+        """Whether it reports metrics: yes, the time to the final and the audio's length."""
+        return True
+
+    async def start(self, frame: StartFrame) -> None:
+        """Begin to look for a server; audio waits for it."""
+        await super().start(frame)
+        try:
+            self._client = TranscriptionClient(
+                self._urls,
+                self._config,
+                api_key=self._api_key,
+                sample_rate_hz=self.sample_rate,
+                on_result=self._results.take,
+                on_event=self._results.put_nowait,
+                tls=self._tls,
+            )
+        except TalkpathError as error:
+            await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
+            return
+        self._client.start()
+        self._pushing = self.create_task(self._push_results())
+
+    async def stop(self, frame: EndFrame) -> None:
+        """Bring out the finals of all that was said, then close the stream."""
+        if self._client is not None:
+            self._silent.set()
+            try:
+                async with asyncio.timeout(_DRAIN_S):
+                    await self._client.drain()
+                    await self._results.join()
+            except TimeoutError:
+                await self.push_error("the last words could not be transcribed in time")
+            except ServersRefused:
+                pass  # that was told when it happened
+        await self._close()
+        await super().stop(frame)
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Close the stream at once."""
+        await self._close()
+        await super().cancel(frame)
+
+    async def cleanup(self) -> None:
+        """Close the stream if neither the end nor a cancellation came through."""
+        await self._close()
+        await super().cleanup()  # type: ignore[no-untyped-call]
+
+    async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
+        """Take the next samples, 16-bit mono PCM; transcripts come on their own time."""
+        if self._client is not None:
+            self._client.feed(audio)
+        yield None
+
+    async def process_audio_frame(
+        self, frame: InputAudioRawFrame, direction: FrameDirection
+    ) -> None:
+        """Take audio in the pipeline's own format; another one ends in an error frame."""
+        wrong = wrong_format(frame, self.sample_rate)
+        if wrong and self.is_usable:
+            await self.push_error(wrong, force_treat_as_permanent=True)
+        await super().process_audio_frame(frame, direction)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Forward the frame, then note what it says about speech."""
+        await super().process_frame(frame, direction)
+        if self._client is None:
+            return
+        if isinstance(frame, STTMuteFrame):
+            if self._muted:  # what was said before is an utterance
+                self._client.end_utterance()
+        elif direction is FrameDirection.DOWNSTREAM:
+            if isinstance(frame, VADUserStartedSpeakingFrame):
+                self._silent.clear()
+            elif isinstance(frame, VADUserStoppedSpeakingFrame):
+                self._silent.set()
+                if not self._muted:
+                    self._stopped(self._client)
+
+    # Pipecat's own STTService narrows the settings in the same way.
+    async def _update_settings(self, delta: STTSettings) -> dict[str, Any]:  # type: ignore[override]
+        changed = await super()._update_settings(delta)
+        if "language" in changed and self._client is not None:
+            language = self._settings.language
+            self._client.set_language(str(language) if language else "auto")
+        return changed
+
+    def _stopped(self, client: TranscriptionClient) -> None:
+        self._owed += 1
+        self._owed_at_s = client.fed_s
+        if time.monotonic() - self._last_audio_time > _MISSING_S:
+            client.end_utterance()
+
+    async def _close(self) -> None:
+        if self._client is not None:
+            client, self._client = self._client, None
+            await client.aclose()
+        if self._pushing is not None:
+            await self.cancel_task(self._pushing)
+            self._pushing = None
+
+    async def _push_results(self) -> None:
+        while True:
+            result = await self._results.get()
+            match result:
+                case Partial():
+                    await self.push_frame(partial_frame(result, self._user_id))
+                case Final():
+                    await self._push_final(result)
+                case StreamFailure():
+                    await self._push_failure(result)
+                case Quiet():
+                    await self._push_what_is_owed(result)
+                case Connected() | Disconnected():
+                    await self._tell(result)
+            self._results.task_done()
+
+    async def _push_final(self, final: Final) -> None:
+        await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
+        silent = not final.ends_speech or await self._is_silent()
+        if final.ends_speech and silent:
+            self._owed = max(self._owed - 1, 0)
+        # Where speech goes on for the detector here, its stop will have another answer.
+        finalized = final.ends_speech and silent
+        await self.push_frame(final_frame(final, self._user_id, finalized=finalized))
+
+    async def _is_silent(self) -> bool:
+        """Wait a moment for the detector here to hear the end of speech; whether it does."""
+        if not self._muted:
+            try:
+                async with asyncio.timeout(_HOLD_S):
+                    await self._silent.wait()
+            except TimeoutError:
+                return False
+        return True
+
+    async def _push_failure(self, failure: StreamFailure) -> None:
+        if failure.ends_speech:
+            self._owed = max(self._owed - 1, 0)
+        await self.push_error(
+            str(failure.error),
+            exception=failure.error,
+            force_treat_as_permanent=isinstance(failure.error, ServersRefused),
+        )
+
+    async def _push_what_is_owed(self, quiet: Quiet) -> None:
+        """Answer stops of which no final will come: the server heard no speech there."""
+        if quiet.at_s >= self._owed_at_s:
+            owed, self._owed = self._owed, 0
+            for _ in range(owed):
+                await self.push_frame(NothingHeardFrame())
+
+    async def _tell(self, event: Connected | Disconnected) -> None:
+        match event:
+            case Connected():
+                self._connected = True
+                await self._call_event_handler("on_connected")
+            case Disconnected(_, why):
+                if self._connected:
+                    self._connected = False
+                    await self._call_event_handler("on_disconnected")
+                await self._call_event_handler("on_connection_error", why)
