@@ -206,6 +206,9 @@ class Peer:
         if "error" in event:
             assert event["error"]["code"] in CODES[event["error"]["type"]]
             assert len(event["error"]["message"]) < LONGEST_ERROR
+        if "logprobs" in event:
+            assert "".join(each["token"] for each in event["logprobs"]) == event["transcript"]
+            assert all(each["logprob"] <= 0 for each in event["logprobs"])
         assert event["event_id"] not in [earlier["event_id"] for earlier in self.events]
         item = event.get("item_id", "")
         if kind in ANNOUNCEMENTS:

@@ -91,14 +91,14 @@ class Dialect:
 class _Item:
     """What was said between two commits.
 
-    ``base`` is what stands before the words of the piece that is under way, and ``sent`` all that
-    went out in deltas.
+    ``text`` is what its pieces said so far. ``base`` is what stands before the words of the piece
+    that is under way, and ``sent`` all that went out in deltas.
     """
 
     id: str
     committed: bool = False
     speaking: bool = False
-    texts: list[str] = field(default_factory=list)
+    text: str = ""
     languages: list[str] = field(default_factory=list)
     logprobs: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
@@ -387,17 +387,18 @@ class Items:
 
     def _keep(self, item: _Item, transcript: Transcript) -> None:
         """Keep what a piece says until the item ends."""
-        item.texts.append(transcript.text)
+        whole = join_texts([item.text, transcript.text])
+        before = whole[len(item.text) : len(whole) - len(transcript.text)]
+        item.text = whole
+        item.logprobs += _logprobs(transcript, before)
         item.seconds += transcript.duration_s
         self._settle(item)
         if transcript.text and transcript.language not in item.languages:
             item.languages.append(transcript.language)
-        if self._logprobs:
-            item.logprobs += _logprobs(transcript)
 
     def _settle(self, item: _Item) -> None:
         """Nothing changes any more in the words before the next piece."""
-        item.base = join_texts(item.texts) if self._dialect.whole_deltas else item.sent
+        item.base = item.text if self._dialect.whole_deltas else item.sent
 
     def _end_piece(self, item: _Item, ends_speech: bool) -> list[Command]:
         apart = self._dialect.pieces_apart and not self._by_client
@@ -429,7 +430,7 @@ class Items:
             f"{_TRANSCRIPTION}.completed",
             item_id=item.id,
             content_index=0,
-            transcript=join_texts(item.texts),
+            transcript=item.text,
             usage={"type": "duration", "seconds": round(item.seconds, 3)},
             **fields,
         )
@@ -447,30 +448,38 @@ def _error(kind: str, code: str, message: str, param: str | None = None) -> dict
     return {"type": kind, "code": code, "message": message, "param": param}
 
 
-def _logprobs(transcript: Transcript) -> list[dict[str, Any]]:
+def _logprobs(transcript: Transcript, before: str) -> list[dict[str, Any]]:
     """Log probabilities, a word each.
 
     Whisper's tokens are not those of the clients' models, and what is known is the mean
-    probability of a word's tokens. So a word counts as a token, with the space before it: put
+    probability of a word's tokens. So a word counts as a token, with what stands before it: put
     together they are the text. Where there are no words the text is one, with the mean log
     probability of its tokens.
+
+    Args:
+        transcript: of a piece of the item.
+        before: what stands before it in the item's text.
     """
+    text = before + transcript.text
     pairs: list[tuple[str, float]] = []
     at = 0
     for word in transcript.words:
-        found = transcript.text.find(word.text, at)
+        found = text.find(word.text, at)
         if found < 0:
             continue
         end = found + len(word.text)
         probability = _within(word.probability, _LEAST_PROBABILITY, 1.0)
-        pairs.append((transcript.text[at:end], math.log(probability)))
+        pairs.append((text[at:end], math.log(probability)))
         at = end
-    if not pairs and transcript.text:
+    if pairs:
+        last, logprob = pairs[-1]
+        pairs[-1] = (last + text[at:], logprob)
+    elif transcript.text:
         mean = _within(transcript.avg_logprob, math.log(_LEAST_PROBABILITY), 0.0)
-        pairs = [(transcript.text, mean)]
+        pairs = [(text, mean)]
     return [
-        {"token": text, "bytes": list(text.encode("utf-8", "replace")), "logprob": logprob}
-        for text, logprob in pairs
+        {"token": token, "bytes": list(token.encode("utf-8", "replace")), "logprob": logprob}
+        for token, logprob in pairs
     ]
 
 

@@ -864,6 +864,17 @@ def test_log_probabilities_are_those_of_the_words() -> None:
     assert found[2]["logprob"] == 0
 
 
+def test_the_words_of_all_pieces_together_are_the_transcript() -> None:
+    other = with_logprobs()
+    other.start()
+    words = (Word(0, 1, "one", 0.5), Word(1, 2, "nowhere", 0.5))
+    other.final(1, "one two.", segments=(Segment(0, 2, "", words),), ends=False)
+    other.stop()
+    completed = other.final(2, "Three.", segments=(Segment(0, 1, "", (Word(0, 1, "Three", 0.5),)),))
+    tokens = [item["token"] for item in completed[-1]["logprobs"]]
+    assert tokens == ["one two.", " Three."]
+
+
 def test_without_words_the_text_has_the_mean_log_probability() -> None:
     other = with_logprobs()
     (one,) = other.final(1, "one two", avg_logprob=-0.25)[-1]["logprobs"]
