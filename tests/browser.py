@@ -10,12 +10,54 @@ import numpy as np
 from numpy.typing import NDArray
 from playwright.async_api import Browser, Page, async_playwright, expect
 
-__all__ = ["WAIT_MS", "chromium", "eventually", "expect", "microphone_wav", "watched"]
+__all__ = [
+    "CONTRAST",
+    "WAIT_MS",
+    "chromium",
+    "eventually",
+    "expect",
+    "microphone_wav",
+    "watched",
+]
 
 # Machines under test are small and shared: conditions are waited for, long enough for these.
 WAIT_MS = 30_000
 
 expect.set_options(timeout=WAIT_MS)
+
+# Gives the texts of a page that are too pale.
+# Contrast by WCAG 2.2, 1.4.3: at least 4.5 to 1 for text of every size.
+CONTRAST = """() => {
+  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
+  const over = (colour, below) => {
+    canvas.fillStyle = `rgb(${below.join(" ")})`;
+    canvas.fillRect(0, 0, 1, 1);
+    canvas.fillStyle = colour;
+    canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((byte) => byte / 255)
+      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ground = (element) => {
+    const below = element.parentElement ? ground(element.parentElement) : [255, 255, 255];
+    return over(getComputedStyle(element).backgroundColor, below);
+  };
+  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  const poor = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    const element = node.parentElement;
+    if (!node.textContent.trim() || element.closest(".unseen, noscript, :disabled")) continue;
+    if (!element.checkVisibility()) continue;
+    const back = ground(element);
+    const lights = [light(over(getComputedStyle(element).color, back)), light(back)];
+    const ratio = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
+    if (ratio < 4.5) poor.push(`${node.textContent.trim()}: ${ratio.toFixed(2)}`);
+  }
+  return poor;
+}"""
 
 
 def _flags(microphone: Path | None, allow: bool) -> list[str]:

@@ -20,7 +20,15 @@ from pipecat.frames.frames import (
 )
 from playwright.async_api import Browser, Locator, Page
 
-from tests.browser import WAIT_MS, chromium, eventually, expect, microphone_wav, watched
+from tests.browser import (
+    CONTRAST,
+    WAIT_MS,
+    chromium,
+    eventually,
+    expect,
+    microphone_wav,
+    watched,
+)
 from tests.transports.stage import Ears, Scene, StageBot, served
 
 SERVER = """
@@ -331,40 +339,6 @@ async def test_text_has_enough_contrast(browser: Browser, scheme: Any) -> None:
             await expect(page.locator("#latest")).to_have_text("300")
             poor = await page.evaluate(CONTRAST)
             assert poor == []
-
-
-# Contrast by WCAG 2.2, 1.4.3: at least 4.5 to 1 for text of every size.
-CONTRAST = """() => {
-  const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
-  const over = (colour, below) => {
-    canvas.fillStyle = `rgb(${below.join(" ")})`;
-    canvas.fillRect(0, 0, 1, 1);
-    canvas.fillStyle = colour;
-    canvas.fillRect(0, 0, 1, 1);
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const light = (colour) => {
-    const [r, g, b] = colour.map((byte) => byte / 255)
-      .map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-  };
-  const ground = (element) => {
-    const below = element.parentElement ? ground(element.parentElement) : [255, 255, 255];
-    return over(getComputedStyle(element).backgroundColor, below);
-  };
-  const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-  const poor = [];
-  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
-    const element = node.parentElement;
-    if (!node.textContent.trim() || element.closest(".unseen, noscript, :disabled")) continue;
-    if (!element.checkVisibility()) continue;
-    const back = ground(element);
-    const lights = [light(over(getComputedStyle(element).color, back)), light(back)];
-    const ratio = (Math.max(...lights) + 0.05) / (Math.min(...lights) + 0.05);
-    if (ratio < 4.5) poor.push(`${node.textContent.trim()}: ${ratio.toFixed(2)}`);
-  }
-  return poor;
-}"""
 
 
 async def test_a_phone_shows_everything_without_scrolling_sideways(browser: Browser) -> None:

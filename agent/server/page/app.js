@@ -155,7 +155,7 @@ function speaking(speaking) {
 
 async function listen() {
   $("problem").hidden = true;
-  location.hash = "#try";
+  leaveCode();
   const token = (attempt += 1);
   // Made now, since a browser lets only an answer to a press of a button make sound.
   const context = window.isSecureContext && window.AudioContext ? new AudioContext() : null;
@@ -176,7 +176,8 @@ async function listen() {
     release("idle");
     explain(error, listen);
   } finally {
-    if (token !== attempt || !recording) context?.close();
+    const used = token === attempt && recording;
+    if (!used && context && context.state !== "closed") context.close();
   }
 }
 
@@ -259,7 +260,7 @@ function release(next) {
 async function read(file) {
   if (!STILL.includes(state)) return complain("One thing at a time: stop listening first.", "Dismiss", () => {});
   $("problem").hidden = true;
-  location.hash = "#try";
+  leaveCode();
   const token = (attempt += 1);
   const mine = (upload = new AbortController());
   show("reading");
@@ -280,6 +281,12 @@ async function read(file) {
     explain(error, () => read(file));
   }
   if (token === attempt) release("idle");
+}
+
+/** What is done now shows in the other view. */
+function leaveCode() {
+  // Only if needed: going to a place on the page takes the focus there.
+  if (location.hash === "#code") location.hash = "#try";
 }
 
 /** @param {boolean} open on a narrow screen, where it lies over the words */

@@ -42,6 +42,8 @@ export function address(path) {
  * @throws {PageError} without `status` when there was no answer
  */
 export async function ask(path, options = {}) {
+  // No key has other characters, and no header takes them.
+  if (/[^!-~]/.test(current)) throw unknownKey();
   let response;
   try {
     response = await fetch(address(path), {
@@ -55,13 +57,17 @@ export async function ask(path, options = {}) {
   }
   if (response.ok) return response;
   const answer = await response.json().catch(() => ({}));
-  const error = new PageError(
-    response.status === 401
-      ? current ? "The server does not know this key." : "This server wants a key."
-      : asSentence(answer.error?.message ?? `The server refused the request (status ${response.status})`),
-  );
+  if (response.status === 401) throw unknownKey();
+  const why = answer.error?.message ?? `The server refused the request (status ${response.status})`;
+  const error = new PageError(asSentence(why));
   error.status = response.status;
   throw error;
+}
+
+function unknownKey() {
+  const error = new PageError(current ? "The server does not know this key." : "This server wants a key.");
+  error.status = 401;
+  return error;
 }
 
 /**

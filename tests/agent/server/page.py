@@ -28,6 +28,7 @@ def speaking(path: Path, *names: str, lead_s: float = 0.5) -> Path:
 async def visiting(
     browser: Browser,
     url: str,
+    path: str = "/",
     *,
     width: int = 1280,
     height: int = 800,
@@ -39,6 +40,7 @@ async def visiting(
     Args:
         browser: of ``chromium``.
         url: the server's.
+        path: where on it.
         width: of the window, in pixels.
         height: of the window, in pixels.
         complaints: parts of messages that the browser itself writes about a server's answer.
@@ -48,13 +50,12 @@ async def visiting(
     page = await context.new_page()
     page.set_default_timeout(WAIT_MS)
     watch = watched(page, url)
-    await page.goto(url)
+    await page.goto(url + path)
     yield page
     await context.close()
-    assert watch.strangers == []
-    assert [
-        text for text in watch.complaints if not any(part in text for part in complaints)
-    ] == []
+    assert not watch.strangers, watch.strangers
+    others = [text for text in watch.complaints if not any(part in text for part in complaints)]
+    assert not others, others
 
 
 async def listen(page: Page) -> None:
