@@ -1,40 +1,30 @@
 """Web: what the server of a bot and the speech-to-text server have in common.
 
-A socket that is bound before anything is loaded, uvicorn inside our event loop, rules about whose
-pages may call, and files of a page. Errors that a browser is shown come from the caller: each of
+A socket that is bound before anything is loaded, rules about whose pages may call, and files of a
+page; ``web_server.py`` runs them. Errors that a browser is shown come from the caller: each of
 the two servers has its own shape.
 """
 
-import asyncio
-import contextlib
 import hashlib
 import ipaddress
 import re
-import signal
 import socket
-import ssl
 import sys
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from importlib.resources.abc import Traversable
-from typing import Any
 from urllib.parse import urlsplit
 
-import uvicorn
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from talkpath.agent.errors import ConfigError
 
 __all__ = [
     "OriginGuard",
-    "SocketProtocol",
-    "WebServer",
     "announce",
     "bind",
     "check_origins",
@@ -42,7 +32,6 @@ __all__ = [
     "listen",
     "origin_rules",
     "page_routes",
-    "running",
     "url_of",
 ]
 
@@ -75,7 +64,6 @@ _KEEPALIVE = {
     "TCP_KEEPCNT": 3,
     "TCP_USER_TIMEOUT": 60_000,  # ms
 }
-_GRACE_S = 3
 
 
 # -- listening -------------------------------------------------------------------------------
@@ -146,154 +134,6 @@ def announce(name: str, url: str, on_listening: Callable[[str], None] | None) ->
     else:
         sys.stdout.write(f"talkpath: {name} is listening at {url}\n")
         sys.stdout.flush()
-
-
-# -- running ---------------------------------------------------------------------------------
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's WebSocket, with an end also for a peer that does not read.
-
-    Once the application is done with a connection, uvicorn waits for the peer to take what is
-    still to be sent, for as long as that takes. Here the rest is dropped after ``linger_s``
-    seconds, which are more than the ten that uvicorn gives to the closing handshake.
-
-    A handshake that the application answers with a response of HTTP is complete; uvicorn's
-    log calls it an error otherwise.
-    """
-
-    linger_s = 15.0
-    _abort: asyncio.TimerHandle | None = None
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        # Its log at DEBUG has every header, keys among them, and every transcript.
-        self.conn.debug = False
-
-    async def send(self, message: Any) -> None:
-        """The application has something to send."""
-        await super().send(message)
-        if self.initial_response is not None and self.close_sent:
-            self.handshake_complete = True
-
-    def on_task_complete(self, task: asyncio.Task[None]) -> None:
-        """The application is done."""
-        super().on_task_complete(task)
-        if not self.disconnected:
-            self._abort = self.loop.call_later(self.linger_s, self.transport.abort)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is closed."""
-        if self._abort is not None:
-            self._abort.cancel()
-        super().connection_lost(exc)
-
-
-class WebServer(uvicorn.Server):
-    """Uvicorn inside our event loop: signals are ours, and work under way ends first.
-
-    Args:
-        config: uvicorn's.
-        finish: awaited after SIGINT or SIGTERM, before the listening socket and connections
-            are closed; a second signal cancels it.
-    """
-
-    def __init__(
-        self, config: uvicorn.Config, finish: Callable[[], Awaitable[None]] | None = None
-    ) -> None:
-        super().__init__(config)
-        self._finish = finish
-        self._finishing: asyncio.Future[None] | None = None
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM end :meth:`serve`, a second one without waiting.
-
-        Uvicorn's own way raises the signal again afterwards, which would keep whoever
-        called us from cleaning up.
-        """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGINT, signal.SIGTERM)
-        before = {number: signal.getsignal(number) for number in signals}
-        try:
-            for number in signals:
-                try:
-                    loop.add_signal_handler(number, self._stop)
-                except NotImplementedError:  # Windows
-                    signal.signal(number, lambda *_: loop.call_soon_threadsafe(self._stop))
-            yield
-        finally:
-            for number, handler in before.items():
-                with contextlib.suppress(NotImplementedError):
-                    loop.remove_signal_handler(number)
-                signal.signal(number, handler)
-
-    def _stop(self) -> None:
-        self.force_exit = self.should_exit
-        self.should_exit = True
-        if self.force_exit and self._finishing is not None:
-            self._finishing.cancel()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what is under way, then the connections that it ran on."""
-        try:
-            if self._finish is not None and not self.force_exit:
-                self._finishing = asyncio.ensure_future(self._finish())
-                await asyncio.wait({self._finishing})
-                if not self._finishing.cancelled():
-                    self._finishing.result()
-        finally:
-            await super().shutdown(sockets)
-
-
-@contextlib.asynccontextmanager
-async def running(
-    app: ASGIApp,
-    listener: socket.socket,
-    *,
-    message_bytes: int,
-    finish: Callable[[], Awaitable[None]] | None = None,
-    tls: ssl.SSLContext | None = None,
-    deflate: bool = True,
-    pings: bool = True,
-) -> AsyncIterator[asyncio.Task[None]]:
-    """Serve an application inside the block; a signal ends it before.
-
-    Args:
-        app: what is served.
-        listener: a bound socket, which is closed with the server.
-        message_bytes: longest message of a WebSocket; a longer one closes it with 1009.
-        finish: awaited before connections are closed, see :class:`WebServer`.
-        tls: certificate and key; None serves without.
-        deflate: whether messages of WebSockets may be compressed.
-        pings: whether a peer that does not answer WebSocket's pings for 20 s is closed.
-
-    Yields:
-        The task that runs the server. It ends by itself after SIGINT or SIGTERM.
-    """
-    config = uvicorn.Config(
-        app,
-        access_log=False,
-        log_config=None,
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_S,
-        ws=SocketProtocol,
-        ws_max_size=message_bytes,
-        ws_per_message_deflate=deflate,
-        ws_ping_interval=20.0 if pings else None,
-    )
-    config.load()
-    config.ssl = tls
-    server = WebServer(config, finish)
-    task = asyncio.create_task(server.serve([listener]), name="server")
-    try:
-        yield task
-    finally:
-        server.should_exit = True
-        await task
 
 
 # -- who may call ----------------------------------------------------------------------------

@@ -41,9 +41,9 @@ from talkpath.agent.web import (
     listen,
     origin_rules,
     page_routes,
-    running,
     url_of,
 )
+from talkpath.agent.web_server import running
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions
 from talkpath.transports.webrtc.signalling import Candidates, Offer, Signalling, ice_server
 from talkpath.transports.websocket import WebSocketCalls

@@ -24,7 +24,8 @@ from talkpath.agent.server.app import Warming, create_app
 from talkpath.agent.server.keys import KeyRing, key_ring
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.sockets import LiveStreams
-from talkpath.agent.web import announce, bind, check_origins, listen, running, url_of
+from talkpath.agent.web import announce, bind, check_origins, listen, url_of
+from talkpath.agent.web_server import running
 
 __all__ = ["load_service", "serve"]
 
