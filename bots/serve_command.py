@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import re
 import threading
 from typing import TYPE_CHECKING, Any
@@ -116,8 +117,20 @@ def add_serve_command(commands: Any, *parents: argparse.ArgumentParser) -> None:
 
 def _serve(args: argparse.Namespace) -> int:
     config = config_of(args)
+    _allow_many_sockets()
     asyncio.run(_run(config))
     return 0
+
+
+def _allow_many_sockets() -> None:
+    """Take the system's hard limit of open files: the usual soft one is 1024, for all sockets."""
+    try:
+        import resource
+    except ImportError:  # Windows has no such limit
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "no limit" and does not mean it
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 async def _run(config: Config) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import psutil
 import pytest
 import websockets
 from cryptography import x509
@@ -334,6 +335,9 @@ def whisper() -> None:
 async def test_a_signal_ends_the_process_well(number: int) -> None:
     async with _process() as server:
         assert await _answers(server.url)
+        if sys.platform == "linux":  # each stream is a file, and 1024 are soon used up
+            files = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
+            assert files[0] == files[1]
         server.process.send_signal(number)
         code, log = await server.end()
     assert code == 0
