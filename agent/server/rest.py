@@ -177,7 +177,7 @@ class _Recordings:
 
     async def _send(self, send: Send, message: dict[str, object]) -> None:
         try:
-            async with asyncio.timeout(self._limits.idle_s):
+            async with asyncio.timeout(self._service.config.serve.stalled_s):
                 await send(message)
         except TimeoutError:
             raise _Gone from None

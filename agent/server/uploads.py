@@ -266,7 +266,8 @@ def _decoded(data: bytes, field: str | None = None) -> str:
 def _plain_name(name: str) -> str:
     """A client's file name for messages, without folders and control characters."""
     name = PureWindowsPath(Path(name).name).name
-    return "".join(letter for letter in name if letter.isprintable())[-_LONGEST_NAME:] or _NAMELESS
+    name = "".join(letter for letter in name if letter.isprintable())[-_LONGEST_NAME:]
+    return name if name.strip(".") else _NAMELESS
 
 
 def _broken(why: str, param: str | None = None) -> Problem:
