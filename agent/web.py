@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 _LOOPBACK = r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d+)?"
-_ORIGIN = r"https?://[^/\s*?#@]+"
+_ORIGIN = r"[a-z][a-z0-9+.-]*://[^/\s*?#@]+"  # extensions of browsers have schemes of their own
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _FILE_TYPES = {
     ".css": "text/css; charset=utf-8",
@@ -184,7 +184,7 @@ class OriginGuard:
         origin = headers.get(b"origin")
         if origin is None or re.fullmatch(_LOOPBACK, origin) or "*" in self._origins:
             return True
-        host = urlsplit(origin).netloc
+        host = origin.partition("://")[2]
         return origin in self._origins or (bool(host) and host == headers.get(b"host"))
 
 

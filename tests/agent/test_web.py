@@ -52,11 +52,11 @@ def test_a_url_names_the_port_that_the_system_chose(host: str, tls: bool, url: s
 
 
 def test_origins_are_compared_as_browsers_send_them() -> None:
-    given = ("https://App.Example/", "http://localhost:3000", "*", "null", "http://[::1]:1")
+    given = ("https://App.Example/", "http://localhost:3000", "*", "null", "moz-extension://0a1b")
     assert web.check_origins(given) == (
         "https://app.example",
         "http://localhost:3000",
         "*",
         "null",
-        "http://[::1]:1",
+        "moz-extension://0a1b",
     )
