@@ -214,7 +214,7 @@ class Watch:
                 case Send(text):
                     self.message(text)
                 case Close(code, reason):
-                    assert code in (1000, 1001, 1003, 1008, 1013)
+                    assert code in (1000, 1001, 1003, 1008, 1012, 1013)
                     assert 0 < len(reason.encode("utf-8")) <= 123
                     self.closed = True
                 case _:

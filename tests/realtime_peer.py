@@ -120,9 +120,10 @@ class Peer:
     Args:
         codec: the codec.
         others: checks of the events that the openai package does not know as they are.
+        opened: whether somebody else opens the codec.
     """
 
-    def __init__(self, codec: Codec, others: Checks | None = None) -> None:
+    def __init__(self, codec: Codec, others: Checks | None = None, *, opened: bool = False) -> None:
         self.codec = codec
         self.events: list[dict[str, Any]] = []
         self.commands: list[Command] = []
@@ -131,7 +132,8 @@ class Peer:
         self._committed: list[str] = []
         self._ended: list[str] = []
         self._announced: list[tuple[str, str]] = []
-        self.take(codec.opened())
+        if not opened:
+            self.take(codec.opened())
 
     def take(self, commands: list[Command]) -> list[dict[str, Any]]:
         """Carry out commands; gives the events among them.

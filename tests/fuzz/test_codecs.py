@@ -1,22 +1,19 @@
-"""The codecs against broken clients: only what is documented comes out, and nothing gets lost.
+r"""The codecs against broken clients: only what is documented comes out, and nothing gets lost.
 
 A conversation mixes a client's frames, most of them not quite right, with what a stream of the
 engine may tell, in any order that ``Codec`` allows; all of it follows from the conversation's
 seed. CI plays some hundreds, always the same ones. For a long run, from a random seed on::
 
-    TALKPATH_FUZZ_SECONDS=600 python -m pytest tests/fuzz --timeout 0 --log-cli-level info
+    TALKPATH_FUZZ_SECONDS=600 python -m pytest tests/fuzz/test_codecs.py --timeout 0 \
+        --log-cli-level info
 
 A conversation that goes wrong names its seed, and ``TALKPATH_FUZZ_SEED`` plays that one first.
 """
 
-import base64
-import itertools
 import json
 import logging
-import os
 import random
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,85 +26,17 @@ from talkpath.agent.server.together import TogetherCodec, TogetherVad
 from tests.baseten_peer import CONFIGURATIONS, Watch
 from tests.fuzz.ears import Ears
 from tests.fuzz.garbage import Garbage
+from tests.fuzz.messages import BASETEN, OPENAI, TOGETHER
+from tests.fuzz.seeds import named, seeds
 from tests.realtime_peer import OPENAI_SESSIONS, TOGETHER_SESSIONS, Peer
 
 _log = logging.getLogger(__name__)
 
-SECONDS = float(os.environ.get("TALKPATH_FUZZ_SECONDS", "0"))
-SEED = os.environ.get("TALKPATH_FUZZ_SEED")
 CONVERSATIONS = 150  # of each kind, where no time is given
 STEPS = 60  # of the longest conversation, and of one that tries the limit of a hundred errors
 MANY_STEPS = 600
 
 LANGUAGES = ("en", "de", "ja")
-APPEND = {
-    "type": "input_audio_buffer.append",
-    "audio": base64.b64encode(bytes(9_600)).decode(),
-}
-BUFFER: list[dict[str, Any]] = [
-    APPEND,
-    APPEND,
-    {**APPEND, "event_id": "mine"},
-    {"type": "input_audio_buffer.commit", "event_id": "c"},
-    {"type": "input_audio_buffer.clear"},
-]
-BASETEN: list[dict[str, Any]] = [
-    *CONFIGURATIONS,
-    {"type": "end_audio", "trace_id": "t"},
-    {"type": "health_check", "trace_id": "t", "timestamp": 1.5, "body": {}},
-    {"terminate_session": True},
-]
-OPENAI: list[dict[str, Any]] = [
-    *BUFFER,
-    *BUFFER,
-    {
-        "type": "session.update",
-        "session": {
-            "type": "transcription",
-            "audio": {
-                "input": {
-                    "format": {"type": "audio/pcm", "rate": 24_000},
-                    "noise_reduction": {"type": "near_field", "strength": 0.5},
-                    "transcription": {
-                        "model": "whisper-1",
-                        "language": "en",
-                        "languages": ["en", "de"],
-                        "prompt": "names",
-                        "keywords": ["Ruth"],
-                        "delay": "low",
-                    },
-                    "turn_detection": {"type": "server_vad", "threshold": 0.5},
-                }
-            },
-            "include": ["item.input_audio_transcription.logprobs"],
-        },
-    },
-    *(
-        {
-            "type": "session.update",
-            "session": {"type": "transcription", "audio": {"input": {"turn_detection": turns}}},
-        }
-        for turns in (None, {"type": "semantic_vad", "eagerness": "high"}, {"type": "server_vad"})
-    ),
-    {
-        "type": "transcription_session.update",
-        "session": {
-            "input_audio_format": "g711_ulaw",
-            "input_audio_transcription": {"model": "whisper-1", "language": "", "prompt": ""},
-            "turn_detection": {"type": "server_vad", "silence_duration_ms": 200},
-            "input_audio_noise_reduction": {"type": "far_field"},
-            "include": None,
-            "modalities": ["text", "audio"],
-        },
-    },
-]
-TOGETHER: list[dict[str, Any]] = [
-    *BUFFER,
-    *(
-        {"type": "transcription_session.updated", "session": {"turn_detection": turns}}
-        for turns in (None, {"type": "server_vad", "max_speech_duration_s": 12})
-    ),
-]
 
 
 class Conversation:
@@ -206,30 +135,15 @@ def play_together(rng: random.Random) -> int:
     return play_realtime(rng, TogetherCodec(vad=vad), TOGETHER)
 
 
-def seeds() -> Iterator[int]:
-    """Seeds of conversations, as many as there are to be played."""
-    if SEED is not None:
-        yield int(SEED)
-    if not SECONDS:
-        yield from range(CONVERSATIONS)
-        return
-    deadline = time.monotonic() + SECONDS / len(PROTOCOLS)
-    first = random.SystemRandom().randrange(2**40)
-    yield from itertools.takewhile(lambda _: time.monotonic() < deadline, itertools.count(first))
-
-
 PROTOCOLS = {"baseten": play_baseten, "openai": play_openai, "together": play_together}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_only_what_is_documented_comes_out_and_nothing_gets_lost(protocol: str) -> None:
     conversations = frames = 0
-    for seed in seeds():
-        try:
+    for seed in seeds(CONVERSATIONS, share=len(PROTOCOLS)):
+        with named(seed):
             frames += PROTOCOLS[protocol](random.Random(f"{protocol} {seed}"))
-        except BaseException as error:
-            error.add_note(f"in the conversation of TALKPATH_FUZZ_SEED={seed}")
-            raise
         conversations += 1
     _log.info("%s: %d conversations, %d frames", protocol, conversations, frames)
     assert frames > conversations
