@@ -28,6 +28,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from talkpath.agent.errors import TalkpathError
+from talkpath.agent.server.admission import Denied
 from talkpath.agent.server.fields import Refused
 from talkpath.agent.server.problems import Problem, problem_of
 from talkpath.agent.server.service import Service
@@ -111,6 +112,8 @@ class _Recordings:
             _log.info("a client left before its recording was transcribed")
             return
         except (TalkpathError, Refused) as error:
+            if isinstance(error, Denied):
+                self._service.metrics.denied.add(of="upload")
             response = _response(problem_of(error))
         await response(scope, receive, send)
 

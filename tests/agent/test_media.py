@@ -271,3 +271,44 @@ def test_tags_in_an_old_encoding_do_no_harm(original: FloatArray, tmp_path: Path
     tagged = tmp_path / "tagged.mp3"
     tagged.write_bytes(tag + path.read_bytes())
     assert likeness(read(tagged), original)[0] > 0.97
+
+
+# -- content of strangers ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.mp3", "a.m4a", "a.flac"])
+def test_content_is_read_as_a_file_is(name: str, original: FloatArray, tmp_path: Path) -> None:
+    codec = {"wav": "pcm_s16le", "mp3": "libmp3lame", "m4a": "aac", "flac": "flac"}[name[2:]]
+    path = encode(tmp_path / name, original[np.newaxis], codec)
+    with path.open("rb") as content, AudioFile(Path("other") / name, content) as file:
+        assert np.array_equal(np.concatenate(list(file.blocks())), read(path))
+        assert file.problem is None
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with path.open("rb") as content:
+        try:
+            with AudioFile(Path(name), content) as file:
+                list(file.blocks())
+                problem = file.problem
+        except AudioError as error:  # the M4A's index is at its end
+            problem = str(error)
+        assert problem is not None and problem.startswith(name)
+        assert not content.closed
+
+
+def test_content_cannot_make_other_files_be_read(original: FloatArray, tmp_path: Path) -> None:
+    """Playlists are read from paths, but a stranger's could name whatever lies on the server."""
+    secret = encode(tmp_path / "secret.mp3", original[np.newaxis], "libmp3lame")
+    start, end = "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n", "\n#EXT-X-ENDLIST\n"
+    playlist = tmp_path / "list.m3u8"
+    for target in (str(secret), f"file:{secret}", secret.name):
+        playlist.write_text(start + target + end)
+        assert len(read(playlist)) > RATE_HZ
+        with playlist.open("rb") as content, pytest.raises(AudioError, match="not an audio file"):
+            AudioFile(playlist, content)
+    concat = tmp_path / "list.ffconcat"
+    concat.write_text(f"ffconcat version 1.0\nfile {secret.name}\n")
+    with concat.open("rb") as content, pytest.raises(AudioError):
+        AudioFile(concat, content)
+    with (tmp_path / "empty.wav").open("xb+") as content:
+        with pytest.raises(AudioError, match=r"empty\.wav is empty"):
+            AudioFile(Path("empty.wav"), content)

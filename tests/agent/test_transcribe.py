@@ -4,9 +4,11 @@ import asyncio
 import sys
 import threading
 import wave
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -14,10 +16,13 @@ import pytest
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.errors import AudioError, ConfigError, EngineClosed
-from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroVad
-from talkpath.agent.transcribe import Chunk, Chunker, FileTranscription
+from talkpath.agent.speech import SileroVad
+from talkpath.agent.transcribe import FileTranscription
 from talkpath.agent.whisper import Segment, WhisperEngine
+from talkpath.agent.whisper.backend import Decoded, Item, TimedText
 from talkpath.agent.whisper.requests import DecodeOptions
+from tests.agent.whisper.helpers import Wrapper, backend, until
+from tests.agent.whisper.helpers import engine as tiny
 from tests.speech import clip, clips, join, silence, speech_wav, word_error_rate, write_wav
 
 RATE_HZ = 16_000
@@ -44,92 +49,6 @@ async def transcribe(
 
 def words(segments: list[Segment]) -> str:
     return " ".join(segment.text for segment in segments)
-
-
-# -- cutting -----------------------------------------------------------------------------------
-
-
-def cut(probabilities: list[float], block: int = 32) -> list[Chunk]:
-    """Cut windows with these probabilities; each sample holds its window's number."""
-    numbers = np.arange(len(probabilities), dtype=np.float32)
-    windows = np.repeat(numbers[:, np.newaxis], WINDOW_SAMPLES, axis=1)
-    given = np.array(probabilities, dtype=np.float32)
-    chunker, chunks = Chunker(), []
-    for start in range(0, len(given), block):
-        part = slice(start, start + block)
-        chunks += chunker.push(windows[part], given[part])
-    return chunks + chunker.finish()
-
-
-def spoken(seconds: float) -> list[float]:
-    return [0.9] * round(seconds / WINDOW_S)
-
-
-def quiet(seconds: float) -> list[float]:
-    return [0.01] * round(seconds / WINDOW_S)
-
-
-def check_whole(chunks: list[Chunk], probabilities: list[float]) -> None:
-    """All speech is in exactly one piece, and every piece has the audio of its times."""
-    covered = []
-    for chunk in chunks:
-        numbers = chunk.audio[::WINDOW_SAMPLES].astype(int).tolist()
-        first = round(chunk.start_s / WINDOW_S)
-        assert numbers == list(range(first, first + len(numbers)))
-        assert len(chunk.audio) <= 28.0 * RATE_HZ
-        covered += numbers
-    assert len(covered) == len(set(covered))
-    speech = {number for number, value in enumerate(probabilities) if value > 0.5}
-    assert speech <= set(covered)
-
-
-def test_a_short_pause_does_not_end_a_short_piece() -> None:
-    probabilities = quiet(2) + spoken(3) + quiet(0.7) + spoken(2) + quiet(4)
-    (chunk,) = cut(probabilities)
-    check_whole([chunk], probabilities)
-    assert len(chunk.speech) == 2
-    assert chunk.start_s == pytest.approx(1.4, abs=0.05)
-    assert chunk.end_s == pytest.approx(8.3, abs=0.05)
-
-
-def test_a_long_pause_ends_a_piece() -> None:
-    probabilities = spoken(3) + quiet(5) + spoken(2)
-    chunks = cut(probabilities)
-    check_whole(chunks, probabilities)
-    assert [round(chunk.speech[0][0]) for chunk in chunks] == [0, 8]
-
-
-def test_the_longer_a_piece_the_shorter_the_pause_that_ends_it() -> None:
-    probabilities = spoken(19) + quiet(0.4) + spoken(2)
-    chunks = cut(probabilities)
-    check_whole(chunks, probabilities)
-    assert len(chunks) == 2
-
-
-def test_speech_without_pauses_is_cut_where_it_is_least_likely() -> None:
-    probabilities = spoken(22) + [0.4] * 6 + spoken(40)
-    chunks = cut(probabilities)
-    check_whole(chunks, probabilities)
-    assert chunks[0].end_s == pytest.approx(22.1, abs=0.1)
-    assert len(chunks) == 3
-
-
-def test_clicks_are_no_speech_and_silence_is_not_kept() -> None:
-    assert cut([*quiet(3), 0.9, 0.9, *quiet(30)]) == []
-
-
-@pytest.mark.parametrize("block", [1, 7, 32, 1000])
-def test_the_pieces_do_not_depend_on_the_blocks(block: int) -> None:
-    rng = np.random.default_rng(3)
-    probabilities: list[float] = []
-    for _ in range(40):
-        probabilities += spoken(float(rng.exponential(6))) + quiet(float(rng.exponential(0.8)))
-    chunks = cut(probabilities, block)
-    check_whole(chunks, probabilities)
-    assert [chunk.start_s for chunk in chunks] == [chunk.start_s for chunk in cut(probabilities)]
-
-
-# -- with the real model -----------------------------------------------------------------------
 
 
 async def test_sentences_are_understood(
@@ -181,6 +100,51 @@ async def test_words_are_timed_on_the_files_clock(
             last_s = word.end_s
     second_s = 5.0 + clip(names[0]).duration_s + 6.0
     assert any(word.start_s == pytest.approx(second_s, abs=0.6) for word in segments[-1].words)
+
+
+async def test_pieces_carry_the_figures_of_their_decoding(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", ["librivox-0880", "librivox-0930"], gap_s=6)
+    pieces = [piece async for piece in FileTranscription(path, engine, vad).pieces()]
+    _, segments = await transcribe(path, engine, vad)
+    assert [segment for piece in pieces for segment in piece.segments] == segments
+    assert len({piece.transcript.avg_logprob for piece in pieces}) == len(pieces) > 1
+    for piece in pieces:
+        assert piece.start_s <= piece.segments[0].start_s
+        assert all(segment.tokens for segment in piece.segments)
+        # Other than the segments, the transcript is on its own clock.
+        assert piece.transcript.segments[0].start_s < piece.segments[0].start_s
+        assert piece.transcript.text == words(list(piece.segments))
+
+
+async def test_a_piece_that_was_decoded_in_halves_is_two(vad: SileroVad, tmp_path: Path) -> None:
+    """The model goes round in circles on the whole, not on the halves."""
+    sound = join(["librivox-0880", "librivox-0930"], gap_s=0.5, tail_s=0.3)
+    path = write_wav(tmp_path / "a.wav", sound)
+    longest = len(sound) * 3 // 4
+
+    class Circling(Wrapper):
+        def generate(
+            self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
+        ) -> list[Decoded]:
+            decoded = super().generate(encoded, items, max_tokens=max_tokens, **options)
+            return [
+                replace(answer, segments=(TimedText(0.0, 1.0, "and again " * 20),))
+                if item.samples > longest
+                else answer
+                for item, answer in zip(items, decoded, strict=True)
+            ]
+
+    async with tiny(Circling(backend("tiny.en"))) as engine:
+        pieces = [piece async for piece in FileTranscription(path, engine, vad).pieces()]
+    first, second = pieces
+    assert word_error_rate([clip("librivox-0880").text], [words(list(first.segments))]) <= 0.35
+    assert word_error_rate([clip("librivox-0930").text], [words(list(second.segments))]) <= 0.35
+    assert first.start_s == second.start_s
+    assert first.segments[-1].end_s <= second.segments[0].start_s
+    assert not first.transcript.possible_hallucination
+    assert first.transcript.avg_logprob != second.transcript.avg_logprob
 
 
 async def test_options_take_effect_and_the_language_is_detected_all_the_same(
@@ -255,6 +219,39 @@ async def test_leaving_early_lets_go_of_everything(
     assert not others
     if sys.platform == "linux":
         assert str(path) not in [file.path for file in psutil.Process().open_files()]
+
+
+async def test_leaving_in_a_long_silence_does_not_wait_for_its_end(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    """Two hours of it, of which almost nothing is read."""
+    path = tmp_path / "a.wav"
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+        for _ in range(120):
+            file.writeframes(bytes(2 * 60 * RATE_HZ))
+    with path.open("rb") as content:
+        transcription = FileTranscription(path, engine, vad, content=content)
+        segments = transcription.segments()
+        waiting = asyncio.ensure_future(anext(segments))
+        await until(lambda: content.tell() > RATE_HZ)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert waiting.cancelled()
+        assert content.tell() < path.stat().st_size / 4
+
+
+async def test_content_is_read_instead_of_the_path(
+    engine: WhisperEngine, vad: SileroVad, tmp_path: Path
+) -> None:
+    path = speech_wav(tmp_path / "a.wav", ["librivox-0880"])
+    with path.open("rb") as content:
+        transcription = FileTranscription(
+            Path("nowhere.wav"), engine, vad, content=content, language="en"
+        )
+        segments = [segment async for segment in transcription.segments()]
+        assert not content.closed
+    assert word_error_rate([clip("librivox-0880").text], [words(segments)]) <= 0.25
 
 
 async def test_a_closed_engine_ends_the_work_with_an_error(

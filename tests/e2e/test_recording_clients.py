@@ -7,7 +7,7 @@ from pathlib import Path
 import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
-from openai.types.audio import Transcription
+from openai.types.audio import Transcription, TranscriptionVerbose
 from pipecat.frames.frames import ErrorFrame, TranscriptionFrame
 from pipecat.services.openai.stt import OpenAISTTService, OpenAISTTSettings
 
@@ -192,6 +192,7 @@ async def transcribe(service: OpenAISTTService, model: str) -> None:
         for frame in line.frames(TranscriptionFrame):
             result = frame.result
             if model == "whisper-1":
+                assert isinstance(result, TranscriptionVerbose) and result.segments
                 assert result.segments[0].avg_logprob < 0
             else:
                 assert isinstance(result, Transcription) and result.logprobs

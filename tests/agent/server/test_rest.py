@@ -16,6 +16,7 @@ import aiohttp
 import av
 import numpy as np
 import pytest
+from blockbuster import blockbuster_ctx
 from openai.types.audio import TranscriptionVerbose
 
 from talkpath.agent.audio import FloatArray, float_to_pcm16
@@ -218,6 +219,15 @@ async def test_a_stream_says_it_piece_by_piece(tmp_path: Path) -> None:
         assert each["logprob"] <= 0
 
 
+@pytest.mark.parametrize("form", ["json", "verbose_json", "srt"])
+async def test_the_loop_is_never_blocked(form: str, tmp_path: Path) -> None:
+    sound = wav(tmp_path)
+    async with serving() as url:
+        with blockbuster_ctx():
+            status, _ = await ask(url, sound, ("response_format", form))
+    assert status == 200
+
+
 async def test_nobody_speaks_in_it(tmp_path: Path) -> None:
     sound = write_wav(tmp_path / "a.wav", np.zeros(32_000, np.float32)).read_bytes()
     async with serving() as url:
@@ -417,12 +427,13 @@ async def test_what_is_no_recording_gets_one_sentence_with_its_name(tmp_path: Pa
 
 async def test_what_is_no_form_is_refused() -> None:
     async with serving() as url, aiohttp.ClientSession(url) as http:
-        for body, status in [
+        bodies: list[tuple[dict[str, Any], int]] = [
             ({"json": {"file": "x"}}, 415),
             ({"data": b""}, 415),
             ({"data": {"file": "x"}}, 415),
             ({"data": the_form(b"x", [("a", "b")] * 100)}, 400),
-        ]:
+        ]
+        for body, status in bodies:
             async with http.post(TRANSCRIPTIONS, **body) as response:
                 assert response.status == status
                 assert "error" in await response.json()
@@ -482,6 +493,7 @@ async def test_one_recording_too_many_is_told_to_come_back() -> None:
         for status, answer in (await first, await ask(url, sound)):
             assert status == 200 and right(answer["text"])
         assert service.metrics.uploads.value == 2
+        assert service.metrics.denied.values == {"upload": 1}
 
 
 async def test_a_client_that_vanishes_while_it_sends_gives_its_place_back(folder: Path) -> None:
