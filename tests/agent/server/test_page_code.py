@@ -8,14 +8,18 @@ import sys
 import wave
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from pipecat.frames.frames import ErrorFrame, TranscriptionFrame
 from playwright.async_api import Page
 
 from tests.agent.server.page import visiting
 from tests.agent.server.serving import serving
 from tests.browser import chromium, expect
-from tests.speech import Clip, clip, resample, word_error_rate, write_wav
+from tests.processors.caller import call
+from tests.speech import Clip, clip, resample, silence, word_error_rate, write_wav
 
 KEYS = {"serve.api_keys": ("secret",)}
 SAID = "librivox-0870"
@@ -178,3 +182,25 @@ async def test_the_program_for_openais_package_prints_words_and_their_times(
     assert is_what_was_said(" ".join(word[2] for word in words if word))
     times = [float(word[1]) for word in words if word]
     assert times == sorted(times) and len(times) == len(timed)
+
+
+@pytest.mark.parametrize("service", ["whisper", "openai_live", "openai_whole", "together"])
+async def test_the_services_for_pipecat_work_in_a_pipeline(
+    service: str, need_tool: Callable[[str], str]
+) -> None:
+    async with serving(KEYS) as url:
+        async with reading(need_tool("chromium"), url) as page:
+            program = (await shown(page, "Pipecat")).replace("YOUR_KEY", "secret")
+        parts: dict[str, Any] = {}
+        exec(program, parts)
+        async with call([parts["detector"], parts[service]]) as line:
+            await line.say(np.concatenate([clip(SAID).samples(), silence(1.0)]), pace_s=0.01)
+
+            def heard() -> bool:
+                frames = line.frames(TranscriptionFrame)
+                return is_what_was_said(" ".join(frame.text for frame in frames))
+
+            await line.until(lambda: heard() or line.frames(ErrorFrame))
+            assert not [frame.error for frame in line.frames(ErrorFrame)]
+        # Pipecat leaves this to the garbage collector, which may come when there is no loop.
+        await parts["openai_whole"]._client.close()
