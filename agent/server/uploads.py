@@ -12,8 +12,8 @@ is not lost in a reset connection.
 import asyncio
 import errno
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from io import FileIO
@@ -86,8 +86,9 @@ async def receive_upload(
     content = await _in_thread(_temporary_file)
     try:
         form = _Form(boundary, content, limits)
-        async for data in _in_time(body, limits.idle_s):
-            await _in_thread(partial(form.feed, data))
+        async with aclosing(_in_time(body, limits.idle_s)) as coming:
+            async for data in coming:
+                await _in_thread(partial(form.feed, data))
         yield form.finish()
     finally:
         await _in_thread(content.close)
@@ -212,7 +213,7 @@ def _temporary_file() -> FileIO:
         raise _disk_problem(error) from error
 
 
-async def _in_time(body: AsyncIterator[bytes], idle_s: float) -> AsyncIterator[bytes]:
+async def _in_time(body: AsyncIterator[bytes], idle_s: float) -> AsyncGenerator[bytes, None]:
     while True:
         try:
             async with asyncio.timeout(idle_s):

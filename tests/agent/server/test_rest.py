@@ -18,8 +18,10 @@ import numpy as np
 import pytest
 from blockbuster import blockbuster_ctx
 from openai.types.audio import TranscriptionVerbose
+from starlette.routing import Router
 
 from talkpath.agent.audio import FloatArray, float_to_pcm16
+from talkpath.agent.server.rest import rest_routes
 from tests.agent.server.serving import serving, the_service
 from tests.agent.whisper.helpers import WAIT_S, Gate, Results, Wrapper, backend, until
 from tests.speech import clip, join, speech_wav, word_error_rate, write_wav
@@ -538,6 +540,40 @@ async def test_a_client_that_leaves_in_the_middle_of_a_stream_stops_the_work(
             await until(lambda: not service.admission.uploads)
         assert service.engine.statistics.decoded < 40
         assert service.engine.waiting == 0
+        assert not open_in(folder)
+
+
+async def test_a_client_that_does_not_read_stops_the_work(tmp_path: Path, folder: Path) -> None:
+    """Its socket would take long to fill, so the server's end of it is the test's."""
+    body = plain_form(wav(tmp_path), stream="true")
+    requests = [{"type": "http.request", "body": body, "more_body": False}]
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        if requests:
+            return requests.pop()
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.body":
+            await asyncio.Event().wait()
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": TRANSCRIPTIONS,
+        "query_string": b"",
+        "headers": [(b"content-type", b"multipart/form-data; boundary=b")],
+    }
+    async with the_service({"serve.stalled_s": 0.05}) as service:
+        async with asyncio.timeout(WAIT_S):
+            await Router(rest_routes(service))(scope, receive, send)
+        assert [message["type"] for message in sent] == [
+            "http.response.start",
+            "http.response.body",
+        ]
+        assert service.admission.uploads == service.engine.waiting == 0
         assert not open_in(folder)
 
 
