@@ -1,6 +1,6 @@
 """Lines of a load: real Pipecat pipelines, each with one speaker, played in real time.
 
-Both sides have the same frame around them: the side's detector, an ear, the side's
+All sides have the same frame around them: the side's detector, an ear, the side's
 speech-to-text, a second ear. The first ear hears the audio pass and speech begin and end, the
 second one the transcripts. Nothing else observes the pipeline and no audio goes on behind the
 speech-to-text, where nobody wants it: the processor's time is for the sides. Blocks of 20 ms go
@@ -44,16 +44,19 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ
 from talkpath.agent.bench.plan import BLOCK_S, StreamPlan
 from talkpath.agent.bench.records import StreamRecord
 from talkpath.agent.bench.report import Pacing
+from talkpath.agent.client import ClientConfig
 from talkpath.agent.config import Config
 from talkpath.agent.metrics import Distribution
 from talkpath.agent.runtime import Runtime
 from talkpath.agent.whisper import Final, Partial
 from talkpath.agent.whisper.statistics import EngineStatistics
+from talkpath.bots.bench_server import server_process
 from talkpath.processors.frames import NothingHeardFrame
+from talkpath.processors.remote_whisper import RemoteWhisper
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
 
-__all__ = ["BLOCK_BYTES", "SIDES", "Line", "open_lines", "play"]
+__all__ = ["BLOCK_BYTES", "SIDES", "Line", "Side", "open_lines", "play"]
 
 BLOCK_BYTES = round(BLOCK_S * SAMPLE_RATE_HZ) * 2
 """Bytes of one block: 20 ms of 16-bit mono PCM at 16 kHz."""
@@ -66,8 +69,20 @@ _END_WAIT_S = 60.0
 Processors = Callable[[], Awaitable[tuple[FrameProcessor, FrameProcessor]]]
 """Makes a detector and a speech-to-text service for one more stream."""
 
-Counters = Callable[[], dict[str, float]]
-"""What the side's engine has counted so far."""
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Side:
+    """What is measured.
+
+    Attributes:
+        processors: makes those of one more stream.
+        counters: what its engine has counted so far.
+        processor_s: processor seconds that it has used outside this process.
+    """
+
+    processors: Processors
+    counters: Callable[[], dict[str, float]] = dict
+    processor_s: Callable[[], float] = float
 
 
 class _DetectorEar(FrameProcessor):
@@ -141,7 +156,7 @@ class _PipecatWhisper(WhisperSTTService):
 
 
 @asynccontextmanager
-async def _talkpath(config: Config) -> AsyncIterator[tuple[Processors, Counters]]:
+async def _talkpath(config: Config) -> AsyncIterator[Side]:
     runtime = Runtime(config)
     try:
         engine = await runtime.whisper()
@@ -151,16 +166,35 @@ async def _talkpath(config: Config) -> AsyncIterator[tuple[Processors, Counters]
             service = StreamingWhisper(engine, language="en", audio_passthrough=False)
             return SpeechDetector(vad, config.speech), service
 
-        def counters() -> dict[str, float]:
-            return _numbers(engine.statistics)
-
-        yield processors, counters
+        yield Side(processors, lambda: _numbers(engine.statistics))
     finally:
         await runtime.aclose()
 
 
 @asynccontextmanager
-async def _pipecat(config: Config) -> AsyncIterator[tuple[Processors, Counters]]:
+async def _served(config: Config) -> AsyncIterator[Side]:
+    """The same engine behind a socket: ``talkpath serve`` in a process of its own."""
+    runtime = Runtime(config)
+    try:
+        vad = await runtime.vad()
+        async with server_process(config) as server:
+
+            async def processors() -> tuple[FrameProcessor, FrameProcessor]:
+                wanted = ClientConfig(
+                    language="en",
+                    partial_interval_s=config.whisper.partial_interval_s,
+                    speech=config.speech,
+                )
+                service = RemoteWhisper([server.url], config=wanted, audio_passthrough=False)
+                return SpeechDetector(vad, config.speech), service
+
+            yield Side(processors, server.counters, server.processor_s)
+    finally:
+        await runtime.aclose()
+
+
+@asynccontextmanager
+async def _pipecat(config: Config) -> AsyncIterator[Side]:
     # As its users have it: a service, and so a model, for every pipeline.
     whisper = config.whisper
     compute_type = whisper.compute_type
@@ -182,10 +216,10 @@ async def _pipecat(config: Config) -> AsyncIterator[tuple[Processors, Counters]]
         )
         return VADProcessor(vad_analyzer=SileroVADAnalyzer()), service
 
-    yield processors, lambda: {}
+    yield Side(processors)
 
 
-SIDES = {"talkpath": _talkpath, "pipecat": _pipecat}
+SIDES = {"talkpath": _talkpath, "served": _served, "pipecat": _pipecat}
 """How to make the processors of each side, by name."""
 
 

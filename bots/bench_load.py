@@ -7,7 +7,9 @@ to the arrival of the final transcript. The caller's wait counts from when the s
 the plan, so that a process too busy to notice the stop in time gains nothing by it. A stop
 that is never answered counts with the time until the end.
 
-Each side, and with --find-largest each number of streams, runs in a process of its own.
+Each side, and with --find-largest each number of streams, runs in a process of its own. Of the
+side `served`, that is the callers' process, and the server has another on the same machine; the
+processor's time is that of both.
 """
 
 import argparse
@@ -54,9 +56,18 @@ _LAST_WAIT_S = 30.0
 _DEFAULTS = Load(streams=1)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of ``talkpath bench load``."""
+def add_arguments(parser: argparse.ArgumentParser, sides: Sequence[str] = ("talkpath",)) -> None:
+    """Add the arguments of ``talkpath bench load``, with the sides that are measured unasked."""
     add_clip_arguments(parser)
+    parser.add_argument(
+        "--sides",
+        nargs="+",
+        choices=list(SIDES),
+        default=list(sides),
+        metavar="SIDE",
+        help="what to measure, one after the other: talkpath, served (the same behind the socket "
+        f"of talkpath serve) or pipecat (its own Whisper service) (default: {' '.join(sides)})",
+    )
     parser.add_argument(
         "--streams", type=int, default=1, metavar="N", help="callers at once (default: 1)"
     )
@@ -115,15 +126,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace, config: Config) -> int:
     """Carry out ``talkpath bench load``; give the exit code."""
-    return run_sides(args, config, ["talkpath"])
+    return run_sides(args, config)
 
 
-def run_sides(args: argparse.Namespace, config: Config, sides: Sequence[str]) -> int:
+def run_sides(args: argparse.Namespace, config: Config) -> int:
     """Measure the sides and print what came of it; give the exit code.
 
     Raises:
         TalkpathError: clips, a model or a package is not to be had, or an argument is wrong.
     """
+    sides = list(dict.fromkeys(args.sides))
     for name, least in (("streams", 1), ("most", 1), ("clips", 0), ("seconds", 0.1)):
         if getattr(args, name) < least:
             raise ConfigError(f"--{name} must be {least} or more")
@@ -210,7 +222,7 @@ async def measure(side: str, clips: Sequence[Clip], config: Config, load: Load) 
     """Give one side a load, in this process.
 
     Args:
-        side: ``talkpath`` or ``pipecat``.
+        side: ``talkpath``, ``served`` or ``pipecat``.
         clips: what is said.
         config: the settings of both sides: model, device, type of weights.
         load: how much is said at once.
@@ -226,12 +238,13 @@ async def measure(side: str, clips: Sequence[Clip], config: Config, load: Load) 
     )
     config = dataclasses.replace(config, whisper=whisper)
     async with (
-        SIDES[side](config) as (processors, counters),
-        open_lines(plans, processors) as lines,
+        SIDES[side](config) as measured,
+        open_lines(plans, measured.processors) as lines,
     ):
         pacing = Pacing()
         with GpuShare() as gpu, _bar(side, plans) as bar:
-            processor_s, began = _processor_s(), time.monotonic()
+            processor_s = _processor_s() + measured.processor_s()
+            began = time.monotonic()
             # A while, so that the first block of nobody is late.
             async with asyncio.TaskGroup() as playing:
                 for line in lines:
@@ -246,7 +259,7 @@ async def measure(side: str, clips: Sequence[Clip], config: Config, load: Load) 
                         )
                     )
             wall_s = time.monotonic() - began
-            processor_s = _processor_s() - processor_s
+            processor_s = _processor_s() + measured.processor_s() - processor_s
         for line in lines:
             line.record.end(time.time())
         return load_report(
@@ -257,7 +270,7 @@ async def measure(side: str, clips: Sequence[Clip], config: Config, load: Load) 
             processor_s=processor_s,
             pacing=pacing,
             gpu=gpu.share,
-            engine=counters(),
+            engine=measured.counters(),
         )
 
 

@@ -19,6 +19,7 @@ A server that dies costs a delay, not a word: see ``talkpath.agent.client``.
 """
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -65,8 +66,9 @@ _DRAIN_S = 10.0
 # Audio comes every 20 ms or so. If the last is older than this at a stop, none comes: the server
 # has not heard the silence.
 _MISSING_S = 0.5
-# The server may hear the end of speech a moment before the detector here does.
-_HOLD_S = 0.25
+# The server may tell the end of speech before the detector here does. That one has heard all but
+# the newest block of the audio that came by: after so much more it will not find the end there.
+_HOLD_AUDIO_S, _HOLD_S = 0.1, 1.0
 
 
 class RemoteWhisper(STTService):
@@ -106,8 +108,8 @@ class RemoteWhisper(STTService):
         self._client: TranscriptionClient | None = None
         self._results: ResultQueue[StreamResult | ClientEvent] = ResultQueue()
         self._pushing: asyncio.Task[None] | None = None
-        self._silent = asyncio.Event()  # by the detector here
-        self._silent.set()
+        self._speaking = False  # for the detector here
+        self._moved = asyncio.Event()  # audio or a stop came
         self._owed = 0  # stops without an answer
         self._owed_at_s = 0.0  # where the last of them lies
         self._connected = False
@@ -138,7 +140,8 @@ class RemoteWhisper(STTService):
     async def stop(self, frame: EndFrame) -> None:
         """Bring out the finals of all that was said, then close the stream."""
         if self._client is not None:
-            self._silent.set()
+            self._speaking = False
+            self._moved.set()
             try:
                 async with asyncio.timeout(_DRAIN_S):
                     await self._client.drain()
@@ -164,6 +167,7 @@ class RemoteWhisper(STTService):
         """Take the next samples, 16-bit mono PCM; transcripts come on their own time."""
         if self._client is not None:
             self._client.feed(audio)
+            self._moved.set()
         yield None
 
     async def process_audio_frame(
@@ -185,9 +189,10 @@ class RemoteWhisper(STTService):
                 self._client.end_utterance()
         elif direction is FrameDirection.DOWNSTREAM:
             if isinstance(frame, VADUserStartedSpeakingFrame):
-                self._silent.clear()
+                self._speaking = True
             elif isinstance(frame, VADUserStoppedSpeakingFrame):
-                self._silent.set()
+                self._speaking = False
+                self._moved.set()
                 if not self._muted:
                     self._stopped(self._client)
 
@@ -239,14 +244,15 @@ class RemoteWhisper(STTService):
         await self.push_frame(final_frame(final, self._user_id, finalized=finalized))
 
     async def _is_silent(self) -> bool:
-        """Wait a moment for the detector here to hear the end of speech; whether it does."""
-        if not self._muted:
-            try:
-                async with asyncio.timeout(_HOLD_S):
-                    await self._silent.wait()
-            except TimeoutError:
-                return False
-        return True
+        """Whether the detector here hears the end of speech, too, which may take a moment."""
+        client = self._client
+        until_s = 0.0 if client is None else client.fed_s + _HOLD_AUDIO_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HOLD_S):
+                while self._speaking and not self._muted and client and client.fed_s < until_s:
+                    self._moved.clear()
+                    await self._moved.wait()
+        return self._muted or not self._speaking
 
     async def _push_failure(self, failure: StreamFailure) -> None:
         if failure.ends_speech:

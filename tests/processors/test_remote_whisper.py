@@ -88,11 +88,12 @@ def order(caller: Call) -> list[str]:
 
 
 async def test_its_frames_are_those_of_the_local_one(service: Service, url: str) -> None:
-    audio = join([LONG.id, SHORT.id])
     calls = []
     for whisper in (remote(url), StreamingWhisper(service.engine, language="en")):
         async with call(path(whisper)) as caller:
-            await caller.say(audio, pace_s=0.01)
+            await caller.say(join([LONG.id]), pace_s=0.01)
+            await caller.until(lambda: caller.frames(TranscriptionFrame))
+            await caller.say(join([SHORT.id]), pace_s=0.01)
         assert not errors(caller)
         calls.append(caller)
     over_there, here = calls
@@ -100,7 +101,7 @@ async def test_its_frames_are_those_of_the_local_one(service: Service, url: str)
     for mine, theirs in zip(
         over_there.frames(TranscriptionFrame), here.frames(TranscriptionFrame), strict=True
     ):
-        assert mine.text.lower() == theirs.text.lower()
+        assert word_error_rate([theirs.text], [mine.text]) < 0.1
         assert mine.finalized and theirs.finalized
         assert mine.language is theirs.language is Language.EN
         assert not mine.interruptible

@@ -1,0 +1,114 @@
+"""The speech-to-text server of a bench: ``talkpath serve`` in a process of its own."""
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from talkpath.agent.config import Config
+from talkpath.agent.errors import EngineError
+
+__all__ = ["ServerProcess", "server_process"]
+
+_COMMAND = "from talkpath.bots.cli import main; raise SystemExit(main())"
+_READY_S = 300.0  # a large model takes its time
+_END_S = 20.0
+_ENGINE = "talkpath_whisper_"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A server that is ready.
+
+    Attributes:
+        url: without a path.
+        pid: of its process.
+    """
+
+    url: str
+    pid: int
+
+    def processor_s(self) -> float:
+        """Processor seconds that it has used; 0.0 where the system does not say."""
+        try:
+            fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        # Of proc(5): user and system time are the 14th and 15th field, the name the 2nd.
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def counters(self) -> dict[str, float]:
+        """What its engine has counted."""
+        with urllib.request.urlopen(f"{self.url}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        counted: dict[str, float] = {}
+        for line in lines:
+            name, _, value = line.rpartition(" ")
+            plain, _, labels = name.removeprefix(_ENGINE).partition("{")
+            if name.startswith(_ENGINE) and plain.endswith("_total"):
+                label = labels.partition('"')[2].partition('"')[0]
+                counted[f"{plain.removesuffix('_total')} {label}".strip()] = float(value)
+        return counted
+
+
+@asynccontextmanager
+async def server_process(config: Config) -> AsyncIterator[ServerProcess]:
+    """Run a server with these settings inside the block, on a port of this machine.
+
+    Raises:
+        EngineError: it ended before it was ready.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        _COMMAND,
+        *("serve", "--host", "127.0.0.1", "--port", str(port)),
+        env=os.environ | _environment(config),
+    )
+    try:
+        server = ServerProcess(f"http://127.0.0.1:{port}", process.pid)
+        deadline = time.monotonic() + _READY_S
+        while not await asyncio.to_thread(_is_ready, server.url):
+            if process.returncode is not None or time.monotonic() > deadline:
+                raise EngineError("the speech-to-text server of the bench did not start")
+            await asyncio.sleep(0.1)
+        yield server
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(_END_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+
+
+def _environment(config: Config) -> dict[str, str]:
+    """The settings that matter here, as environment variables."""
+    variables: dict[str, str] = {}
+    for name in ("whisper", "speech"):
+        for key, value in dataclasses.asdict(getattr(config, name)).items():
+            text = ",".join(value) if isinstance(value, tuple) else str(value)
+            variables[f"TALKPATH_{name}_{key}".upper()] = text
+    return variables
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/readyz") as answer:
+            ready: bool = answer.status == 200
+            return ready
+    except (urllib.error.URLError, ConnectionError):
+        return False
