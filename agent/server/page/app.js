@@ -30,6 +30,7 @@ const STILL = ["idle", "lost"];
 let state = "idle";
 let attempt = 0; // which press of the button counts
 let model = "";
+let pause_ms = 0; // that ends what is said, as this stream was told
 /** @type {Stream | null} */
 let stream = null;
 /** @type {microphone.Recording | null} */
@@ -60,6 +61,7 @@ const latency = new Latency({
   latest: $("latest"),
   median: $("median"),
   p95: $("p95"),
+  after: $("after"),
   count: $("count"),
   bars: $("bars"),
   toggle: $("panel-toggle"),
@@ -191,7 +193,9 @@ async function connect(token, context) {
     onError: (sentence) => complain(sentence, "Dismiss", () => {}),
     onEnd: (error) => stream === mine && ended(error),
   }));
-  await mine.open(configuration(settings.read()));
+  const wanted = settings.read();
+  pause_ms = wanted.silence_ms;
+  await mine.open(configuration(wanted));
   if (token !== attempt) return;
   words.begin();
   const started = await microphone.Recording.start(context, /** @type {MediaStreamTrack} */ (track), (pcm, level) => {
@@ -211,7 +215,7 @@ async function connect(token, context) {
 function receive(transcription) {
   const at = words.add(transcription);
   if (transcription.is_final && at !== null && transcription.pipeline_latency !== null) {
-    latency.add(1000 * transcription.pipeline_latency, at);
+    latency.add(1000 * transcription.pipeline_latency, pause_ms, at);
   }
   speaking(words.speaking);
 }

@@ -9,6 +9,7 @@ const EXAMPLES = [
   { id: "openai-realtime", name: "OpenAI Realtime", note: "Live speech, with OpenAI's own package: a transcription session." },
   { id: "websocket", name: "WebSocket (Baseten)", note: "Live speech over a plain WebSocket: raw samples in, JSON out. This page speaks it too." },
   { id: "together", name: "Together", note: "Live speech, in Together's dialect of the Realtime protocol." },
+  { id: "talkpath", name: "talkpath", note: "Live speech, with talkpath's own client, which survives the death of a server." },
   { id: "pipecat", name: "Pipecat", note: "For bots: the services that can stand in a pipeline." },
 ];
 const USUAL_MODEL = "whisper-1"; // any name is taken

@@ -5,6 +5,10 @@ import { NO_ANSWER, address, asSentence, key, model } from "./server.js";
 
 const OPEN_WITHIN_MS = 15_000;
 const FINISH_WITHIN_MS = 30_000;
+// A connection that broke without a word is found out by what it does not answer. What is asked
+// waits behind ten seconds of sound at most.
+const ASK_EVERY_MS = 5_000;
+const LOST_AFTER_MS = 20_000;
 const MOST_WAITING_BYTES = 10 * 32_000; // ten seconds of sound
 
 /**
@@ -43,6 +47,8 @@ export class Stream {
   #onEnd;
   #onText;
   #onError;
+  #asking = 0;
+  #heard_ms = 0; // when the server last said anything
   #said = ""; // the server's latest error
   #finished = () => {};
 
@@ -84,9 +90,14 @@ export class Stream {
       throw await refusal(close);
     }
     this.#opened = true;
-    socket.onmessage = ({ data }) => this.#receive(JSON.parse(data));
+    socket.onmessage = ({ data }) => {
+      this.#heard_ms = performance.now();
+      this.#receive(JSON.parse(data));
+    };
     socket.onclose = (event) => this.#closed(event);
     socket.send(JSON.stringify(wanted));
+    this.#heard_ms = performance.now();
+    this.#asking = window.setInterval(() => this.#ask(), ASK_EVERY_MS);
   }
 
   /** @param {ArrayBuffer} pcm */
@@ -115,9 +126,18 @@ export class Stream {
   /** End at once. */
   close() {
     this.#over = true;
+    window.clearInterval(this.#asking);
     this.#finished();
     this.#socket.onmessage = this.#socket.onclose = null;
     this.#socket.close();
+  }
+
+  #ask() {
+    if (performance.now() - this.#heard_ms > LOST_AFTER_MS) {
+      this.#lost("The server does not answer any more.");
+    } else {
+      this.#socket.send(JSON.stringify({ type: "health_check" }));
+    }
   }
 
   /** @param {any} message */
@@ -141,16 +161,19 @@ export class Stream {
   async #closed({ code, reason }) {
     // A reason is cut at 123 bytes; the error before it has all of it.
     const whole = this.#said.toLowerCase().startsWith(reason.toLowerCase());
-    const told = code === 1006 ? "" : whole ? this.#said : asSentence(reason);
-    const error = new PageError(told || `The server ended the connection (${code}).`);
+    const told = whole ? this.#said : asSentence(reason);
     if (code === 1000) return this.#end(null);
+    if (code !== 1006 && told) return this.#end(new PageError(told));
+    // Nothing was said: did the server go, or only the connection?
     this.#over = true;
-    if (!told) {
-      // Nothing was said: did the server go, or only the connection?
-      const why = await model().then(() => "", ({ message }) => ` ${message}`);
-      error.message = `The connection was lost.${why}`;
-      error.lost = true;
-    }
+    window.clearInterval(this.#asking);
+    this.#lost(await model().then(() => "", ({ message }) => message));
+  }
+
+  /** @param {string} why */
+  #lost(why) {
+    const error = new PageError(`The connection was lost. ${why}`.trim());
+    error.lost = true;
     this.#end(error);
   }
 

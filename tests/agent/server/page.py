@@ -81,6 +81,8 @@ class Cable:
         self._target = urlsplit(url)
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
+        self._whole = asyncio.Event()
+        self._whole.set()
         self.url = ""
 
     async def __aenter__(self) -> "Cable":
@@ -93,31 +95,39 @@ class Cable:
         assert self._server is not None
         await self._server.wait_closed()
 
+    def cut(self) -> None:
+        """Let nothing through any more, without a word to either side."""
+        self._whole.clear()
+
     def pull(self) -> None:
         """End all connections at once, and take no more."""
         assert self._server is not None
+        self._whole.set()
         self._server.close()
         for writer in self._writers:
             writer.transport.abort()
 
     async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        assert self._target.port is not None
-        behind, to_server = await asyncio.open_connection(
-            str(self._target.hostname), self._target.port
-        )
+        try:
+            behind, to_server = await asyncio.open_connection(
+                self._target.hostname, self._target.port
+            )
+        except ConnectionError:  # the server is gone
+            writer.close()
+            return
         both = (writer, to_server)
         self._writers.update(both)
         try:
-            await asyncio.gather(_pump(reader, to_server), _pump(behind, writer))
+            await asyncio.gather(self._pump(reader, to_server), self._pump(behind, writer))
         finally:
             self._writers.difference_update(both)
             for end in both:
                 end.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(ConnectionError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
-        writer.write_eof()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(65_536):
+                await self._whole.wait()
+                writer.write(data)
+                await writer.drain()
+            writer.write_eof()

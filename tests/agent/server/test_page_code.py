@@ -23,7 +23,15 @@ from tests.speech import Clip, clip, resample, silence, word_error_rate, write_w
 
 KEYS = {"serve.api_keys": ("secret",)}
 SAID = "librivox-0870"
-NAMES = ("curl", "OpenAI package", "OpenAI Realtime", "WebSocket (Baseten)", "Together", "Pipecat")
+NAMES = (
+    "curl",
+    "OpenAI package",
+    "OpenAI Realtime",
+    "WebSocket (Baseten)",
+    "Together",
+    "talkpath",
+    "Pipecat",
+)
 WAIT_S = 120
 
 
@@ -153,6 +161,7 @@ async def test_the_commands_for_curl_work(need_tool: Callable[[str], str], tmp_p
         ("OpenAI Realtime", 24_000, r"^Final: (.*)$"),
         ("WebSocket (Baseten)", 16_000, r"^Final:  (.*)$"),
         ("Together", 16_000, r"^Final:   (.*)$"),
+        ("talkpath", 48_000, r"^Final:   (.*)$"),
     ],
 )
 async def test_the_programs_for_live_speech_print_partials_and_finals(

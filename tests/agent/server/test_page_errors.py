@@ -8,7 +8,7 @@ from playwright.async_api import Page
 
 from tests.agent.server.page import Cable, listen, speaking, stop, visiting
 from tests.agent.server.serving import serving, the_service
-from tests.browser import chromium, expect, microphone_wav
+from tests.browser import chromium, eventually, expect, microphone_wav
 
 KEYS = {"serve.api_keys": ("secret", "another")}
 NOT_LET_IN = "status of 401"  # Chromium's own line about such an answer
@@ -229,6 +229,55 @@ async def test_a_lost_connection_is_told_and_the_words_stay(
         await expect(page.locator(".line")).to_have_count(1)
         await alert.get_by_role("button", name="Listen again").click()
         await expect(alert).to_contain_text("The server does not answer.")
+        await expect(page.locator("#state")).to_have_text("Not listening")
+
+
+async def test_a_connection_that_broke_without_a_word_is_found_out(
+    need_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    mic = speaking(tmp_path / "mic.wav", "librivox-0880")
+    async with (
+        serving() as url,
+        Cable(url) as cable,
+        chromium(need_tool("chromium"), microphone=mic) as browser,
+        visiting(browser, cable.url) as page,
+    ):
+        answers: list[str | bytes] = []
+        page.on(
+            "websocket",
+            lambda socket: socket.on("framereceived", lambda data: answers.append(data)),
+        )
+        await page.clock.install()
+        await page.reload()
+        await listen(page)
+        await expect(page.locator(".line:not(.pale)")).to_have_count(1)
+        # Silence alone is no loss: the server answers when it is asked.
+        for _ in range(5):
+            before = len(answers)
+            await page.clock.fast_forward(6_000)
+            await eventually(lambda: len(answers) > before, "an answer")  # noqa: B023
+        await expect(page.locator("#state")).to_have_text("Listening")
+        cable.cut()
+        await page.clock.fast_forward(21_000)
+        await expect(page.get_by_role("alert")).to_contain_text("does not answer any more")
+        await expect(page.locator("#state")).to_have_text("Connection lost")
+
+
+async def test_sound_that_the_network_does_not_take_is_not_piled_up(
+    need_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    mic = speaking(tmp_path / "mic.wav", "librivox-0880")
+    async with (
+        serving() as url,
+        chromium(need_tool("chromium"), microphone=mic) as browser,
+        visiting(browser, url) as page,
+    ):
+        await listen(page)
+        # No network between two programs of one machine is slow enough.
+        await page.evaluate(
+            "Object.defineProperty(WebSocket.prototype, 'bufferedAmount', { value: 1e6 })"
+        )
+        await expect(page.get_by_role("alert")).to_contain_text("too slow for live speech")
         await expect(page.locator("#state")).to_have_text("Not listening")
 
 
