@@ -36,6 +36,7 @@ class Server:
         try:
             parts = urlsplit(url)
             scheme, host, port = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
+            (host or "").encode("idna")
         except ValueError as error:
             raise ConfigError(f"{url!r} is no URL: {error}") from None
         if scheme is None or not host or parts.fragment:

@@ -7,6 +7,7 @@ then the end of the last segment has to do.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -132,17 +133,18 @@ def read_message(frame: str) -> ServerMessage:
                 return _final(message) if message["is_final"] else _partial(message)
             case "health_check":
                 body = message.get("body") or {}
-                return Healthy(str(message.get("trace_id")), body.get("quiet"))
+                quiet = body.get("quiet")
+                return Healthy(str(message.get("trace_id")), None if quiet is None else bool(quiet))
             case "end_audio":
                 return AudioEnd(message["body"]["status"] == "finished")
             case "error":
                 return _error(message)
             case kind:
                 raise Garbled(f"a message of the type {str(kind)[:40]!r}")
-    except (ValueError, RecursionError):
+    except json.JSONDecodeError:
         raise Garbled("a message that is not JSON") from None
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise Garbled(f"a message without its parts ({error!r})") from None
+    except (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RecursionError):
+        raise Garbled("a message without its parts") from None
 
 
 def _error(message: Mapping[str, Any]) -> RemoteError:
@@ -150,7 +152,7 @@ def _error(message: Mapping[str, Any]) -> RemoteError:
     number = body.get("transcription_num")
     return RemoteError(
         str(body.get("error") or message.get("message") or "no reason given"),
-        None if number is None else int(number),
+        None if number is None else _whole(number),
         bool(body.get("ends_speech", True)),
     )
 
@@ -159,9 +161,9 @@ def _partial(message: Mapping[str, Any]) -> RemotePartial:
     segments = [_segment(segment, 0.0) for segment in message["segments"]]
     start_s = segments[0].start_s if segments else 0.0
     return RemotePartial(
-        int(message["transcription_num"]),
+        _whole(message["transcription_num"]),
         start_s,
-        float(message["audio_length_sec"]),
+        _number(message["audio_length_sec"]),
         join_texts(segment.text for segment in segments),
         str(message["language_code"]),
     )
@@ -173,10 +175,10 @@ def _final(message: Mapping[str, Any]) -> RemoteFinal:
     start_s = _start_s(timing, raw)
     end_s = timing.get("audio_end_s", raw[-1]["end_time"] if raw else None)
     return RemoteFinal(
-        int(message["transcription_num"]),
+        _whole(message["transcription_num"]),
         start_s,
-        None if end_s is None else float(end_s),
-        _transcript(message, raw, start_s, float(timing.get("transcription_duration_s") or 0.0)),
+        None if end_s is None else _number(end_s),
+        _transcript(message, raw, start_s, _number(timing.get("transcription_duration_s") or 0.0)),
         bool(timing.get("ends_speech", True)),
         bool(timing.get("speculative", False)),
     )
@@ -186,7 +188,7 @@ def _start_s(timing: Mapping[str, Any], segments: list[dict[str, Any]]) -> float
     value = timing.get("audio_start_s")
     if value is None:
         value = segments[0]["start_time"] if segments else 0.0
-    return float(value)
+    return _number(value)
 
 
 def _transcript(
@@ -198,10 +200,10 @@ def _transcript(
     return Transcript(
         text=join_texts(segment.text for segment in segments),
         segments=segments,
-        duration_s=float(message["audio_length_sec"]),
+        duration_s=_number(message["audio_length_sec"]),
         language=str(message["language_code"]),
-        language_probability=1.0 if sure is None else float(sure),
-        avg_logprob=0.0 if likely is None else float(likely),
+        language_probability=1.0 if sure is None else _number(sure),
+        avg_logprob=0.0 if likely is None else _number(likely),
         possible_hallucination=any(bool(segment["possible_hallucination"]) for segment in raw),
         cost_s=cost_s,
     )
@@ -211,14 +213,26 @@ def _segment(segment: Mapping[str, Any], start_s: float) -> Segment:
     """A segment whose times count from the beginning of its utterance."""
     words = tuple(
         Word(
-            float(word["start_time"]),
-            float(word["end_time"]),
+            _number(word["start_time"]),
+            _number(word["end_time"]),
             str(word["word"]),
-            float(word["prob"]),
+            _number(word["prob"] or 0.0),
         )
         for word in segment.get("word_timestamps") or ()
     )
     whole = Segment(
-        float(segment["start_time"]), float(segment["end_time"]), str(segment["text"]), words
+        _number(segment["start_time"]), _number(segment["end_time"]), str(segment["text"]), words
     )
     return whole.shifted(-start_s)
+
+
+def _number(value: Any) -> float:
+    """A number that there is; JSON as Python reads it has others."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise Garbled("a number that is none")
+    return number
+
+
+def _whole(value: Any) -> int:
+    return int(_number(value))

@@ -26,10 +26,11 @@ import ssl
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from talkpath.agent._client_servers import Server, Servers
+from talkpath.agent._client_socket import Lost, Refused, meaning_of, now_s, open_socket, send_audio
 from talkpath.agent._client_stream import Heard, Quiet, RemoteStream
 from talkpath.agent._client_wire import Garbled, RemoteError
 from talkpath.agent.audio import SAMPLE_RATE_HZ, Resampler, float_to_pcm16, pcm16_to_float
@@ -48,18 +49,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-_CONNECT_S = 5.0
-_CLOSE_S = 1.0
-_QUESTION_S = 2.0  # without audio
-_DEAD_S = 10.0  # without an answer; audio that is on the way to a slow server takes 4 s
-_PROVEN_S = 10.0
+_PROVEN_S = 10.0  # a server that took the stream for so long was of use
 _END_SILENCE_S = 0.5  # more than a stop takes: the network hears speech for a moment longer
 _RESULTS_AHEAD = 8
-_LONGEST_MESSAGE = 2**22
-# Of RFC 6455, section 7.4.1. Before anything else is said, they mean: never.
-_REFUSALS = (1003, 1008)
-# Of HTTP's 4xx, those that mean: not now.
-_NOT_NOW = (408, 425, 429)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -148,14 +140,6 @@ class Disconnected:
 ClientEvent = Connected | Disconnected | Quiet
 
 
-class _Lost(Exception):
-    """A server cannot be reached, or has gone; the text says why."""
-
-
-class _Refused(Exception):
-    """A server will not take this client or its configuration; the text says why."""
-
-
 class TranscriptionClient:
     """One speaker's stream at the servers of a list. Use it on one event loop.
 
@@ -173,7 +157,7 @@ class TranscriptionClient:
         tls: for ``wss``, where the system's certificates will not do.
 
     Raises:
-        ConfigError: a URL is none.
+        ConfigError: a URL is none, or a key that fits into no header.
         AudioError: a sample rate outside 4 to 384 kHz.
     """
 
@@ -191,6 +175,8 @@ class TranscriptionClient:
         self._servers = Servers(urls)
         self._config = config or ClientConfig()
         self._accepted: ClientConfig | None = None
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise ConfigError("an API key is visible ASCII characters only")
         self._api_key = api_key
         self._tls = tls
         self._resampler = Resampler(sample_rate_hz)
@@ -201,6 +187,7 @@ class TranscriptionClient:
         self._news = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self._refused: ServersRefused | None = None
+        self._over = False
         self._dropping = False
         self._last_error = ""  # that the server told
 
@@ -231,6 +218,8 @@ class TranscriptionClient:
         """
         if len(pcm) % 2:
             raise AudioError(f"16-bit audio needs an even number of bytes; there are {len(pcm)}")
+        if self._over:
+            return
         if self._resampler.from_hz != SAMPLE_RATE_HZ:
             pcm = float_to_pcm16(self._resampler.process(pcm16_to_float(pcm)))
         self._stream.feed(pcm)
@@ -251,6 +240,8 @@ class TranscriptionClient:
         A server that does not know it is no reason to end: a ``StreamFailure`` says so, and the
         language stays.
         """
+        if language == self._config.language:
+            return
         self._config = replace(self._config, language=language, languages=())
         self._stream.reconfigure()
         self._news.set()
@@ -263,8 +254,7 @@ class TranscriptionClient:
         """
         while (result := await self._waiting.get()) is not None:
             yield result
-        if self._refused is not None:
-            raise self._refused
+        self._raise_what_failed()
 
     async def drain(self) -> None:
         """Say that no more audio comes, and wait until all finals are out.
@@ -274,22 +264,21 @@ class TranscriptionClient:
         Raises:
             ServersRefused: no server takes this client.
         """
+        self._over = True
         self._stream.end()
         self._news.set()
         if self._running is not None:
             await asyncio.wait([self._running])
-        if self._refused is not None:
-            raise self._refused
+        self._raise_what_failed()
 
     async def aclose(self) -> None:
         """End at once. What was not handed out is dropped."""
-        running, self._running = self._running, None
-        if running is None:
+        self._over = True
+        if self._running is None:
             return
-        running.cancel()
+        self._running.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await running
-        self._waiting.put_nowait(None)
+            await self._running
 
     # -- one server after the other ----------------------------------------------------------
 
@@ -302,7 +291,11 @@ class TranscriptionClient:
                     break
                 await asyncio.sleep(self._servers.wait_s())
                 await self._try(server)
+        except Exception:
+            _log.exception("a speech-to-text client failed")
+            raise
         finally:
+            self._over = True
             self._waiting.put_nowait(None)
             if self._stream.lost_s:
                 _log.warning("%.1f s of audio were lost", self._stream.lost_s)
@@ -311,19 +304,25 @@ class TranscriptionClient:
         """Work with a server as long as it goes well."""
         try:
             await self._converse(server)
-        except _Refused as refused:
+        except Refused as refused:
             if self._accepted is None or self._accepted == self._config:
                 _log.error("%s refuses: %s", server.name, refused)
                 self._servers.refused(server, str(refused))
             else:  # it was good enough before
                 self._config = self._accepted
                 self._hand_out(self._failure(ConfigError(str(refused))))
-        except _Lost as lost:
+        except Lost as lost:
             _log.warning("speech-to-text at %s: %s", server.name, lost)
             self._servers.lost()
             self._on_event(Disconnected(server.name, str(lost)))
         finally:
             self._stream.closed()
+
+    def _raise_what_failed(self) -> None:
+        if self._refused is not None:
+            raise self._refused
+        if self._running is not None and self._running.done() and not self._running.cancelled():
+            self._running.result()
 
     def _give_up(self) -> None:
         self._refused = ServersRefused(
@@ -340,16 +339,18 @@ class TranscriptionClient:
         """Connect, send and receive, until all is out or the configuration is to be changed.
 
         Raises:
-            _Lost: the server cannot be reached, or has gone.
-            _Refused: it will not take this client.
+            Lost: the server cannot be reached, or has gone.
+            Refused: it will not take this client.
         """
-        socket = await self._connect(server)
+        socket = await open_socket(server, self._api_key, self._tls)
         tasks: list[asyncio.Task[None]] = []
         try:
-            for frame in self._stream.opened(self._config.message(), _now_s()):
+            for frame in self._stream.opened(self._config.message(), now_s()):
                 await socket.send(frame)
             tasks = [
-                asyncio.create_task(self._send(socket), name=f"audio to {server.name}"),
+                asyncio.create_task(
+                    send_audio(socket, self._stream, self._news), name=f"audio to {server.name}"
+                ),
                 asyncio.create_task(self._receive(socket, server), name=f"text of {server.name}"),
             ]
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -357,65 +358,12 @@ class TranscriptionClient:
                 task.result()
             await socket.close()
         except ConnectionClosed as closed:
-            raise self._closed(closed) from closed
+            raise meaning_of(closed, self._last_error, ready=self._stream.ready) from closed
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             socket.transport.abort()
-
-    async def _connect(self, server: Server) -> ClientConnection:
-        headers = {} if self._api_key is None else {"Authorization": f"Api-Key {self._api_key}"}
-        tls = (self._tls or True) if server.url.startswith("wss:") else None
-        try:
-            return await connect(
-                server.url,
-                additional_headers=headers,
-                compression=None,
-                open_timeout=_CONNECT_S,
-                close_timeout=_CLOSE_S,
-                ping_interval=None,  # the questions of the stream tell more
-                max_size=_LONGEST_MESSAGE,
-                ssl=tls,
-            )
-        except InvalidStatus as error:
-            status, body = error.response.status_code, error.response.body
-            text = f"HTTP status {status}{_reason(body)}"
-            if 400 <= status < 500 and status not in _NOT_NOW:
-                raise _Refused(text) from error
-            raise _Lost(text) from error
-        except TimeoutError as error:
-            raise _Lost(f"no answer within {_CONNECT_S:g} s") from error
-        except (OSError, InvalidHandshake) as error:
-            raise _Lost(f"cannot be reached ({error})") from error
-
-    async def _send(self, socket: ClientConnection) -> None:
-        """Send what there is to send, and see whether the server is alive."""
-        overdue_since_s: float | None = None
-        while True:
-            self._news.clear()
-            frame = self._stream.to_send(_now_s())
-            try:
-                if frame is not None:
-                    async with asyncio.timeout(_DEAD_S):
-                        await socket.send(frame)
-                else:
-                    async with asyncio.timeout(_QUESTION_S):
-                        await self._news.wait()
-            except TimeoutError:
-                if frame is not None:
-                    raise _Lost(f"it took nothing for {_DEAD_S:g} s") from None
-                self._stream.ask()
-            if self._stream.too_late:
-                raise _Lost("the network is slower than the audio")
-            if self._stream.unanswered_s(_now_s()) > _DEAD_S:
-                raise _Lost(f"no answer for {_DEAD_S:g} s")
-            if not self._stream.overdue:
-                overdue_since_s = None
-            elif overdue_since_s is None:
-                overdue_since_s = _now_s()
-            elif _now_s() - overdue_since_s > _DEAD_S:
-                raise _Lost("no final came of what was said")
 
     async def _receive(self, socket: ClientConnection, server: Server) -> None:
         """Take what comes, until all is out or the configuration is to be changed."""
@@ -425,12 +373,12 @@ class TranscriptionClient:
             while not self._stream.finished and not self._stream.between:
                 results = self._read(await socket.recv())
                 if ready_s is None and self._stream.ready:
-                    ready_s = _now_s()
+                    ready_s = now_s()
                     self._ready(server)
                 self._take(results)
                 self._news.set()
         finally:
-            if ready_s is not None and _now_s() - ready_s > _PROVEN_S:
+            if ready_s is not None and now_s() - ready_s > _PROVEN_S:
                 self._servers.useful()
 
     def _ready(self, server: Server) -> None:
@@ -443,11 +391,11 @@ class TranscriptionClient:
 
     def _read(self, frame: str | bytes) -> Sequence[Heard]:
         if isinstance(frame, bytes):
-            raise _Lost("it answers in binary: that is another protocol")
+            raise Lost("it answers in binary: that is another protocol")
         try:
             return self._stream.received(frame)
         except Garbled as error:
-            raise _Lost(f"it sent {error}: that is another protocol") from None
+            raise Lost(f"it sent {error}: that is another protocol") from None
 
     def _take(self, results: Sequence[Heard]) -> None:
         for result in results:
@@ -459,15 +407,6 @@ class TranscriptionClient:
                     self._on_event(result)
                 case _:
                     self._hand_out(result)
-
-    def _closed(self, closed: ConnectionClosed) -> _Lost | _Refused:
-        """What the end of a connection means."""
-        if closed.rcvd is None:
-            return _Lost("the connection broke")
-        code, reason = closed.rcvd.code, self._last_error or closed.rcvd.reason
-        if code in _REFUSALS and not self._stream.ready:
-            return _Refused(reason or f"closed with {code}")
-        return _Lost(f"closed with {code}{f' ({reason})' if reason else ''}")
 
     # -- results -----------------------------------------------------------------------------
 
@@ -487,15 +426,3 @@ class TranscriptionClient:
         if self._stream.lost_s and not self._dropping:
             self._dropping = True
             _log.warning("no speech-to-text server is in reach, and audio is being dropped")
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
-
-
-def _reason(body: bytes | bytearray | None) -> str:
-    """What a refusal in OpenAI's shape says."""
-    try:
-        return f": {json.loads(body or b'')['error']['message']}"
-    except (ValueError, KeyError, TypeError):
-        return ""

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from talkpath.agent import client as client_module
+from talkpath.agent import _client_socket
 from talkpath.agent._client_audio import KeptAudio
 from talkpath.agent._client_servers import Server, Servers
 from talkpath.agent.audio import FloatArray, float_to_pcm16
@@ -292,8 +292,8 @@ async def proxy(url: str) -> AsyncIterator[tuple[str, Proxy]]:
 async def test_a_server_that_falls_silent_is_left_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "_DEAD_S", 1.0)
-    monkeypatch.setattr(client_module, "_QUESTION_S", 0.1)
+    monkeypatch.setattr(_client_socket, "_DEAD_S", 1.0)
+    monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
     audio = join([LONG.id])
     async with serving() as url, proxy(url) as (way, held):
         async with Caller(way, url) as caller:
@@ -313,7 +313,7 @@ async def test_a_server_that_falls_silent_is_left_for_the_next(
 async def test_a_network_that_falls_behind_by_more_than_is_kept_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(client_module, "_QUESTION_S", 0.1)
+    monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
     async with serving() as url, proxy(url) as (way, held):
         async with Caller(way, url) as caller:
             await until(lambda: caller.were(Connected))
@@ -508,7 +508,7 @@ def test_a_server_that_refused_is_not_tried_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "urls", [[], ["gpu:8000"], ["ftp://a"], ["ws://"], ["ws://a:port"], ["ws://a#b"]]
+    "urls", [[], ["gpu:8000"], ["ftp://a"], ["ws://"], ["ws://a:port"], ["ws://a#b"], ["ws://a..b"]]
 )
 def test_what_is_no_url_is_told_at_once(urls: list[str]) -> None:
     with pytest.raises(ConfigError, match="URL"):
