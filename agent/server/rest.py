@@ -114,7 +114,10 @@ class _Recordings:
         except (TalkpathError, Refused) as error:
             if isinstance(error, Denied):
                 self._service.metrics.denied.add(of="upload")
-            response = _response(problem_of(error))
+            problem = problem_of(error)
+            if problem.status >= 500 and not isinstance(error, Denied):
+                _log.warning("a recording was not transcribed: %s", problem)
+            response = _response(problem)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, send: Send) -> Response:

@@ -586,7 +586,9 @@ class _Failing(Wrapper):
         return super().encode(audio, bucket, padding)
 
 
-async def test_a_failure_on_the_way_is_the_last_event(tmp_path: Path) -> None:
+async def test_a_failure_on_the_way_is_the_last_event(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     sound = wav(tmp_path, ["librivox-0880", "librivox-0870"])
     async with the_service(model=_Failing(backend("tiny.en"))) as service:
         async with serving(service) as url:
@@ -598,6 +600,7 @@ async def test_a_failure_on_the_way_is_the_last_event(tmp_path: Path) -> None:
             assert last["error"]["type"] == "server_error"
             status, answer = await ask(url, sound)
             assert (status, answer["error"]["code"]) == (500, "transcription_failed")
+            assert "a recording was not transcribed" in caplog.text
             # Before the first text there is a status for it.
             status, _ = await ask(url, wav(tmp_path, ["librivox-0870"]), ("stream", "true"))
             assert status == 500
