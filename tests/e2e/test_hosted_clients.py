@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 from openai import AsyncOpenAI
+from openai.types.realtime.realtime_transcription_session_audio_input_turn_detection_param import (
+    RealtimeTranscriptionSessionAudioInputTurnDetectionParam,
+)
 from pipecat.frames.frames import ErrorFrame, InterimTranscriptionFrame, TranscriptionFrame
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.openai.stt import OpenAIRealtimeSTTService
@@ -47,7 +50,7 @@ def right(texts: list[str]) -> bool:
 
 @pytest.mark.parametrize("turns", [{"type": "server_vad"}, {"type": "semantic_vad"}, None])
 async def test_the_openai_package_holds_a_transcription_session(
-    turns: dict[str, str] | None,
+    turns: RealtimeTranscriptionSessionAudioInputTurnDetectionParam | None,
 ) -> None:
     async with with_a_key() as url, AsyncOpenAI(api_key=KEY, base_url=f"{url}/v1") as client:
         async with (
@@ -61,7 +64,7 @@ async def test_the_openai_package_holds_a_transcription_session(
                         "input": {
                             "format": {"type": "audio/pcm", "rate": 24_000},
                             "transcription": {"model": "gpt-4o-transcribe", "language": "en"},
-                            "turn_detection": turns,  # type: ignore[typeddict-item]
+                            "turn_detection": turns,
                         }
                     },
                 }
