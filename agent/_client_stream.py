@@ -42,7 +42,7 @@ from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Stream
 
 __all__ = ["Heard", "Quiet", "RemoteStream"]
 
-_BLOCK = SAMPLE_RATE_HZ // 2
+_BLOCK = 16 * WINDOW_SAMPLES
 _QUESTION_EVERY = SAMPLE_RATE_HZ
 _MOST_AHEAD = 4 * SAMPLE_RATE_HZ
 # What an utterance that begins later may reach back to: the beginning of speech is certain after
@@ -138,6 +138,11 @@ class RemoteStream:
         return (self._lost + dropped) / SAMPLE_RATE_HZ
 
     @property
+    def worth_sending(self) -> bool:
+        """Whether there is enough audio for a frame."""
+        return self._kept.end - self._sent >= WINDOW_SAMPLES
+
+    @property
     def too_late(self) -> bool:
         """Whether audio was dropped that was to go over this connection: it is too slow."""
         return self._connected and self._sent < self._kept.begin
@@ -210,10 +215,12 @@ class RemoteStream:
             return self._question(now_s)
         if self._sent - self._read >= _MOST_AHEAD:
             return None
-        block = self._kept.read(self._sent, _BLOCK)
-        if block:
-            self._sent += len(block) // 2
-            return block
+        # The server listens in whole windows: parts of one would only be more messages.
+        whole = WINDOW_SAMPLES if not self._ending else 1
+        samples = min(self._kept.end - self._sent, _BLOCK) // whole * whole
+        if samples:
+            self._sent += samples
+            return self._kept.read(self._sent - samples, samples)
         if self._ending and not self._end_sent:
             self._end_sent = True
             return control("end_audio", str(next(self._names)))

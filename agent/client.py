@@ -224,7 +224,8 @@ class TranscriptionClient:
             pcm = float_to_pcm16(self._resampler.process(pcm16_to_float(pcm)))
         self._stream.feed(pcm)
         self._warn_of_loss()
-        self._news.set()
+        if self._stream.worth_sending:
+            self._news.set()
 
     def end_utterance(self) -> None:
         """End what is being said, because no more audio comes for now.

@@ -105,8 +105,8 @@ def test_utterances_and_times_go_on_over_connections() -> None:
     pair.connect()
     pair.codec.speech_started(0.5)
     pair.say(1)
-    # The second connection begins at 3 s, less the part of a window.
-    assert pair.audio_s == pytest.approx(5 - 3 + 0.024)
+    # The second connection begins at 3 s, less the part of a window; whole ones were sent.
+    assert pair.audio_s == pytest.approx(5 - 3 + 0.024, abs=0.016)
     pair.partial(1, "two", 0.224, 0.8)
     pair.partial(1, "two and more", 0.224, 1.2)
     pair.final(1, "Two and more.", 0.224, 1.6)
@@ -144,28 +144,33 @@ def test_no_more_than_four_seconds_are_on_the_way() -> None:
     sent = list(iter(lambda: stream.to_send(5.0), None))
     questions = [json.loads(frame) for frame in sent if isinstance(frame, str)]
     assert configuration == "{}"
-    assert sum(len(frame) for frame in sent if isinstance(frame, bytes)) == 4 * len(SECOND)
+    frames = [frame for frame in sent if isinstance(frame, bytes)]
+    assert {len(frame) % 1024 for frame in frames} == {0}  # whole windows of the server's
+    assert 4 <= sum(map(len, frames)) / len(SECOND) < 4.6
     assert [message["type"] for message in questions] == ["health_check"] * 4
     assert stream.unanswered_s(8.0) == 3.0
     stream.received(json.dumps({**questions[2], "body": {"healthy": True, "quiet": False}}))
     again = list(iter(lambda: stream.to_send(6.0), None))
-    assert sum(len(frame) for frame in again if isinstance(frame, bytes)) == 3 * len(SECOND)
+    more = sum(len(frame) for frame in again if isinstance(frame, bytes))
+    assert 3 <= more / len(SECOND) < 3.6
 
 
 def test_quiet_audio_is_forgotten_and_speech_is_not() -> None:
     pair = Pair()
     pair.say(10)
-    assert pair.quiets[-1] == 10.0
+    assert 9.0 <= pair.quiets[-1] <= 10.0
     pair.connect()
     pair.send()
-    assert pair.audio_s == pytest.approx(1.0, abs=0.032)
+    # The quiet may have ended a second before the answer, and the last one is a second old.
+    assert 1.0 <= pair.audio_s <= 2.1
+    before_s = pair.audio_s
     quiets = pair.quiets
     pair.codec.speech_started(0.5)
     pair.say(5)
     assert pair.quiets == quiets
     pair.connect()
     pair.send()
-    assert pair.audio_s == pytest.approx(6.0, abs=0.032)
+    assert pair.audio_s == pytest.approx(before_s + 5.0, abs=0.1)
 
 
 def test_a_failed_utterance_is_told_and_kept_for_another_server() -> None:
