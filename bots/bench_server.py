@@ -75,6 +75,7 @@ async def server_process(config: Config) -> AsyncIterator[ServerProcess]:
         _COMMAND,
         *("serve", "--host", "127.0.0.1", "--port", str(port)),
         env=os.environ | _environment(config),
+        stdout=asyncio.subprocess.DEVNULL,  # this process's is for the figures
     )
     try:
         server = ServerProcess(f"http://127.0.0.1:{port}", process.pid)
