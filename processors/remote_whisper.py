@@ -236,23 +236,27 @@ class RemoteWhisper(STTService):
 
     async def _push_final(self, final: Final) -> None:
         await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
-        silent = not final.ends_speech or await self._is_silent()
-        if final.ends_speech and silent:
-            self._owed = max(self._owed - 1, 0)
         # Where speech goes on for the detector here, its stop will have another answer.
-        finalized = final.ends_speech and silent
+        finalized = final.ends_speech and await self._has_stopped()
+        if finalized:
+            self._owed = max(self._owed - 1, 0)
         await self.push_frame(final_frame(final, self._user_id, finalized=finalized))
 
-    async def _is_silent(self) -> bool:
-        """Whether the detector here hears the end of speech, too, which may take a moment."""
+    async def _has_stopped(self) -> bool:
+        """Whether the detector here heard the end of this speech, too, which may take a moment."""
         client = self._client
         until_s = 0.0 if client is None else client.fed_s + _HOLD_AUDIO_S
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_HOLD_S):
-                while self._speaking and not self._muted and client and client.fed_s < until_s:
+                while self._goes_on and client is not None and client.fed_s < until_s:
                     self._moved.clear()
                     await self._moved.wait()
-        return self._muted or not self._speaking
+        return not self._goes_on
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether somebody speaks who has not stopped since the last answer."""
+        return self._speaking and not self._owed and not self._muted
 
     async def _push_failure(self, failure: StreamFailure) -> None:
         if failure.ends_speech:

@@ -35,7 +35,7 @@ from talkpath.processors.remote_whisper import RemoteWhisper
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
 from tests.agent.server.serving import serving, the_service
-from tests.agent.whisper.helpers import until, vad
+from tests.agent.whisper.helpers import Gate, backend, until, vad
 from tests.processors.caller import Call, call
 from tests.speech import clip, join, resample, silence, word_error_rate
 
@@ -234,6 +234,25 @@ async def test_a_final_before_the_stop_here_does_not_end_the_speech(url: str) ->
         "VADUserStoppedSpeakingFrame",
         "NothingHeardFrame",
     ]
+
+
+async def test_a_late_final_answers_its_own_stop_though_somebody_speaks_again() -> None:
+    gate = Gate(backend("base"))
+    config = ClientConfig(language="en", partials=False)
+    async with the_service(BASE, model=gate) as service, serving(service) as url:
+        async with call(path(remote(url, config=config))) as caller:
+            await caller.say(join([SHORT.id]))
+            await caller.until(lambda: caller.frames(VADUserStoppedSpeakingFrame))
+            await caller.say(LONG.samples()[:32_000])
+            await caller.until(lambda: len(caller.frames(VADUserStartedSpeakingFrame)) == 2)
+            gate.open()
+            await caller.until(lambda: text(caller))
+            await caller.say(LONG.samples()[32_000:])
+            await caller.say(silence(2.0))
+    assert all(frame.finalized for frame in caller.frames(TranscriptionFrame))
+    assert not caller.frames(NothingHeardFrame)
+    stops = len(caller.frames(VADUserStoppedSpeakingFrame))
+    assert len(caller.frames(TranscriptionFrame)) == stops
 
 
 async def test_noise_without_words_is_told(url: str) -> None:
