@@ -74,7 +74,7 @@ const examples = new Examples({
   panel: $("example"),
   note: $("example-note"),
   code: $("example-code"),
-});
+}, showExample);
 
 /** @param {keyof typeof STATES} next */
 function show(next) {
@@ -133,7 +133,6 @@ function askForKey(why, then, wrong = false) {
   $("key-label").textContent = why;
   $("key-form").dataset.wrong = String(wrong);
   $("key-form").hidden = false;
-  $("change-key").hidden = true;
   $("key").value = "";
   $("key").focus();
 }
@@ -309,7 +308,12 @@ function route() {
     if (current) $(id).setAttribute("aria-current", "page");
     else $(id).removeAttribute("aria-current");
   }
-  if (code) examples.show().catch(() => complain(server.NO_ANSWER, "Try again", route));
+  if (code) showExample();
+}
+
+/** @param {string} [id] the one shown last by default */
+function showExample(id) {
+  examples.show(id).catch((error) => explain(error, () => showExample(id)));
 }
 
 /**
@@ -342,7 +346,10 @@ $("key-form").addEventListener("submit", async (/** @type {Event} */ event) => {
     explain(error, then);
   }
 });
-$("change-key").addEventListener("click", () => askForKey("Another key", () => {}));
+$("change-key").addEventListener("click", () => {
+  if ($("key-form").hidden) askForKey("Another key", () => {});
+  else $("key-form").hidden = true;
+});
 $("microphone").addEventListener("change", () => {
   microphone.remember($("microphone").value);
   $("settings-note").hidden = state !== "listening";

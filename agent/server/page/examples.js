@@ -1,6 +1,7 @@
 // The code to connect: one tab a protocol, with this server's own address in it.
 
-import { address } from "./server.js";
+import { PageError } from "./errors.js";
+import { NO_ANSWER, address } from "./server.js";
 
 /** What stands in `example-ID.txt`. */
 const EXAMPLES = [
@@ -21,8 +22,11 @@ export class Examples {
   #shown = EXAMPLES[0].id;
   #model = USUAL_MODEL;
 
-  /** @param {{tabs: HTMLElement, panel: HTMLElement, note: HTMLElement, code: HTMLElement}} elements */
-  constructor(elements) {
+  /**
+   * @param {{tabs: HTMLElement, panel: HTMLElement, note: HTMLElement, code: HTMLElement}} elements
+   * @param {(id: string) => void} onChoice a tab was chosen: show it
+   */
+  constructor(elements, onChoice) {
     this.#elements = elements;
     const { tabs } = elements;
     tabs.append(...EXAMPLES.map(({ id, name }) => {
@@ -33,7 +37,7 @@ export class Examples {
       tab.textContent = name;
       tab.setAttribute("role", "tab");
       tab.setAttribute("aria-controls", elements.panel.id);
-      tab.addEventListener("click", () => this.show(id));
+      tab.addEventListener("click", () => onChoice(id));
       return tab;
     }));
     tabs.addEventListener("keydown", (event) => this.#move(event));
@@ -51,7 +55,7 @@ export class Examples {
 
   /**
    * @param {string} [id] of the example; the one shown last by default
-   * @throws {TypeError} there is no answer from the server
+   * @throws {PageError} there is no answer from the server
    */
   async show(id = this.#shown) {
     this.#shown = id;
@@ -73,10 +77,7 @@ export class Examples {
   #text(id) {
     const known = this.#texts.get(id);
     if (known) return known;
-    const text = fetch(address(`example-${id}.txt`)).then((response) => {
-      if (response.ok) return response.text();
-      throw new TypeError(`status ${response.status}`);
-    });
+    const text = load(`example-${id}.txt`);
     this.#texts.set(id, text);
     text.catch(() => this.#texts.delete(id)); // asked for again the next time
     return text;
@@ -102,6 +103,20 @@ export class Examples {
     tab.focus();
     tab.click();
   }
+}
+
+/**
+ * @param {string} name of a file
+ * @throws {PageError}
+ */
+async function load(name) {
+  try {
+    const response = await fetch(address(name));
+    if (response.ok) return await response.text();
+  } catch (cause) {
+    throw new PageError(NO_ANSWER, { cause });
+  }
+  throw new PageError("The server does not have this example.");
 }
 
 /**

@@ -1,5 +1,6 @@
 """What the page says when something is wrong, and the way back from there."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -46,7 +47,10 @@ async def test_a_key_that_is_missing_or_wrong_is_told_and_a_right_one_lasts_with
         await stop(page)
 
         await page.reload()
-        await expect(page.get_by_role("button", name="Change the key")).to_be_visible()
+        change = page.get_by_role("button", name="Change the key")
+        await change.click()
+        await expect(page.get_by_label("Another key")).to_be_focused()
+        await change.click()
         await expect(page.locator("#key-form")).to_be_hidden()
         assert "secret" not in await page.evaluate("location.href + JSON.stringify(localStorage)")
         other = await page.context.new_page()
@@ -228,8 +232,11 @@ async def test_a_lost_connection_is_told_and_the_words_stay(
         await expect(alert).to_contain_text("The connection was lost. The server does not answer.")
         await expect(page.locator(".line")).to_have_count(1)
         await alert.get_by_role("button", name="Listen again").click()
-        await expect(alert).to_contain_text("The server does not answer.")
+        await expect(alert).to_have_text(re.compile("^\\s*The server does not answer."))
         await expect(page.locator("#state")).to_have_text("Not listening")
+        await page.get_by_role("link", name="Code", exact=True).click()
+        await page.get_by_role("tab", name="Together").click()
+        await expect(alert).to_contain_text("The server does not answer.")
 
 
 async def test_a_connection_that_broke_without_a_word_is_found_out(
