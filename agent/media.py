@@ -1,8 +1,11 @@
 """Audio out of any file that FFmpeg reads, in blocks, at the rate that the models take.
 
-Memory does not grow with the file: one block, one packet and a resampler's tail are held.
+Memory does not grow with the file: one block, one packet and a resampler's tail are held. What a
+small file may become in memory is bounded, too: nothing but sound is ever decoded, and frames of
+more than a minute of it are not.
 """
 
+import functools
 import os
 import struct
 from collections.abc import Callable, Iterator
@@ -15,6 +18,7 @@ import av.error
 import numpy as np
 from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
+from av.codec.codec import Codec, codecs_available
 from av.container import InputContainer
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
@@ -39,6 +43,12 @@ _STATES_LENGTH = {"aiff", "caf", "flac", "matroska", "mov", "w64"}
 
 # In these sound follows on sound: a hole is where FFmpeg skipped damaged data without a word.
 _HAS_NO_HOLES = {"flac", "ogg"}
+
+# Sound at other rates than from a tenth of telephony's to the highest of converters is damage, or
+# malice: 55 bytes of FLAC are 65,535 samples at 1 Hz, which are 4 GB at 16 kHz.
+_RATES_HZ = range(800, 1_536_001)
+_MOST_CHANNELS = 64  # as many as FFmpeg's resampler takes
+_MOST_SAMPLES = 2**24  # of one frame at 16 kHz, all channels together; a FLAC's longest has 2**23.4
 
 # What writers that cannot go back put for the size of a WAV file that they do not know yet.
 _UNKNOWN_WAV_SIZE = 0x7FFFF000
@@ -177,7 +187,11 @@ class AudioFile:
                 self._cut_off = True
                 return
             try:
-                yield from packet.decode()
+                for frame in packet.decode():
+                    if _is_sane(frame):
+                        yield frame
+                    else:
+                        self._broken += 1
             except av.error.EOFError:
                 return
             except av.error.FFmpegError:
@@ -258,6 +272,14 @@ class _Mixer:
         self._resampler = self._shape = None
 
 
+def _is_sane(frame: AudioFrame) -> bool:
+    """Whether it can be resampled, in little memory."""
+    channels, rate_hz = frame.layout.nb_channels, frame.sample_rate
+    if channels not in range(1, _MOST_CHANNELS + 1) or rate_hz not in _RATES_HZ:
+        return False
+    return frame.samples * channels * SAMPLE_RATE_HZ <= _MOST_SAMPLES * rate_hz
+
+
 def _mean(frame: AudioFrame) -> FloatArray:
     """Mean of the channels, or the loudest one where they cancel each other.
 
@@ -292,7 +314,7 @@ def _open(path: Path, content: BinaryIO | None) -> InputContainer:
             # With the protocol in front no name is taken for one ("a:b.wav"), and with the
             # list no playlist makes FFmpeg fetch something from a network.
             f"file:{path.absolute()}",
-            options={"protocol_whitelist": "file"},
+            options={"protocol_whitelist": "file", "codec_whitelist": _audio_decoders()},
             metadata_errors="replace",
         )
     except FileNotFoundError as error:
@@ -315,9 +337,27 @@ def _open_content(path: Path, content: BinaryIO) -> InputContainer:
     return av.open(
         _Source(content, str(path)),
         "r",
-        options={"protocol_whitelist": ""},
+        options={"protocol_whitelist": "", "codec_whitelist": _audio_decoders()},
         metadata_errors="replace",
     )
+
+
+@functools.cache
+def _audio_decoders() -> str:
+    """Names of FFmpeg's decoders of sound.
+
+    With all others it looks into the pictures of a file before the first sound: a cover of 2 MB
+    may unpack to 2 GB.
+    """
+    names = set()
+    for name in codecs_available:
+        try:
+            codec = Codec(name, "r")
+        except ValueError:  # it only encodes
+            continue
+        if codec.type == "audio":
+            names.add(codec.name)
+    return ",".join(sorted(names))
 
 
 def _best_stream(container: InputContainer, path: Path) -> AudioStream:
