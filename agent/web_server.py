@@ -3,6 +3,9 @@
 Uvicorn's own protocols wait for some peers forever: for one that connects and says nothing, and
 for one that does not read what it was sent. These do not. Peers that vanish are found out by the
 keepalive of the listening socket (``bind`` in ``web.py``).
+
+HTTP is parsed by h11, also where httptools is installed: that one takes headers without an end,
+600 MB of them in 1.4 s from a caller without a key, and speeds up no message of a WebSocket.
 """
 
 import asyncio
@@ -12,23 +15,19 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-
-if TYPE_CHECKING:
-    from uvicorn.protocols.http.h11_impl import H11Protocol as AutoHTTPProtocol
-else:
-    from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 __all__ = ["HttpProtocol", "SocketProtocol", "WebServer", "running"]
 
 _GRACE_S = 3  # for responses and closing handshakes under way
 
 
-class HttpProtocol(AutoHTTPProtocol):
+class HttpProtocol(H11Protocol):
     """Uvicorn's HTTP, with an end also for a peer that never finishes to ask.
 
     A connection without a request under way is dropped after ``silent_s`` to twice as many

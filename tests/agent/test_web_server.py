@@ -131,6 +131,30 @@ async def test_a_peer_that_never_finishes_to_ask_is_given_up(
         writer.close()
 
 
+@pytest.mark.parametrize(
+    ("start", "more"),
+    [
+        (b"GET /", b"a"),
+        (b"GET / HTTP/1.1\r\nHost: me\r\nX-A: ", b"a"),
+        (b"GET / HTTP/1.1\r\nHost: me\r\n", b"X-A: b\r\n"),
+        (b"POST / HTTP/1.1\r\nHost: me\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n", b"X-A: b\r\n"),
+    ],
+    ids=["path", "header", "headers", "trailers"],
+)
+async def test_a_request_without_an_end_is_not_kept(start: bytes, more: bytes) -> None:
+    # Also where httptools is installed, which has no bounds.
+    async with _running(_hello) as port, asyncio.timeout(WAIT_S):
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(start)
+        sent = 0
+        with pytest.raises(ConnectionError):
+            while sent < 64 * 2**20:  # the kernels hold some of it
+                writer.write(more * 8192)
+                sent += len(more) * 8192
+                await writer.drain()
+        writer.close()
+
+
 async def test_who_asks_now_and_then_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     connections: list[web_server.HttpProtocol] = []
 
