@@ -310,6 +310,16 @@ def _settings() -> dict[str, Any]:
     }
 
 
+def _secrets() -> set[str]:
+    """Names of the settings whose values nobody is shown."""
+    return {
+        f"{section.name}.{item.name}"
+        for section in dataclasses.fields(Config)
+        for item in dataclasses.fields(typing.cast(type, section.type))
+        if not item.repr
+    }
+
+
 def _from_file(file: Path) -> dict[str, Any]:
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
@@ -362,4 +372,5 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
         except ValueError:
             pass
     wanted = "a list of strings" if typing.get_origin(kind) is tuple else f"of type {kind.__name__}"
-    raise ConfigError(f"{name} is {value!r}; it must be {wanted}")
+    shown = "has a wrong value" if name in _secrets() else f"is {value!r}"
+    raise ConfigError(f"{name} {shown}; it must be {wanted}")

@@ -73,6 +73,20 @@ def test_a_key_does_not_show_in_the_settings_text() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("[serve]\napi_keys = ['4711', 4712]\n", r"serve\.api_keys"),
+        ("[serve]\napi_keys = 4711\n", r"serve\.api_keys"),
+        ("[reply]\napi_key = 4711\n", r"reply\.api_key"),
+    ],
+)
+def test_a_key_of_a_wrong_type_is_not_repeated(tmp_path: Path, text: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} has a wrong value; it must be") as caught:
+        load_config(environ={}, file=_file(tmp_path, text))
+    assert "471" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("[whisper\n", "cannot read the settings file"),
