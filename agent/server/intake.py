@@ -47,6 +47,10 @@ class SampleReader:
         self._half = data[end:]
         return self._resampler.process(self._to_float(data[:end]))
 
+    def forget(self) -> None:
+        """What comes next does not go on what came: a half sample has no other half any more."""
+        self._half = b""
+
     def finish(self) -> FloatArray:
         """The last samples: no more bytes come."""
         return self._resampler.flush()

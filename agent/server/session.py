@@ -130,7 +130,7 @@ class Session:
         if self._stream is not None:
             await self._stream.drain()
         if self._finishing is not None:
-            await self._finishing
+            await asyncio.wait({self._finishing})  # not the task's own end: it may be cancelled
         self.end(reason, code)
 
     def close(self) -> None:
@@ -146,6 +146,7 @@ class Session:
 
     async def _carry_out(self, commands: list[Command]) -> None:
         self._working = True
+        self._note_quiet()
         try:
             for command in commands:
                 if self._closed:
@@ -220,7 +221,7 @@ class Session:
         """Let the stream and then voice activity have each window that is complete."""
         samples = np.concatenate([self._rest, audio]) if len(self._rest) else audio
         end = len(samples) - len(samples) % WINDOW_SAMPLES
-        self._rest = samples[end:]
+        self._rest = samples[:0]  # a stop may come in between, and is not to hear the end first
         for start in range(0, end, WINDOW_SAMPLES):
             if self._closed or self._stream is None:
                 return
@@ -230,6 +231,7 @@ class Session:
             for event in await self._events(window):
                 if not self._closed:
                     self._tell(event)
+        self._rest = samples[end:]
 
     async def _events(self, window: FloatArray) -> list[SpeechEvent]:
         try:
@@ -238,9 +240,10 @@ class Session:
             # The next window may go well; the audio is in the stream either way.
             _log.warning("voice activity failed on a window", exc_info=True)
             return []
-        if self._semantic is not None and await self._semantic.complete(window, events):
-            events = [*events, self._tracker.machine.force_stop()]
-        return events
+        machine = self._tracker.machine
+        complete = self._semantic is not None and await self._semantic.complete(window, events)
+        # Somebody else may have ended the speech while the model thought about it.
+        return [*events, machine.force_stop()] if complete and machine.speaking else events
 
     def _tell(self, event: SpeechEvent) -> None:
         """Tell the codec, then the stream, whose results may come at once."""
@@ -261,25 +264,36 @@ class Session:
                 self._send(self._codec.speech_stopped(now_s - silence_s))
                 stream.speech_stopped(silence_s)
 
-    def _stop_speech(self) -> None:
-        """End the utterance under way, because no more of it is to be heard."""
-        if self._stream is None:
-            return
-        if len(self._rest):
+    def _stop_speech(self) -> bool:
+        """End the utterance under way, because no more of it is to be heard, if there is one."""
+        self._feed_rest()
+        speaking = self._tracker.machine.speaking
+        if speaking:
+            self._tell(self._tracker.machine.force_stop())
+        if self._semantic is not None:
+            self._semantic.restart()
+        return speaking
+
+    def _feed_rest(self) -> None:
+        """Let the stream have what is no whole window."""
+        if self._stream is not None and len(self._rest):
             self._stream.feed_samples(self._rest)
             self._heard += len(self._rest)
             self._rest = self._rest[:0]
-        if self._tracker.machine.speaking:
-            self._tell(self._tracker.machine.force_stop())
 
     def _commit(self) -> None:
-        self._stop_speech()
+        if self._stop_speech() and not self._by_client:
+            return  # the utterance that ends here ends what is committed, as any other would
         self._utterances.commit(time.monotonic())
         self._end_commits()
 
     def _clear(self) -> None:
-        self._rest = self._rest[:0]
+        self._feed_rest()  # it is forgotten with the rest, and counts for the times of what comes
         self._tracker.restart()
+        if self._reader is not None:
+            self._reader.forget()
+        if self._semantic is not None:
+            self._semantic.restart()
         if self._stream is not None:
             self._utterances.forget(self._stream.utterance)
             self._stream.abandon()

@@ -41,6 +41,11 @@ class SemanticTurns:
         self._windows: deque[FloatArray] = deque(maxlen=round(_HEARD_S / WINDOW_S))
         self._silence = 0  # windows, 0 outside a pause
 
+    def restart(self) -> None:
+        """Forget the speech so far, which has ended without a pause."""
+        self._windows.clear()
+        self._silence = 0
+
     async def complete(self, window: FloatArray, events: Sequence[SpeechEvent]) -> bool:
         """Take the next window and the events in it; tell whether the speaker has finished.
 

@@ -11,7 +11,7 @@ from talkpath.agent.server.codec import Encoding
 from talkpath.agent.server.intake import SampleReader
 from tests.agent.server.serving import the_service as service
 from tests.agent.server.talker import baseten, realtime
-from tests.agent.whisper.helpers import Gate, Spoiled, backend, marked
+from tests.agent.whisper.helpers import Gate, Spoiled, backend, marked, until
 from tests.speech import clip, silence, word_error_rate
 
 SHORT, LONG = "librivox-0880", "librivox-0870"
@@ -131,6 +131,21 @@ async def test_a_commit_ends_what_was_said_since_the_last_one_silence_included()
         assert [message["item_id"] for message in talker.of(".completed")] == items
 
 
+@pytest.mark.parametrize("kind", ["server_vad", "semantic_vad"])
+async def test_a_commit_in_the_middle_of_speech_makes_one_item_of_what_was_said(kind: str) -> None:
+    async with service() as shared, realtime(shared, {"type": kind}) as talker:
+        await talker.speak(audio(LONG)[: 3 * 16_000])
+        await talker.commit()
+        await talker.speak(silence(9), audio(SHORT), silence(9))
+        await talker.wait_for(".completed", 2)
+        first, second = talker.transcripts
+        assert "dashwood" in first.lower()
+        assert wrong_words(SHORT, second) <= 0.3
+        items = [message["item_id"] for message in talker.of(".committed")]
+        assert [message["item_id"] for message in talker.of("speech_started")] == items
+        assert [message["item_id"] for message in talker.of(".completed")] == items
+
+
 async def test_what_is_cleared_is_heard_of_no_more_and_what_was_committed_is() -> None:
     async with service() as shared, realtime(shared, None) as talker:
         await talker.speak(audio("cards-003"))
@@ -143,6 +158,27 @@ async def test_what_is_cleared_is_heard_of_no_more_and_what_was_committed_is() -
         first, second = talker.transcripts
         assert wrong_words("cards-003", first) <= 0.4
         assert wrong_words(SHORT, second) <= 0.3
+
+
+async def test_what_is_cleared_counts_for_the_times_of_what_follows() -> None:
+    async with service() as shared, realtime(shared, {"type": "server_vad"}) as talker:
+        # 30 ms are no whole window of voice activity detection.
+        for _ in range(100):
+            await talker.speak(silence(0.03), frame_bytes=1440)
+            await talker.clear()
+        await talker.speak(silence(1), audio(SHORT), silence(1))
+        (started,) = await talker.wait_for("speech_started")
+        assert started["audio_start_ms"] == pytest.approx(3700, abs=400)
+
+
+async def test_a_clear_forgets_the_half_of_a_sample_too() -> None:
+    async with service() as shared, realtime(shared, None) as talker:
+        await talker.say({"type": "input_audio_buffer.append", "audio": "AAAA"})
+        await talker.clear()
+        await talker.speak(audio(SHORT))
+        await talker.commit()
+        await talker.wait_for(".completed")
+        assert wrong_words(SHORT, talker.transcripts[0]) <= 0.3
 
 
 async def test_many_commits_in_a_row_each_have_their_end() -> None:
@@ -178,6 +214,22 @@ async def test_what_sounds_complete_ends_at_a_short_pause_and_nothing_later_than
         assert high <= low
 
 
+async def test_a_pause_that_was_cleared_ends_nothing() -> None:
+    turns = {"type": "semantic_vad", "eagerness": "high"}
+    async with service() as shared, realtime(shared, turns) as talker:
+        await talker.speak(audio("cards-003"))
+        semantic = talker.session._semantic
+        assert semantic is not None
+        while not semantic._silence:
+            await talker.speak(silence(0.032))
+        semantic.threshold = -1.0  # whatever it is asked about sounds complete
+        await talker.clear()
+        await talker.speak(silence(0.5))
+        await talker.commit()
+        await talker.wait_for(".completed")
+        assert not talker.of("speech_stopped")
+
+
 # -- how fast, how long ----------------------------------------------------------------------
 
 
@@ -198,6 +250,50 @@ async def test_a_stop_waits_for_the_speaker_to_pause_and_delivers_the_final() ->
         assert talker.close is not None
         assert (talker.close.code, talker.close.reason) == (1012, "we stop")
         assert wrong_words(SHORT, " ".join(talker.transcripts)) <= 0.3
+
+
+async def test_a_stop_waits_for_a_message_that_is_worked_on() -> None:
+    async with service() as shared, baseten(shared) as talker:
+        speaking = asyncio.create_task(talker.speak(audio(SHORT), silence(0.5), frame_bytes=2**20))
+        await asyncio.sleep(0)
+        await talker.session.drain("we stop", 1012, within_s=60)
+        await speaking
+        assert wrong_words(SHORT, " ".join(talker.transcripts)) <= 0.3
+
+
+async def test_a_stop_in_the_middle_of_a_message_keeps_its_audio_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with service() as shared, baseten(shared) as talker:
+        fed: list[FloatArray] = []
+        stream = talker.session._stream
+        assert stream is not None
+        feed = stream.feed_samples
+
+        def keep(audio: FloatArray) -> None:
+            fed.append(audio)
+            feed(audio)
+
+        monkeypatch.setattr(stream, "feed_samples", keep)
+        speech = audio(LONG)[: 3 * 16_000 + 100]
+        speaking = asyncio.create_task(talker.speak(speech, frame_bytes=2**20))
+        await until(lambda: len(fed) > 50)
+        await talker.session.drain("we stop", 1012, within_s=0)
+        await speaking
+        heard = np.concatenate(fed)
+        assert np.allclose(heard, speech[: len(heard)], atol=1e-4)
+
+
+async def test_a_stop_outlives_a_client_that_leaves_before_its_last_final() -> None:
+    gate = Gate(backend("tiny.en"))
+    async with service(model=gate) as shared, baseten(shared) as talker:
+        await talker.speak(audio("cards-003"))
+        await talker.say({"type": "end_audio"})
+        stopping = asyncio.create_task(talker.session.drain("we stop", 1012, within_s=60))
+        await until(lambda: gate.batches)
+        talker.session.close()
+        gate.open()
+        await stopping
 
 
 async def test_a_stop_does_not_wait_for_ever() -> None:
