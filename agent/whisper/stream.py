@@ -196,9 +196,9 @@ class Stream:
     def _take_options(self) -> None:
         if self._next_options is None:
             return
-        before, self._options = self._options.decode.language, self._next_options
+        before, self._options = self._options.decode, self._next_options
         self._next_options = None
-        if self._options.decode.language != before:
+        if not _same_languages(self._options.decode, before):
             self._usual_language = self._kept_language = None
 
     def set_language(self, language: str | None) -> None:
@@ -515,7 +515,13 @@ class Stream:
         piece.ends_speech = False
         self._finals.append(piece)
         self._audio.drop_first(cut)
-        language = self._language
+        language, before = self._language, self._options.decode
         self._begin_utterance()
-        self._language = language
+        if _same_languages(self._options.decode, before):
+            self._language = language
         self._release_finals()
+
+
+def _same_languages(one: DecodeOptions, other: DecodeOptions) -> bool:
+    """Whether what is known of the speaker's language by the one holds by the other."""
+    return (one.language, one.languages) == (other.language, other.languages)

@@ -269,6 +269,26 @@ def test_other_options_hold_from_the_next_utterance_on() -> None:
     assert session.final.request.options.language == "de"
 
 
+@pytest.mark.parametrize("split", [False, True])
+def test_what_was_known_of_the_language_ends_where_other_ones_are_possible(split: bool) -> None:
+    session = Session(language=None)
+    session.start(ago_s=0.0)
+    session.feed(3)
+    session.answer(session.partial, "words", language="en", language_probability=0.99)
+    other = StreamOptions(decode=DecodeOptions(languages=("de", "fr")), longest_utterance_s=5)
+    if split:
+        session.stream.configure(other)
+        session.feed(26)
+    else:
+        session.stop()
+        session.answer(session.final, "words", language="en", language_probability=0.99)
+        session.stream.configure(other)
+        session.start()
+        session.feed(0.6)
+    assert session.partial.request.options.language is None
+    assert session.partial.request.options.languages == ("de", "fr")
+
+
 def test_a_stream_may_be_split_sooner_and_reach_back_further() -> None:
     session = Session(partials=False)
     session.stream.configure(StreamOptions(partials=False, pre_roll_s=1, longest_utterance_s=5))
