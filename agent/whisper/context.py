@@ -8,6 +8,9 @@ MAX_CONTEXT = 223
 """Most tokens before the start token: half of Whisper's 448 positions, as it was trained."""
 
 _STEP = 8
+# More text than 223 tokens ever are, at 18 letters each: a client may send megabytes, and of a
+# million letters the tokens take half a second, before every decode.
+_MOST_LETTERS = 4096
 
 
 def context_tokens(
@@ -30,14 +33,14 @@ def context_tokens(
     Returns:
         At most 223 tokens.
     """
-    fixed = tokenize(hotwords)[:MAX_CONTEXT]
+    fixed = tokenize(hotwords[:_MOST_LETTERS])[:MAX_CONTEXT]
     room = MAX_CONTEXT - len(fixed)
     newest = tokenize(context)
     if len(newest) > _STEP:
         kept = 1 if context.startswith("<|") else 0  # a time stamp
         newest = newest[:kept] + newest[kept + len(newest) % _STEP :]
     newest = _last(newest, room)
-    return fixed + _last(tokenize(prompt), room - len(newest)) + newest
+    return fixed + _last(tokenize(prompt[-_MOST_LETTERS:]), room - len(newest)) + newest
 
 
 def _last(tokens: tuple[int, ...], count: int) -> tuple[int, ...]:

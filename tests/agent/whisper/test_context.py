@@ -42,6 +42,20 @@ def test_too_many_hotwords_leave_no_room_for_anything_else() -> None:
     assert build(numbers(0, 400), "1000", "2000") == tuple(range(MAX_CONTEXT))
 
 
+def test_of_a_megabyte_only_what_can_fit_is_looked_at() -> None:
+    seen: list[int] = []
+
+    def count(text: str) -> tuple[int, ...]:
+        seen.append(len(text))
+        return tokenize(text)
+
+    long = "12345678 " * 120_000
+    tokens = context_tokens(count, hotwords="7 " * 600_000, prompt=long, context="")
+    assert tokens == (7,) * MAX_CONTEXT
+    assert context_tokens(count, hotwords="", prompt=long, context="") == (12345678,) * MAX_CONTEXT
+    assert max(seen) < 10_000
+
+
 counts = st.integers(0, 400)
 
 
