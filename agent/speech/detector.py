@@ -35,6 +35,8 @@ __all__ = [
 ]
 
 _HYSTERESIS = 0.15
+# No lower than this (as in Silero's own cutting of recordings), or speech would never end.
+_LEAST_THRESHOLD = 0.01
 # Music or a long silence can leave the recurrent state unable to hear the speech that
 # follows; a reset helps, and does no harm while it is clearly quiet.
 _RESET_AFTER_S = 2.0
@@ -105,7 +107,8 @@ class SpeechMachine:
         """Take the next window's probability; give what follows from it, mostly nothing."""
         if self._state is _State.QUIET:
             return self._while_quiet(probability >= self._threshold)
-        return self._while_speaking(probability >= self._threshold - _HYSTERESIS)
+        going_on = max(self._threshold - _HYSTERESIS, _LEAST_THRESHOLD)
+        return self._while_speaking(probability >= going_on)
 
     def _while_quiet(self, speech: bool) -> list[SpeechEvent]:
         self._count = self._count + 1 if speech else 0

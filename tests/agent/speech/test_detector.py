@@ -256,3 +256,10 @@ def test_block_sizes_do_not_matter(vad: SileroVad, blocks: int | Sequence[int]) 
     expected = follow(vad, audio)
     assert [type(event) for event in expected].count(SpeechStopped) >= 2
     assert follow(vad, audio, blocks) == expected
+
+
+@pytest.mark.parametrize("threshold", [0.02, 0.1, 0.15])
+def test_speech_ends_at_any_threshold(threshold: float) -> None:
+    tracker = SpeechTracker(SileroVad(), SpeechConfig(threshold=threshold))
+    events = tracker.process(np.concatenate([clip("librivox-0880").samples(), silence(2)]))
+    assert isinstance(events[-1], SpeechStopped)
