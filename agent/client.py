@@ -19,7 +19,6 @@ it the connection counts as lost.
 """
 
 import asyncio
-import contextlib
 import json
 import logging
 import ssl
@@ -275,11 +274,13 @@ class TranscriptionClient:
     async def aclose(self) -> None:
         """End at once. What was not handed out is dropped."""
         self._over = True
+        self._waiting.put_nowait(None)
         if self._running is None:
             return
         self._running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._running
+        await asyncio.wait([self._running])
+        if not self._running.cancelled():
+            self._running.result()
 
     # -- one server after the other ----------------------------------------------------------
 

@@ -451,6 +451,21 @@ async def test_nothing_runs_on_after_the_close(free_port: int, reachable: bool) 
         await until(lambda: asyncio.all_tasks() <= before)
         await caller.client.aclose()
     caller.client.feed(bytes(2))
+    assert [result async for result in caller.client.results()] == []
+
+
+async def test_an_error_in_what_takes_the_results_is_not_swallowed() -> None:
+    def stumble(result: object) -> None:
+        raise RuntimeError("the caller's own mistake")
+
+    async with serving() as url:
+        client = TranscriptionClient([url], ENGLISH, on_result=stumble)
+        client.start()
+        client.feed(float_to_pcm16(join([SHORT.id])))
+        with pytest.raises(RuntimeError, match="own mistake"):
+            await client.drain()
+        with pytest.raises(RuntimeError, match="own mistake"):
+            await client.aclose()
 
 
 # -- parts -----------------------------------------------------------------------------------
