@@ -5,6 +5,7 @@ import contextlib
 import random
 import signal
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from talkpath.agent import _client_socket
+from talkpath.agent import _client_socket, _client_stream
 from talkpath.agent._client_audio import KeptAudio
 from talkpath.agent._client_servers import Server, Servers
 from talkpath.agent.audio import FloatArray, float_to_pcm16
@@ -26,9 +27,9 @@ from talkpath.agent.client import (
 )
 from talkpath.agent.errors import AudioError, AudioLost, ConfigError, ServersRefused
 from talkpath.agent.whisper import Final
-from talkpath.agent.whisper.backend import Decoded
+from talkpath.agent.whisper.backend import Backend, Decoded
 from tests.agent.server.serving import serving, the_service
-from tests.agent.whisper.helpers import Results, Speaker, Wrapper, backend, until
+from tests.agent.whisper.helpers import WAIT_S, Results, Speaker, Wrapper, backend, until
 from tests.speech import clip, join, resample, word_error_rate
 
 LONG, SHORT = clip("librivox-0870"), clip("librivox-0930")
@@ -292,7 +293,7 @@ async def proxy(url: str) -> AsyncIterator[tuple[str, Proxy]]:
 async def test_a_server_that_falls_silent_is_left_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_client_socket, "_DEAD_S", 1.0)
+    monkeypatch.setattr(_client_socket, "_DEAD_S", 2.0)
     monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
     audio = join([LONG.id])
     async with serving() as url, proxy(url) as (way, held):
@@ -328,6 +329,41 @@ async def test_a_network_that_falls_behind_by_more_than_is_kept_is_left(
     (failure,) = caller.failures
     assert isinstance(failure.error, AudioLost)
     assert caller.wrong_words(SHORT.text) < 0.2
+
+
+class Stuck(Wrapper):
+    """Works until it is told to hang, as a device does that has failed."""
+
+    def __init__(self, real: Backend) -> None:
+        super().__init__(real)
+        self.goes_on = threading.Event()
+        self.goes_on.set()
+
+    def generate(self, *arguments: Any, **options: Any) -> list[Decoded]:
+        assert self.goes_on.wait(WAIT_S), "the test never let it go on"
+        return super().generate(*arguments, **options)
+
+
+async def test_a_server_that_answers_but_works_no_more_is_left_for_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(_client_stream, "_LONGEST", 4 * 16_000)
+    monkeypatch.setattr(_client_socket, "_DEAD_S", 2.0)
+    monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
+    audio = join([LONG.id])
+    model = Stuck(backend("tiny.en"))
+    async with the_service(model=model) as service, serving(service) as first:
+        async with serving() as second, Caller(first, second) as caller:
+            await caller.say(audio[:32_000])
+            await until(lambda: caller.partials)
+            model.goes_on.clear()
+            await caller.say(audio[32_000:])
+            await until(lambda: len(caller.were(Connected)) == 2)
+            model.goes_on.set()
+            await caller.client.drain()
+    assert "no final came" in caller.were(Disconnected)[0].why
+    assert caller.wrong_words(LONG.text) < 0.2
+    assert [final.utterance for final in caller.finals] == [1]
 
 
 # -- what finds no server --------------------------------------------------------------------
