@@ -29,6 +29,21 @@ class End:
     latency_s: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Commit:
+    """A commit that has no end so far.
+
+    Attributes:
+        after: the utterance that it is numbered after: the newest, which may be forgotten.
+        waits_for: the newest of which a final comes.
+        at_s: when it came.
+    """
+
+    after: int
+    waits_for: int
+    at_s: float
+
+
 class Utterances:
     """The engine's utterances and the client's commits, in one numbering."""
 
@@ -38,7 +53,7 @@ class Utterances:
         self._last = 0  # the newest whose speech has ended
         self._done = 0  # finals up to this one are there
         self._forgotten: set[int] = set()
-        self._commits: deque[tuple[int, float]] = deque()  # after which utterance, and when
+        self._commits: deque[_Commit] = deque()
         self._past_commits = 0
 
     def ended(self, utterance: int, at_s: float, *, by_client: bool) -> None:
@@ -56,8 +71,8 @@ class Utterances:
 
     def commit(self, at_s: float) -> None:
         """The client ends what it said so far."""
-        self._commits.append((self._last, at_s))
-        self._settled = self._last
+        self._settled = max(self._settled, self._last)
+        self._commits.append(_Commit(self._settled, self._last, at_s))
 
     def forget(self, newest: int) -> None:
         """The client wants nothing of what is not settled."""
@@ -70,7 +85,7 @@ class Utterances:
 
     def number(self, utterance: int) -> int:
         """Its number for the codec."""
-        before = sum(1 for after, _ in self._commits if after < utterance)
+        before = sum(1 for commit in self._commits if commit.after < utterance)
         return utterance + self._past_commits + before
 
     def done(self, utterance: int) -> End:
@@ -87,8 +102,8 @@ class Utterances:
     def ended_commits(self) -> list[tuple[int, float]]:
         """Numbers and times of the commits whose pieces are all out, each once."""
         ended: list[tuple[int, float]] = []
-        while self._commits and self._commits[0][0] <= self._done:
-            after, at_s = self._commits.popleft()
+        while self._commits and self._commits[0].waits_for <= self._done:
+            commit = self._commits.popleft()
             self._past_commits += 1
-            ended.append((after + self._past_commits, at_s))
+            ended.append((commit.after + self._past_commits, commit.at_s))
         return ended
