@@ -62,6 +62,9 @@ class WhisperConfig:
         workers: decoding threads; 0 means one a core on a CPU and two on CUDA.
         partial_interval_s: seconds of speech between partials.
         max_streams: streams admitted at once; one more is refused with ``EngineOverloaded``.
+        servers: WebSockets of ``talkpath serve`` where bots' speech becomes text, in the order in
+            which they are tried; empty runs the model in this process.
+        api_key: the key for them.
     """
 
     model: str = "base"
@@ -77,6 +80,8 @@ class WhisperConfig:
     workers: int = 0
     partial_interval_s: float = 0.5
     max_streams: int = 256
+    servers: tuple[str, ...] = ()
+    api_key: str | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         _require(
@@ -209,8 +214,11 @@ class ServeConfig:
         tls_key: file of its private key in PEM; empty where the certificate's has it.
         max_streams_per_key: streams that one key may have at once; 0 means as many as there are.
         max_uploads: recordings worked on at once; one more is refused with status 503.
+        max_uploads_per_key: those of one key; one more is refused with status 429. 0 means as many
+            as there are.
         message_bytes: longest message of a WebSocket; a longer one closes it with 1009.
         upload_bytes: longest recording; a longer one is refused with status 413.
+        recording_s: seconds of sound of the longest recording: silence takes next to no bytes.
         idle_s: seconds without a message after which a WebSocket is closed.
         stalled_s: seconds in which a client takes nothing of what is sent, after which its
             WebSocket is closed.
@@ -229,8 +237,10 @@ class ServeConfig:
     tls_key: str = ""
     max_streams_per_key: int = 0
     max_uploads: int = 8
+    max_uploads_per_key: int = 0
     message_bytes: int = 16 * 2**20
     upload_bytes: int = 2**30
+    recording_s: float = 86_400.0
     idle_s: float = 300.0
     stalled_s: float = 20.0
     ahead_s: float = 60.0
@@ -244,8 +254,10 @@ class ServeConfig:
         )
         _require(self.max_streams_per_key >= 0, "serve.max_streams_per_key must be 0 or more")
         _require(self.max_uploads >= 0, "serve.max_uploads must be 0 or more")
+        _require(self.max_uploads_per_key >= 0, "serve.max_uploads_per_key must be 0 or more")
         _require(self.message_bytes >= 4096, "serve.message_bytes must be 4096 or more")
         _require(self.upload_bytes >= 4096, "serve.upload_bytes must be 4096 or more")
+        _require(self.recording_s > 0, "serve.recording_s must be more than 0")
         _require(self.idle_s > 0, "serve.idle_s must be more than 0")
         _require(self.stalled_s > 0, "serve.stalled_s must be more than 0")
         _require(self.ahead_s >= 1, "serve.ahead_s must be 1 or more")

@@ -17,6 +17,7 @@ import numpy as np
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.chunks import Chunk, Chunker
+from talkpath.agent.errors import AudioError
 from talkpath.agent.media import AudioFile
 from talkpath.agent.speech import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
 from talkpath.agent.whisper import Segment, Transcript, WhisperEngine
@@ -76,6 +77,7 @@ class FileTranscription:
         language: Whisper's code, or None to detect it once, from the first speech.
         options: how to decode; None for the engine's settings. The language does not count.
         threshold: Silero probability from which a window counts as speech.
+        longest_s: seconds of sound after which the file is refused; None reads any length.
         progress: called on the event loop as the file is worked off.
 
     Attributes:
@@ -94,6 +96,7 @@ class FileTranscription:
         language: str | None = None,
         options: DecodeOptions | None = None,
         threshold: float = 0.5,
+        longest_s: float | None = None,
         progress: Progress | None = None,
     ) -> None:
         self.path = path
@@ -105,6 +108,7 @@ class FileTranscription:
         self._options = options and dataclasses.replace(options, language=None)
         self._vad = vad
         self._threshold = threshold
+        self._longest_s = math.inf if longest_s is None else longest_s
         self._progress = progress
 
     async def segments(self) -> AsyncGenerator[Segment, None]:
@@ -114,7 +118,7 @@ class FileTranscription:
         generator (``contextlib.aclosing``) when leaving it early.
 
         Raises:
-            AudioError: the file cannot be read or has no sound in it.
+            AudioError: the file cannot be read, has no sound in it, or too much.
             DecodeFailed: the model failed.
             EngineClosed: the engine was closed.
         """
@@ -271,6 +275,8 @@ class FileTranscription:
         samples = 0
         for block in file.blocks(_BLOCK_S):
             samples += len(block)
+            if samples > self._longest_s * SAMPLE_RATE_HZ:
+                raise AudioError(f"{self.path} has more than {self._longest_s:g} s of sound")
             probabilities = self._vad.probabilities(block, state)
             windows = np.pad(block, (0, -len(block) % WINDOW_SAMPLES)).reshape(-1, WINDOW_SAMPLES)
             chunks = chunker.push(windows, probabilities)

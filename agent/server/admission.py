@@ -53,14 +53,23 @@ class Admission:
         streams: live streams at once.
         streams_per_key: those of one client; 0 means as many as there are.
         uploads: recordings at once.
+        uploads_per_key: those of one client; 0 means as many as there are.
     """
 
-    def __init__(self, *, streams: int, streams_per_key: int = 0, uploads: int = 8) -> None:
+    def __init__(
+        self,
+        *,
+        streams: int,
+        streams_per_key: int = 0,
+        uploads: int = 8,
+        uploads_per_key: int = 0,
+    ) -> None:
         self._most_streams = streams
-        self._most_per_key = streams_per_key
+        self._most_streams_per_key = streams_per_key
         self._most_uploads = uploads
+        self._most_uploads_per_key = uploads_per_key
         self._streams: Counter[str] = Counter()
-        self._uploads = 0
+        self._uploads: Counter[str] = Counter()
         self._no_uploads = asyncio.Event()
         self._no_uploads.set()
         self._draining = False
@@ -73,7 +82,7 @@ class Admission:
     @property
     def uploads(self) -> int:
         """Recordings being worked on now."""
-        return self._uploads
+        return self._uploads.total()
 
     @property
     def draining(self) -> bool:
@@ -94,33 +103,31 @@ class Admission:
         self._check_draining()
         if self.streams >= self._most_streams:
             raise _full(f"all {self._most_streams} streams of this server are in use")
-        if 0 < self._most_per_key <= self._streams[client.name]:
-            raise _full(f"all {self._most_per_key} streams of this key are in use", status=429)
-        self._streams[client.name] += 1
-        try:
+        if 0 < self._most_streams_per_key <= self._streams[client.name]:
+            why = f"all {self._most_streams_per_key} streams of this key are in use"
+            raise _full(why, status=429)
+        with _counted(self._streams, client.name):
             yield
-        finally:
-            self._streams[client.name] -= 1
-            if not self._streams[client.name]:
-                del self._streams[client.name]
 
     @contextlib.contextmanager
-    def upload(self) -> Iterator[None]:
+    def upload(self, client: Client) -> Iterator[None]:
         """Hold a place for a recording.
 
         Raises:
             Denied: there is none.
         """
         self._check_draining()
-        if self._uploads >= self._most_uploads:
+        if self.uploads >= self._most_uploads:
             raise _full(f"this server works on {self._most_uploads} recordings at once")
-        self._uploads += 1
+        if 0 < self._most_uploads_per_key <= self._uploads[client.name]:
+            why = f"this server works on {self._most_uploads_per_key} recordings of a key at once"
+            raise _full(why, status=429)
         self._no_uploads.clear()
         try:
-            yield
+            with _counted(self._uploads, client.name):
+                yield
         finally:
-            self._uploads -= 1
-            if not self._uploads:
+            if not self.uploads:
                 self._no_uploads.set()
 
     async def uploads_ended(self) -> None:
@@ -130,6 +137,17 @@ class Admission:
     def _check_draining(self) -> None:
         if self._draining:
             raise Denied("this server is about to stop", status=503, close_code=_TRY_AGAIN_LATER)
+
+
+@contextlib.contextmanager
+def _counted(places: Counter[str], name: str) -> Iterator[None]:
+    places[name] += 1
+    try:
+        yield
+    finally:
+        places[name] -= 1
+        if not places[name]:
+            del places[name]
 
 
 def _full(why: str, *, status: int = 503) -> Denied:

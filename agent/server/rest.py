@@ -28,7 +28,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
 from talkpath.agent.errors import TalkpathError
-from talkpath.agent.server.admission import Denied
+from talkpath.agent.server.admission import Denied, client_of
 from talkpath.agent.server.fields import Refused
 from talkpath.agent.server.problems import Problem, problem_of
 from talkpath.agent.server.service import Service
@@ -123,7 +123,7 @@ class _Recordings:
     async def _answer(self, request: Request, send: Send) -> Response:
         """Carry out a request; what is streamed is sent here, but for the last empty piece."""
         self._check_task()
-        with self._service.admission.upload():
+        with self._service.admission.upload(client_of(request.scope)):
             self._service.metrics.uploads.add()
             body = request.stream()
             async with aclosing(body), receive_upload(request.headers, body, self._limits) as form:
@@ -153,6 +153,7 @@ class _Recordings:
             language=wish.language,
             options=wish.options,
             threshold=threshold,
+            longest_s=self._service.config.serve.recording_s,
         )
 
     async def _whole(self, transcription: FileTranscription, wish: TranscriptionWish) -> Response:

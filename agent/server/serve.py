@@ -97,6 +97,7 @@ async def load_service(config: Config, runtime: Runtime) -> Service:
         streams=config.whisper.max_streams,
         streams_per_key=config.serve.max_streams_per_key,
         uploads=config.serve.max_uploads,
+        uploads_per_key=config.serve.max_uploads_per_key,
     )
     return Service(config, engine, vad, runtime.smart_turn, admission)
 

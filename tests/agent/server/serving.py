@@ -44,6 +44,7 @@ async def the_service(
                 streams=config.whisper.max_streams,
                 streams_per_key=config.serve.max_streams_per_key,
                 uploads=config.serve.max_uploads,
+                uploads_per_key=config.serve.max_uploads_per_key,
             ),
         )
 

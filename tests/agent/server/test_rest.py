@@ -427,6 +427,45 @@ async def test_what_is_no_recording_gets_one_sentence_with_its_name(tmp_path: Pa
                 assert str(tmp_path) not in error["message"]
 
 
+async def test_a_recording_with_more_sound_than_there_may_be_is_refused() -> None:
+    """A few megabytes of silence can be years."""
+    sound = SHORT.path.read_bytes()
+    async with serving({"serve.recording_s": 2.0}) as url:
+        for fields in ((), (("stream", "true"),)):
+            status, answer = await ask(url, sound, *fields, name="a.wav")
+            assert (status, answer["error"]["code"]) == (400, "invalid_audio")
+            assert answer["error"]["message"] == "a.wav has more than 2 s of sound"
+    async with serving({"serve.recording_s": 3.5}) as url:
+        status, answer = await ask(url, sound)
+        assert status == 200 and right(answer["text"])
+
+
+async def test_a_key_has_no_more_places_for_recordings_than_it_may() -> None:
+    gate = Gate(backend("tiny.en"))
+    settings = {"serve.api_keys": ("ann", "bob"), "serve.max_uploads_per_key": 1}
+    sound = SHORT.path.read_bytes()
+
+    async def as_(key: str) -> int:
+        headers = {"Authorization": f"Bearer {key}"}
+        async with (
+            aiohttp.ClientSession(url, headers=headers) as http,
+            http.post(TRANSCRIPTIONS, data=the_form(sound)) as response,
+        ):
+            if response.status == 429:
+                assert int(response.headers["Retry-After"]) > 0
+                assert (await response.json())["error"]["code"] == "rate_limit_exceeded"
+            return response.status
+
+    async with the_service(settings, model=gate) as service, serving(service) as url:
+        first = asyncio.create_task(as_("ann"))
+        await until(lambda: gate.batches)
+        assert await as_("ann") == 429
+        second = asyncio.create_task(as_("bob"))
+        await until(lambda: service.admission.uploads == 2)
+        gate.open()
+        assert (await first, await second, await as_("ann")) == (200, 200, 200)
+
+
 async def test_what_is_no_form_is_refused() -> None:
     async with serving() as url, aiohttp.ClientSession(url) as http:
         bodies: list[tuple[dict[str, Any], int]] = [

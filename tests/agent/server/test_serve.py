@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from talkpath.agent.config import load_config
 from talkpath.agent.errors import ConfigError, ModelError
 from talkpath.agent.models import ModelStore
+from talkpath.agent.server.admission import Client
 from talkpath.agent.server.serve import serve
 from talkpath.agent.server.service import Service
 from tests.agent.server.serving import serving, the_service
@@ -98,7 +99,7 @@ async def test_probes_tell_of_every_phase(free_port: int) -> None:
             assert await server.listening == server.url
             async with http.get("/readyz") as response:
                 assert response.status == 200
-            with service.admission.upload():  # something that is under way
+            with service.admission.upload(Client()):  # something that is under way
                 server.task.cancel()
 
                 async def draining() -> bool:
@@ -166,7 +167,7 @@ async def test_a_second_signal_does_not_wait_for_what_is_under_way(free_port: in
     async with _starting(free_port, **{"serve.drain_s": 1e6}) as (server, service):
         server.loaded.set_result(service)
         await server.listening
-        with service.admission.upload():
+        with service.admission.upload(Client()):
             os.kill(os.getpid(), signal.SIGTERM)
             await eventually(lambda: service.admission.draining, "a draining server")
             os.kill(os.getpid(), signal.SIGTERM)
@@ -180,7 +181,7 @@ async def test_what_takes_longer_than_it_may_is_given_up(
     async with _starting(free_port, **{"serve.drain_s": 0.0}) as (server, service):
         server.loaded.set_result(service)
         await server.listening
-        with service.admission.upload():
+        with service.admission.upload(Client()):
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(WAIT_S):
                 await server.task

@@ -187,6 +187,37 @@ async def test_who_stalls_is_not_waited_for_without_end() -> None:
     assert caught.value.status == 408
 
 
+async def test_who_sends_a_byte_now_and_then_does_not_keep_a_place() -> None:
+    sent = 0
+
+    async def dripping() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for at in range(len(FILE)):
+            sent += 1
+            yield FILE[at : at + 1]
+            await asyncio.sleep(0.01)
+
+    limits = UploadLimits(file_bytes=100_000, idle_s=0.2, bytes_per_s=10_000)
+    with pytest.raises(Problem, match="less than 10000 bytes a second") as caught:
+        async with receive_upload(HEADERS, dripping(), limits):
+            pass
+    assert caught.value.status == 408
+    assert sent < len(FILE)
+
+
+async def test_who_sends_evenly_may_take_longer_than_the_longest_wait() -> None:
+    body = form(part("file", bytes(60_000), "a.wav"))
+
+    async def even() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 2_400):
+            await asyncio.sleep(0.1)
+            yield body[at : at + 2_400]
+
+    limits = UploadLimits(file_bytes=100_000, idle_s=2.0, bytes_per_s=100)
+    async with receive_upload(HEADERS, even(), limits) as upload:
+        assert len(upload.content.read()) == 60_000
+
+
 async def test_an_error_on_the_way_comes_out_as_it_is() -> None:
     class Left(Exception):
         pass
