@@ -17,12 +17,18 @@ from pipecat.runner.types import RunnerArguments
 from pipecat.transports.base_transport import BaseTransport
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_under_pipecat, run_worker, turn_strategies
+from talkpath.bots.session import (
+    make_worker,
+    prepare_speech,
+    run_under_pipecat,
+    run_worker,
+    speech_to_text,
+    turn_strategies,
+)
 from talkpath.processors.first_phrase import FirstPhrase
 from talkpath.processors.local_reply import LocalReply
 from talkpath.processors.piper_voice import PiperVoice
 from talkpath.processors.speech_detector import SpeechDetector
-from talkpath.processors.streaming_whisper import StreamingWhisper
 from talkpath.transports.factory import create_transport
 
 __all__ = ["GREETING", "MODELS", "bot", "prepare"]
@@ -34,8 +40,7 @@ GREETING = "Hello, what can I do for you?"
 async def prepare() -> None:
     """Load the models before the first caller is let in."""
     shared = runtime()
-    await shared.vad()
-    await shared.whisper()
+    await prepare_speech()
     await shared.smart_turn()
     await shared.reply_endpoint()
     await shared.voice()
@@ -55,7 +60,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         [
             transport.input(),
             SpeechDetector(await shared.vad(), shared.config.speech),
-            StreamingWhisper(await shared.whisper()),
+            await speech_to_text(),
             context.user(),
             LocalReply(await shared.reply_endpoint(), shared.config.reply),
             LLMTextProcessor(text_aggregator=FirstPhrase()),

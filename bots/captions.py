@@ -7,9 +7,14 @@ Run it with ``talkpath run captions``, or under Pipecat's runner with
 from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_under_pipecat, run_worker
+from talkpath.bots.session import (
+    make_worker,
+    prepare_speech,
+    run_under_pipecat,
+    run_worker,
+    speech_to_text,
+)
 from talkpath.processors.speech_detector import SpeechDetector
-from talkpath.processors.streaming_whisper import StreamingWhisper
 from talkpath.transports.factory import create_transport
 
 __all__ = ["bot", "prepare"]
@@ -17,8 +22,7 @@ __all__ = ["bot", "prepare"]
 
 async def prepare() -> None:
     """Load the models before the first caller is let in."""
-    await runtime().vad()
-    await runtime().whisper()
+    await prepare_speech()
 
 
 async def bot(runner_args: RunnerArguments) -> None:
@@ -31,7 +35,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         [
             transport.input(),
             SpeechDetector(await shared.vad(), shared.config.speech),
-            StreamingWhisper(await shared.whisper(), audio_passthrough=False),
+            await speech_to_text(audio_passthrough=False),
             transport.output(),
         ],
     )

@@ -33,6 +33,17 @@ from talkpath.bots.serve_command import add_serve_command
 
 __all__ = ["main"]
 
+_ELSEWHERE = (
+    Setting(
+        "--whisper-server",
+        "whisper.servers",
+        "speech-to-text server (talkpath serve), such as ws://gpu-1:8000, with its key in "
+        "TALKPATH_WHISPER_API_KEY; may be repeated: the next one is for when the first one fails",
+        "URL",
+        repeats=True,
+        default="Whisper runs in this process",
+    ),
+)
 _REPLY = (
     Setting(
         "--llm-url",
@@ -111,7 +122,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Serve a bot until Ctrl-C. With webrtc, the page to talk to it is at /.",
     )
     run.add_argument("bot", metavar="BOT", help="a bot's name, or the path of a .py file")
-    add_settings(run, *SERVER, *WHISPER, *_REPLY)
+    add_settings(run, *SERVER, *WHISPER, *_ELSEWHERE, *_REPLY)
     run.set_defaults(handler=_run)
 
     add_serve_command(commands, common, settings)
@@ -171,7 +182,10 @@ def _run(args: argparse.Namespace) -> int:
 
     bot, prepare = load_bot(args.bot)
     module = sys.modules.get(getattr(bot, "__module__", ""))
-    pull(_models_of(config, getattr(module, "MODELS", ("whisper",))))
+    kinds = set(getattr(module, "MODELS", ("whisper",)))
+    if config.whisper.servers:
+        kinds.discard("whisper")
+    pull(_models_of(config, sorted(kinds)))
     # Not before: this takes seconds, and a mistyped name should be told at once.
     from talkpath.agent.runtime import Runtime, set_runtime
     from talkpath.transports.server import serve

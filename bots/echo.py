@@ -8,10 +8,16 @@ from pipecat.runner.types import RunnerArguments
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from talkpath.agent.runtime import runtime
-from talkpath.bots.session import make_worker, run_under_pipecat, run_worker, turn_strategies
+from talkpath.bots.session import (
+    make_worker,
+    prepare_speech,
+    run_under_pipecat,
+    run_worker,
+    speech_to_text,
+    turn_strategies,
+)
 from talkpath.processors.echo import Echo
 from talkpath.processors.speech_detector import SpeechDetector
-from talkpath.processors.streaming_whisper import StreamingWhisper
 from talkpath.transports.factory import create_transport
 
 __all__ = ["bot", "prepare"]
@@ -19,8 +25,7 @@ __all__ = ["bot", "prepare"]
 
 async def prepare() -> None:
     """Load the models before the first caller is let in."""
-    await runtime().vad()
-    await runtime().whisper()
+    await prepare_speech()
     await runtime().smart_turn()
 
 
@@ -34,7 +39,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         [
             transport.input(),
             SpeechDetector(await shared.vad(), shared.config.speech),
-            StreamingWhisper(await shared.whisper()),
+            await speech_to_text(),
             UserTurnProcessor(user_turn_strategies=await turn_strategies()),
             Echo(),
             transport.output(),

@@ -8,19 +8,30 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.runner.types import RunnerArguments
+from pipecat.services.stt_service import STTService
 from pipecat.transports.base_transport import BaseTransport
 from pipecat.turns.user_stop import TurnAnalyzerUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
+from talkpath.agent.client import ClientConfig
 from talkpath.agent.runtime import runtime
 from talkpath.processors.latency_timeline import LatencyTimeline
 from talkpath.processors.page_feed import PageFeed
+from talkpath.processors.remote_whisper import RemoteWhisper
+from talkpath.processors.streaming_whisper import StreamingWhisper
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["make_worker", "run_under_pipecat", "run_worker", "turn_strategies"]
+__all__ = [
+    "make_worker",
+    "prepare_speech",
+    "run_under_pipecat",
+    "run_worker",
+    "speech_to_text",
+    "turn_strategies",
+]
 
 
 def make_worker(
@@ -48,6 +59,39 @@ def make_worker(
         await worker.cancel()
 
     return worker
+
+
+async def prepare_speech() -> None:
+    """Load what hears: voice activity, and Whisper unless servers have it."""
+    await runtime().vad()
+    if not runtime().config.whisper.servers:
+        await runtime().whisper()
+
+
+async def speech_to_text(*, audio_passthrough: bool = True) -> STTService:
+    """Speech to text for one session: in this process, or at the servers of the settings.
+
+    Args:
+        audio_passthrough: whether the audio goes on behind it.
+    """
+    config = runtime().config
+    whisper = config.whisper
+    if not whisper.servers:
+        return StreamingWhisper(await runtime().whisper(), audio_passthrough=audio_passthrough)
+    wanted = ClientConfig(
+        language=whisper.language,
+        languages=whisper.languages,
+        task=whisper.task,
+        prompt=whisper.prompt,
+        partial_interval_s=whisper.partial_interval_s,
+        speech=config.speech,
+    )
+    return RemoteWhisper(
+        whisper.servers,
+        config=wanted,
+        api_key=whisper.api_key,
+        audio_passthrough=audio_passthrough,
+    )
 
 
 async def turn_strategies() -> UserTurnStrategies:

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,12 +53,14 @@ RTCPeerConnection.prototype.createDataChannel = function (...parameters) {
 
 
 @contextlib.asynccontextmanager
-async def running(bot: str, *arguments: str) -> AsyncIterator[str]:
+async def running(
+    bot: str, *arguments: str, environ: Mapping[str, str] | None = None
+) -> AsyncIterator[str]:
     """Run ``talkpath run BOT`` on a free port; yield the page's address. It must end cleanly."""
     process = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("talkpath")), "run", bot, "--port", "0", *arguments),
         stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+        env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(environ or {}),
     )
     assert process.stderr is not None
     lines: list[str] = []

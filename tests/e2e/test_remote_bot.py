@@ -1,0 +1,44 @@
+"""A bot whose ears are at a speech-to-text server elsewhere."""
+
+import asyncio
+
+from websockets.asyncio.client import connect
+
+from talkpath.agent.audio import float_to_pcm16
+from tests.agent.server.serving import serving
+from tests.browser import eventually
+from tests.e2e.bots import running
+from tests.speech import clip, silence, word_error_rate
+from tests.transports.socket_caller import RATE_HZ, READY, Ear, audio
+
+NAME = "librivox-0930"
+BLOCK = RATE_HZ // 50 * 2
+
+
+async def test_a_bot_hears_through_a_server_and_needs_no_model_of_its_own() -> None:
+    async with serving({"serve.api_keys": ("sesame",)}) as server:
+        settings = ("--whisper-server", f"ws{server[4:]}", "--model", "/no/such/model")
+        environ = {"TALKPATH_WHISPER_API_KEY": "sesame"}
+        async with (
+            running("captions", "--transport", "websocket", *settings, environ=environ) as url,
+            connect(f"ws{url[4:]}/ws") as socket,
+        ):
+            ear = Ear(socket)
+            await socket.send(READY)
+            pcm = float_to_pcm16(clip(NAME).samples()) + float_to_pcm16(silence(1.0))
+            for start in range(0, len(pcm), BLOCK):
+                await socket.send(audio(pcm[start : start + BLOCK]))
+                await asyncio.sleep(0.01)
+
+            def said() -> str:
+                return " ".join(
+                    message["data"]["text"]
+                    for message in ear.messages
+                    if message["type"] == "user-transcription" and message["data"]["final"]
+                )
+
+            async def right() -> bool:
+                return word_error_rate([clip(NAME).text], [said()]) <= 0.3
+
+            await eventually(right, "the words")
+            await ear.close()
