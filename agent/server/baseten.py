@@ -60,6 +60,7 @@ from talkpath.agent.server.codec import (
     Finish,
     Send,
 )
+from talkpath.agent.server.fields import has_too_many_values
 from talkpath.agent.whisper.agreement import join_texts
 from talkpath.agent.whisper.results import Final, Partial, Segment, StreamFailure, Transcript, Word
 
@@ -286,6 +287,8 @@ def _parsed(frame: str) -> dict[str, Any]:
     Raises:
         Refused: it is none.
     """
+    if has_too_many_values(frame):
+        raise Refused("a text frame must be an object in JSON; this one is not JSON, or too much")
     try:
         # Python's own reading of JSON takes NaN and Infinity, and gives up on deep nesting and on
         # very long numbers.

@@ -8,8 +8,11 @@ import json
 import re
 from collections.abc import Collection, Mapping
 
-__all__ = ["Fields", "Refused", "known_language", "parse_object"]
+__all__ = ["Fields", "Refused", "has_too_many_values", "known_language", "parse_object"]
 
+# Reading JSON holds the event loop up. 16 MiB of audio in base64 take 0.02 s, as many bytes of
+# lists in lists took 2.6 s.
+_MOST_VALUES = 10_000
 _LONGEST_SHOWN = 60  # letters of what a client sent that an error repeats
 
 
@@ -159,12 +162,22 @@ def known_language(text: str, languages: Collection[str]) -> str | None:
     return code if known else None
 
 
+def has_too_many_values(frame: str) -> bool:
+    """Whether a text frame, if it is JSON, has more values than any message and is slow to read.
+
+    Every value stands behind a comma or a bracket; those in texts are counted, too.
+    """
+    return len(frame) > _MOST_VALUES and sum(map(frame.count, ",[{")) > _MOST_VALUES
+
+
 def parse_object(frame: str) -> Fields:
     """The object that a text frame holds.
 
     Raises:
         Refused: it holds none.
     """
+    if has_too_many_values(frame):
+        raise Refused("invalid_json", "the frame has more values than any event")
     try:
         value = json.loads(frame, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
