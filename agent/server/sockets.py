@@ -2,9 +2,9 @@
 
 A connection has a reader, which takes one message after the other and so reads no faster than
 its session works, a writer behind a bounded queue, and a watch over its idleness. The codec says
-what goes out. The queue holds 256 KiB and 1000 messages; while half of that waits, no more is
-read. Who lets it fill nonetheless, or takes nothing for ``serve.stalled_s``, does not read: what
-waits is dropped, and the connection closed with 1008.
+what goes out. The queue holds 256 KiB and 1000 messages, and one more of any length; while half
+of that waits, no more is read. Who lets it fill nonetheless, or takes nothing for
+``serve.stalled_s``, does not read: what waits is dropped, and the connection closed with 1008.
 
 =====  ====================================================================================
 1000   the client ended it in the protocol's own way
@@ -64,14 +64,15 @@ class _Outbox:
         """Queue it, or drop everything where the bound is reached."""
         if self._closed or self.full.is_set():
             return
+        if self._holds(1.0):
+            self._waiting.clear()
+            self.full.set()
+            return
         self._closed = isinstance(item, Close)
         self._waiting.append(item)
         self._bytes += _size(item)
         self._there.set()
-        if self._holds(1.0):
-            self._waiting.clear()
-            self.full.set()
-        elif self._holds(0.5):
+        if self._holds(0.5):
             self._room.clear()
 
     async def get(self) -> Send | Close:
@@ -205,9 +206,13 @@ class LiveStreams:
         Args:
             within_s: seconds until speech that goes on is ended; its final still goes out.
         """
-        await asyncio.gather(
-            *(connection.drain(within_s) for connection in tuple(self._connections))
+        ends = await asyncio.gather(
+            *(connection.drain(within_s) for connection in tuple(self._connections)),
+            return_exceptions=True,  # a defect in one of them is not to end the others
         )
+        for end in ends:
+            if isinstance(end, Exception):
+                _log.error("a stream could not be ended in good order", exc_info=end)
 
     async def serve(self, socket: WebSocket, service: Service, codec: Codec, protocol: str) -> None:
         """Accept a client and serve it to its end, if there is a place for it."""

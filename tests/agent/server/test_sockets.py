@@ -151,6 +151,31 @@ async def test_ten_thousand_pieces_of_garbage_are_answered_and_the_session_goes_
         assert errors == 10_000
 
 
+async def test_one_long_answer_does_not_count_as_a_client_that_does_not_read() -> None:
+    prompt = "x" * 300_000
+    session = {"type": "transcription", "audio": {"input": {"transcription": {"prompt": prompt}}}}
+    async with serving() as url, dial(url, REALTIME) as client:
+        assert json.loads(await client.recv())["type"] == "session.created"
+        for _ in range(3):
+            await say(client, {"type": "session.update", "session": session})
+            assert prompt in await client.recv()
+
+
+@pytest.mark.parametrize("values", ["[]," * 2_000_000, '{"a":[1]},' * 500_000])
+async def test_megabytes_of_values_are_not_read_as_json(values: str) -> None:
+    long = f'{{"type": "x", "values": [{values}1]}}'
+    async with serving() as url:
+        async with dial(url, REALTIME) as client:
+            await client.recv()
+            await client.send(long)
+            assert "more values" in json.loads(await client.recv())["error"]["message"]
+        async with dial(url) as client:
+            await client.send(long)
+            (error,) = await hear(client)
+            assert "too much" in error["message"]
+            assert client.close_code == 1003
+
+
 async def test_garbage_ends_a_connection_of_basetens_after_a_hundred_errors() -> None:
     async with serving() as url, dial(url) as client:
         await say(client, CONFIGURATION)
