@@ -50,6 +50,10 @@ _RATES_HZ = range(800, 1_536_001)
 _MOST_CHANNELS = 64  # as many as FFmpeg's resampler takes
 _MOST_SAMPLES = 2**24  # of one frame at 16 kHz, all channels together; a FLAC's longest has 2**23.4
 
+# After so many packets in a row without sound no more is expected: a thread that looks through a
+# gigabyte of them cannot be stopped. Four minutes of damage in an MP3.
+_MOST_BARREN = 10_000
+
 # What writers that cannot go back put for the size of a WAV file that they do not know yet.
 _UNKNOWN_WAV_SIZE = 0x7FFFF000
 
@@ -178,17 +182,19 @@ class AudioFile:
     def _frames(self) -> Iterator[AudioFrame]:
         """All frames that can be decoded; the rest is counted."""
         packets = self._container.demux(self._stream)
-        while True:
+        barren = 0
+        while barren < _MOST_BARREN:
             try:
                 packet = next(packets)
             except StopIteration:
                 return
             except av.error.FFmpegError:
-                self._cut_off = True
-                return
+                break
+            barren += 1
             try:
                 for frame in packet.decode():
                     if _is_sane(frame):
+                        barren = 0
                         yield frame
                     else:
                         self._broken += 1
@@ -196,6 +202,7 @@ class AudioFile:
                 return
             except av.error.FFmpegError:
                 self._broken += 1
+        self._cut_off = True
 
     def _what_went_wrong(self, decoded_s: float) -> str | None:
         name = self.path

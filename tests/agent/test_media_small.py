@@ -89,6 +89,15 @@ def test_sound_that_nobody_recorded_is_refused(name: str, content: bytes) -> Non
             list(file.blocks())
 
 
+def test_a_long_file_without_sound_is_not_looked_through() -> None:
+    """It took twelve seconds, and an hour and a half a gigabyte, in which nothing could stop it."""
+    content = io.BytesIO(wav(1, frames=2_000_000))
+    with AudioFile(Path("a.wav"), content) as file:
+        with pytest.raises(AudioError, match="cannot be decoded"):
+            next(file.blocks())
+    assert content.tell() < 200_000
+
+
 @pytest.mark.parametrize("rate_hz", [8_000, 1_000])
 def test_long_frames_are_read(rate_hz: int) -> None:
     with AudioFile(Path("a.flac"), io.BytesIO(flac(rate_hz))) as file:
