@@ -59,7 +59,7 @@ __all__ = ["Session"]
 
 _log = logging.getLogger(__name__)
 
-_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # of RFC 6455's registry
+_POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013  # of RFC 6455's registry
 _BLOCK_S = 0.5  # what is taken of a long message at once
 # Where the client says when it has finished: a pause that parts sentences, and clicks count.
 _CLIENTS_PAUSE_S, _CLIENTS_START_S = 1.0, 0.1
@@ -317,6 +317,14 @@ class Session:
         return self._settings is not None and self._settings.turns is TurnDetection.CLIENT
 
     def _result(self, result: StreamResult) -> None:
+        """The engine calls it and knows nothing of codecs: their defects end here."""
+        try:
+            self._tell_result(result)
+        except Exception:
+            _log.exception("a result could not be told to the client")
+            self.end("internal error", _INTERNAL_ERROR)
+
+    def _tell_result(self, result: StreamResult) -> None:
         if isinstance(result, Partial):
             if not self._utterances.is_forgotten(result.utterance):
                 number = self._utterances.number(result.utterance)

@@ -23,6 +23,8 @@ import contextlib
 import logging
 import time
 from collections import deque
+from collections.abc import Sequence
+from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, WebSocketRoute
@@ -45,6 +47,7 @@ _log = logging.getLogger(__name__)
 _POLICY_VIOLATION, _INTERNAL_ERROR, _SERVICE_RESTART = 1008, 1011, 1012  # RFC 6455's registry
 _MOST_BYTES, _MOST_MESSAGES = 256 * 1024, 1000
 _CLOSE_S = 5.0  # for a close frame to leave, where nothing else did
+_CLIENTS_DOING = (TimeoutError, WebSocketDisconnect)
 _FLAT = "openai-beta.realtime-v1"  # as browsers say it, who cannot set headers
 
 
@@ -122,8 +125,9 @@ class _Connection:
         ]
         try:
             await asyncio.wait([reader, writer, *others], return_when=asyncio.FIRST_COMPLETED)
-            if reader.done() and reader.exception() is not None:
-                _log.error("a stream ended in an error", exc_info=reader.exception())
+            defect = _defect([reader, writer, *others])
+            if defect is not None:
+                _log.error("a stream ended in an error", exc_info=defect)
                 self._end("internal_error", "internal error", _INTERNAL_ERROR)
                 await asyncio.wait([writer], timeout=_CLOSE_S)
             stalled = self._outbox.full.is_set() or (
@@ -192,6 +196,12 @@ class _Connection:
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._socket.close(_POLICY_VIOLATION, "too much waits to be read")
+
+
+def _defect(tasks: Sequence[asyncio.Task[Any]]) -> BaseException | None:
+    """What ended one of these tasks, if it is no client that left or does not read."""
+    errors = (task.exception() for task in tasks if task.done())
+    return next((x for x in errors if x and not isinstance(x, _CLIENTS_DOING)), None)
 
 
 class LiveStreams:

@@ -296,18 +296,20 @@ async def test_a_client_that_never_reads_is_closed_and_others_do_not_notice() ->
             await asyncio.gather(flooding, return_exceptions=True)
 
 
+@pytest.mark.parametrize("method", ["binary", "speech_started", "final"])
 async def test_a_broken_codec_is_an_internal_error_for_one_and_nothing_for_others(
     monkeypatch: pytest.MonkeyPatch,
+    method: str,
 ) -> None:
-    def fail(self: object, frame: bytes) -> list[object]:
+    def fail(self: object, *args: object) -> list[object]:
         raise RuntimeError("a defect")
 
     async with serving() as url:
         async with dial(url) as client, dial(url, REALTIME) as other:
             await say(client, CONFIGURATION)
             with monkeypatch.context() as patch:
-                patch.setattr("talkpath.agent.server.baseten.BasetenCodec.binary", fail)
-                await client.send(bytes(2))
+                patch.setattr(f"talkpath.agent.server.baseten.BasetenCodec.{method}", fail)
+                await client.send(speech())
                 (error,) = await hear(client)
             assert error["message"] == "internal error"
             assert client.close_code == 1011
