@@ -28,6 +28,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from talkpath.agent.errors import ConfigError
@@ -46,6 +47,7 @@ _log = logging.getLogger(__name__)
 
 _POLICY_VIOLATION, _INTERNAL_ERROR, _SERVICE_RESTART = 1008, 1011, 1012  # RFC 6455's registry
 _MOST_BYTES, _MOST_MESSAGES = 256 * 1024, 1000
+_LONG_BYTES = 2**17  # a second of audio at any rate that there is, and two of the usual ones
 _CLOSE_S = 5.0  # for a close frame to leave, where nothing else did
 _CLIENTS_DOING = (TimeoutError, WebSocketDisconnect)
 _FLAT = "openai-beta.realtime-v1"  # as browsers say it, who cannot set headers
@@ -151,18 +153,41 @@ class _Connection:
     async def _read(self) -> None:
         self._working = True
         await self._session.opened()
-        while True:
-            self._working, self._idle_since_s = False, time.monotonic()
-            message = await self._socket.receive()
+        message = await self._next()
+        while message["type"] != "websocket.disconnect":
             self._working = True
-            if message["type"] == "websocket.disconnect":
-                return
-            text = message.get("text")
-            if text is not None:
-                await self._session.text(text)
+            if _length(message) < _LONG_BYTES:
+                await self._take(message)
+                message = await self._next()
             else:
-                await self._session.binary(message["bytes"])
-            await self._outbox.room()
+                message = await self._take_long(message)
+
+    async def _next(self) -> Message:
+        self._working, self._idle_since_s = False, time.monotonic()
+        return await self._socket.receive()
+
+    async def _take(self, message: Message) -> None:
+        text = message.get("text")
+        if text is not None:
+            await self._session.text(text)
+        else:
+            await self._session.binary(message["bytes"])
+        await self._outbox.room()
+
+    async def _take_long(self, message: Message) -> Message:
+        """Take one that may last for minutes, unless the client leaves; give what follows it."""
+        taking = asyncio.create_task(self._take(message), name="long message of a stream")
+        following = asyncio.create_task(self._socket.receive(), name="message after it")
+        try:
+            await asyncio.wait({taking, following}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done() or following.result()["type"] != "websocket.disconnect":
+                await taking
+                self._working, self._idle_since_s = False, time.monotonic()
+            return await following
+        finally:
+            taking.cancel()
+            following.cancel()
+            await asyncio.wait({taking, following})
 
     async def _write(self) -> None:
         stalled_s = self._service.config.serve.stalled_s
@@ -196,6 +221,10 @@ class _Connection:
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(_CLOSE_S):
                 await self._socket.close(_POLICY_VIOLATION, "too much waits to be read")
+
+
+def _length(message: Message) -> int:
+    return len(message.get("text") or message.get("bytes") or b"")
 
 
 def _defect(tasks: Sequence[asyncio.Task[Any]]) -> BaseException | None:

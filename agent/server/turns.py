@@ -40,6 +40,7 @@ class SemanticTurns:
         self._model = model
         self._windows: deque[FloatArray] = deque(maxlen=round(_HEARD_S / WINDOW_S))
         self._silence = 0  # windows, 0 outside a pause
+        self._asked = False  # in this pause
 
     def restart(self) -> None:
         """Forget the speech so far, which has ended without a pause."""
@@ -57,8 +58,9 @@ class SemanticTurns:
         self._silence += self._silence > 0
         for event in events:
             self._follow(event)
-        if self._silence != round(_PAUSE_S / WINDOW_S):
+        if self._asked or self._silence < round(_PAUSE_S / WINDOW_S):
             return False
+        self._asked = True
         audio = np.concatenate(self._windows)
         return await asyncio.to_thread(self._model.completeness, audio) > self.threshold
 
@@ -68,6 +70,7 @@ class SemanticTurns:
                 self._keep(ago_s + _BEFORE_S)
             case EarlyPause(silence_s):
                 self._silence = round(silence_s / WINDOW_S)
+                self._asked = False
             case SpeechResumed() | SpeechStopped():
                 self._silence = 0
 

@@ -230,6 +230,17 @@ async def test_a_pause_that_was_cleared_ends_nothing() -> None:
         assert not talker.of("speech_stopped")
 
 
+async def test_a_late_early_pause_is_no_reason_not_to_ask_whether_the_turn_is_over() -> None:
+    pauses = {"speech.early_pause_s": 0.3, "speech.stop_s": 0.4}
+    async with service(pauses) as shared:
+        async with realtime(shared, {"type": "semantic_vad", "eagerness": "low"}) as talker:
+            await talker.speak(audio(SHORT), silence(9))
+            await talker.wait_for(".completed")
+            (stopped,) = talker.of("speech_stopped")
+    # The longest wait is 8 s.
+    assert stopped["audio_end_ms"] < (len(audio(SHORT)) / 16 + 4000)
+
+
 # -- how fast, how long ----------------------------------------------------------------------
 
 

@@ -271,6 +271,16 @@ async def test_a_client_that_vanished_without_a_word_gives_its_place_back() -> N
         assert service.engine.statistics.opened == 1
 
 
+async def test_a_client_that_leaves_in_a_long_message_gives_its_place_back() -> None:
+    async with the_service({"serve.ahead_s": 1.0}) as service, serving(service) as url:
+        async with dial(url) as client:
+            await say(client, CONFIGURATION)
+            await client.send(bytes(32_000 * 200))  # it is read at the speed of speech
+            await until(lambda: service.metrics.held_back.value)
+        await until(lambda: not service.admission.streams)
+        assert not service.engine.streams
+
+
 async def test_a_client_that_never_reads_is_closed_and_others_do_not_notice() -> None:
     async with (
         the_service({"serve.stalled_s": 0.5}) as service,
