@@ -190,6 +190,10 @@ class AudioFile:
                 return
             except av.error.FFmpegError:
                 break
+            except IndexError:  # a packet of a stream that was not there at the beginning
+                packets = self._container.demux(self._stream)
+                barren += 1
+                continue
             barren += 1
             try:
                 for frame in packet.decode():
