@@ -5,7 +5,7 @@ WebSockets                    see ``sockets.py``
 ``/v1/...``                   REST, see ``rest.py``
 ``GET /``                     the page to try it, and its files
 ``GET /healthz``              200 while the process runs
-``GET /readyz``               200 where a stream would be let in now; 503 with a reason while
+``GET /readyz``               200 while the server serves, be it full; 503 with a reason while
                               models load and while the server waits for its last streams
 ``GET /metrics``              Prometheus' text format; needs a key where there are keys
 ============================  ==========================================================

@@ -3,6 +3,7 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -25,6 +26,11 @@ __all__ = ["SemanticTurns"]
 _HEARD_S = 8.0  # as much as Smart Turn listens to
 _BEFORE_S = 0.5  # of audio before the speech, as in its training (Pipecat's ``pre_speech_ms``)
 _PAUSE_S = 0.2  # the silence after which it was trained to decide (Pipecat's ``stop_secs``)
+
+
+# Of their own: the event loop's usual ones may all be reading recordings. The model computes on
+# one processor.
+_THREADS = ThreadPoolExecutor(max_workers=2, thread_name_prefix="smart turn")
 
 
 class SemanticTurns:
@@ -62,7 +68,10 @@ class SemanticTurns:
             return False
         self._asked = True
         audio = np.concatenate(self._windows)
-        return await asyncio.to_thread(self._model.completeness, audio) > self.threshold
+        likely = asyncio.get_running_loop().run_in_executor(
+            _THREADS, self._model.completeness, audio
+        )
+        return await likely > self.threshold
 
     def _follow(self, event: SpeechEvent) -> None:
         match event:
