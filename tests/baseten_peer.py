@@ -4,7 +4,7 @@ import json
 import re
 from typing import Any
 
-from talkpath.agent.server.codec import Audio, Close, Command, Configure, Finish, Send
+from talkpath.agent.server.protocols.codec import Audio, Close, Command, Configure, Finish, Send
 
 # What the service's own sample client sends.
 SAMPLE: dict[str, Any] = {

@@ -11,8 +11,8 @@ from openai.types.beta.realtime import TranscriptionSession
 from pydantic import BaseModel
 
 from talkpath.agent.errors import DecodeFailed
-from talkpath.agent.server.codec import Close, Codec, Command, Send
-from talkpath.agent.server.together import TogetherVad
+from talkpath.agent.server.protocols.codec import Close, Codec, Command, Send
+from talkpath.agent.server.protocols.together import TogetherVad
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Transcript
 
 TRANSCRIPTION = "conversation.item.input_audio_transcription"

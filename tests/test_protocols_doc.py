@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from talkpath.agent.errors import DecodeFailed
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import Close, Codec, Command, Send
-from talkpath.agent.server.openai_realtime import RealtimeCodec
-from talkpath.agent.server.together import TogetherCodec
-from talkpath.agent.server.transcript_answers import Events, Heard, answer_for
-from talkpath.agent.server.transcription_form import TranscriptionWish
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import Close, Codec, Command, Send
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.together import TogetherCodec
+from talkpath.agent.server.recordings.answers import Events, Heard, answer_for
+from talkpath.agent.server.recordings.form import TranscriptionWish
 from talkpath.agent.transcribe import Piece
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import (

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import aiohttp
 
-from talkpath.agent.server.fields import Refused
-from talkpath.agent.server.transcription_form import read_form
+from talkpath.agent.server.protocols.fields import Refused
+from talkpath.agent.server.recordings.form import read_form
 from talkpath.agent.whisper.requests import DecodeOptions
 from tests.agent.server.serving import serving, the_service
 from tests.protocols_page import PAGE, blocks, messages, tables

@@ -11,12 +11,12 @@ import pytest
 
 from talkpath.agent.config import Config
 from talkpath.agent.errors import ConfigError
-from talkpath.agent.server import _baseten_settings as baseten_settings
 from talkpath.agent.server import sockets
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import Codec, Configure, SessionSettings
-from talkpath.agent.server.openai_realtime import RealtimeCodec
-from talkpath.agent.server.together import TogetherCodec, TogetherVad
+from talkpath.agent.server.protocols import baseten_settings
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import Codec, Configure, SessionSettings
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.together import TogetherCodec, TogetherVad
 from tests.protocols_page import PAGE, tables
 from tests.realtime_peer import CODES
 

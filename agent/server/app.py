@@ -2,7 +2,7 @@
 
 ============================  ==========================================================
 WebSockets                    see ``sockets.py``
-``/v1/...``                   REST, see ``rest.py``
+``/v1/...``                   REST, see ``recordings/rest.py``
 ``GET /``                     the page to try it, and its files
 ``GET /healthz``              200 while the process runs
 ``GET /readyz``               200 while the server serves, be it full; 503 with a reason while
@@ -29,7 +29,7 @@ from talkpath.agent.metrics import Registry, render_prometheus
 from talkpath.agent.server.admission import Admission
 from talkpath.agent.server.errors import error_response
 from talkpath.agent.server.keys import Guard, KeyRing, key_ring
-from talkpath.agent.server.rest import rest_routes
+from talkpath.agent.server.recordings.rest import rest_routes
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.sockets import LiveStreams, socket_routes
 from talkpath.agent.web import check_origins, is_loopback, origin_rules, page_routes

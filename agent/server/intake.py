@@ -11,7 +11,7 @@ from talkpath.agent.audio import (
     mulaw_to_float,
     pcm16_to_float,
 )
-from talkpath.agent.server.codec import Encoding
+from talkpath.agent.server.protocols.codec import Encoding
 
 __all__ = ["Ahead", "SampleReader"]
 

@@ -8,7 +8,7 @@ from talkpath.agent.errors import (
     TalkpathError,
 )
 from talkpath.agent.server.admission import Denied
-from talkpath.agent.server.fields import Refused
+from talkpath.agent.server.protocols.fields import Refused
 
 __all__ = ["Problem", "problem_of"]
 

@@ -23,7 +23,8 @@ import numpy as np
 from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.errors import EngineOverloaded, ModelError, TalkpathError
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.intake import Ahead, SampleReader
+from talkpath.agent.server.protocols.codec import (
     GOING_AWAY,
     Audio,
     Clear,
@@ -37,7 +38,6 @@ from talkpath.agent.server.codec import (
     SessionSettings,
     TurnDetection,
 )
-from talkpath.agent.server.intake import Ahead, SampleReader
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.turns import SemanticTurns
 from talkpath.agent.server.utterances import Utterances

@@ -33,12 +33,12 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.admission import Denied, client_of
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import GOING_AWAY, Close, Codec, Send
-from talkpath.agent.server.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import GOING_AWAY, Close, Codec, Send
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.together import TogetherCodec
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.session import Session
-from talkpath.agent.server.together import TogetherCodec
 from talkpath.agent.whisper.requests import DecodeOptions
 
 __all__ = ["LiveStreams", "socket_routes"]

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable
 
 from talkpath.agent.errors import DecodeFailed, EngineClosed
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     Audio,
     Clear,
     Close,

@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from talkpath.agent.errors import ConfigError
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import Codec, Command
-from talkpath.agent.server.openai_realtime import RealtimeCodec
-from talkpath.agent.server.together import TogetherCodec, TogetherVad
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import Codec, Command
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.together import TogetherCodec, TogetherVad
 from tests.baseten_peer import CONFIGURATIONS, Watch
 from tests.fuzz.ears import Ears
 from tests.fuzz.garbage import Garbage

@@ -20,12 +20,12 @@ import pytest
 
 from talkpath.agent.audio import FloatArray, Resampler, float_to_pcm16
 from talkpath.agent.errors import DecodeFailed
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import Close, Codec, Command, Send
-from talkpath.agent.server.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import Close, Codec, Command, Send
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.together import TogetherCodec, TogetherVad
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.session import Session
-from talkpath.agent.server.together import TogetherCodec, TogetherVad
 from talkpath.agent.whisper.backend import Backend, Decoded, Item, TimedText
 from talkpath.agent.whisper.results import Word
 from tests.agent.server.serving import the_service

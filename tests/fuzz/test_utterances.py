@@ -18,7 +18,7 @@ import pytest
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.errors import DecodeFailed
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     Audio,
     Clear,
     Close,

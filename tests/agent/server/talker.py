@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from talkpath.agent.audio import FloatArray, Resampler, float_to_pcm16
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import Close, Codec, Send
-from talkpath.agent.server.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import Close, Codec, Send
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.session import Session
 from tests.agent.whisper.helpers import until

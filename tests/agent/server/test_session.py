@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from talkpath.agent.audio import FloatArray
-from talkpath.agent.server.codec import Encoding
 from talkpath.agent.server.intake import SampleReader
+from talkpath.agent.server.protocols.codec import Encoding
 from tests.agent.server.serving import the_service as service
 from tests.agent.server.talker import baseten, realtime
 from tests.agent.whisper.helpers import Gate, Spoiled, backend, marked, until

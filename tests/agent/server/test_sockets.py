@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.typing import Subprotocol
 
 from talkpath.agent.audio import float_to_pcm16
+from talkpath.agent.server.protocols.baseten import BasetenCodec
 from tests.agent.server.serving import serving, the_service
 from tests.agent.whisper.helpers import WAIT_S, until
 from tests.speech import clip, silence, word_error_rate
@@ -318,7 +319,7 @@ async def test_a_broken_codec_is_an_internal_error_for_one_and_nothing_for_other
         async with dial(url) as client, dial(url, REALTIME) as other:
             await say(client, CONFIGURATION)
             with monkeypatch.context() as patch:
-                patch.setattr(f"talkpath.agent.server.baseten.BasetenCodec.{method}", fail)
+                patch.setattr(BasetenCodec, method, fail)
                 await client.send(speech())
                 (error,) = await hear(client)
             assert error["message"] == "internal error"

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from talkpath.agent.errors import TalkpathError
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     Audio,
     Clear,
     Close,
@@ -31,7 +31,7 @@ from talkpath.agent.server.codec import (
     SessionSettings,
     TurnDetection,
 )
-from talkpath.agent.server.fields import Fields, Refused, parse_object
+from talkpath.agent.server.protocols.fields import Fields, Refused, parse_object
 from talkpath.agent.whisper.agreement import join_texts
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, Transcript
 

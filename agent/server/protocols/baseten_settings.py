@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from talkpath.agent.errors import ConfigError
-from talkpath.agent.server.codec import Encoding, SessionSettings, VoiceActivity
-from talkpath.agent.server.fields import known_language
+from talkpath.agent.server.protocols.codec import Encoding, SessionSettings, VoiceActivity
+from talkpath.agent.server.protocols.fields import known_language
 from talkpath.agent.whisper.requests import MAX_BEAM, DecodeOptions
 from talkpath.agent.whisper.windows import longest_utterance_s
 

@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from talkpath.agent.errors import DecodeFailed
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import (
     Audio,
     Close,
     Codec,

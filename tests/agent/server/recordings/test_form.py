@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talkpath.agent.server.fields import Refused
-from talkpath.agent.server.languages import language_code, language_name
-from talkpath.agent.server.transcription_form import TranscriptionWish, read_form
+from talkpath.agent.server.protocols.fields import Refused
+from talkpath.agent.server.recordings.form import TranscriptionWish, read_form
+from talkpath.agent.server.recordings.languages import language_code, language_name
 from talkpath.agent.whisper import DecodeOptions, WhisperEngine
 from tests.agent.whisper.helpers import backend, engine
 

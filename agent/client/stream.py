@@ -24,8 +24,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from talkpath.agent._client_audio import KeptAudio
-from talkpath.agent._client_wire import (
+from talkpath.agent.audio import SAMPLE_RATE_HZ
+from talkpath.agent.client.audio import KeptAudio
+from talkpath.agent.client.wire import (
     AudioEnd,
     Healthy,
     RemoteError,
@@ -34,7 +35,6 @@ from talkpath.agent._client_wire import (
     control,
     read_message,
 )
-from talkpath.agent.audio import SAMPLE_RATE_HZ
 from talkpath.agent.errors import AudioLost, DecodeFailed
 from talkpath.agent.speech import WINDOW_SAMPLES
 from talkpath.agent.whisper.agreement import Agreement

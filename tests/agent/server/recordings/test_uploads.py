@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talkpath.agent.server.problems import Problem
-from talkpath.agent.server.uploads import Upload, UploadLimits, receive_upload
+from talkpath.agent.server.recordings.uploads import Upload, UploadLimits, receive_upload
 
 LIMITS = UploadLimits(file_bytes=100_000, form_bytes=4_000, fields=5, idle_s=60)
 BOUNDARY = "a-boundary"

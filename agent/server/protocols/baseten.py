@@ -43,7 +43,7 @@ from enum import IntEnum, auto
 from typing import Any
 
 from talkpath.agent.errors import TalkpathError
-from talkpath.agent.server._baseten_settings import (
+from talkpath.agent.server.protocols.baseten_settings import (
     BasetenSettings,
     Refused,
     is_configuration,
@@ -51,7 +51,7 @@ from talkpath.agent.server._baseten_settings import (
     shown,
     utf8,
 )
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     GOING_AWAY,
     Audio,
     Close,
@@ -60,7 +60,7 @@ from talkpath.agent.server.codec import (
     Finish,
     Send,
 )
-from talkpath.agent.server.fields import has_too_many_values
+from talkpath.agent.server.protocols.fields import has_too_many_values
 from talkpath.agent.whisper.agreement import join_texts
 from talkpath.agent.whisper.results import Final, Partial, Segment, StreamFailure, Transcript, Word
 

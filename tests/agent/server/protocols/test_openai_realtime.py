@@ -15,7 +15,7 @@ from openai.types.realtime import RealtimeServerEvent, RealtimeTranscriptionSess
 from pydantic import TypeAdapter
 
 from talkpath.agent.errors import EngineClosed
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     Audio,
     Clear,
     Close,
@@ -28,7 +28,7 @@ from talkpath.agent.server.codec import (
     TurnDetection,
     VoiceActivity,
 )
-from talkpath.agent.server.openai_realtime import RealtimeCodec
+from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Segment, Word
 from tests.realtime_peer import EVENTS, SPEECHES, Peer, Speech, kinds, mutated, operations

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from talkpath.agent.errors import ConfigError
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     GOING_AWAY,
     Command,
     Configure,
@@ -36,8 +36,8 @@ from talkpath.agent.server.codec import (
     TurnDetection,
     VoiceActivity,
 )
-from talkpath.agent.server.fields import Fields, Refused, known_language
-from talkpath.agent.server.realtime import BUFFER_EVENTS, Dialect, Event, Items
+from talkpath.agent.server.protocols.fields import Fields, Refused, known_language
+from talkpath.agent.server.protocols.realtime import BUFFER_EVENTS, Dialect, Event, Items
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure
 

@@ -1,7 +1,7 @@
 """OpenAI's audio endpoints over HTTP, for recordings.
 
 ======================================  =====================================================
-``POST /v1/audio/transcriptions``       a form (``transcription_form.py``) becomes a transcript
+``POST /v1/audio/transcriptions``       a form (``form.py``) becomes a transcript
 ``POST /v1/audio/translations``         likewise, in English, whatever is spoken
 ``GET /v1/models``                      the one model that there is
 ``GET /v1/models/{id}``                 the same, by its name, which may have slashes
@@ -29,12 +29,12 @@ from starlette.types import Receive, Scope, Send
 
 from talkpath.agent.errors import TalkpathError
 from talkpath.agent.server.admission import Denied, client_of
-from talkpath.agent.server.fields import Refused
 from talkpath.agent.server.problems import Problem, problem_of
+from talkpath.agent.server.protocols.fields import Refused
+from talkpath.agent.server.recordings.answers import Events, Heard, answer_for
+from talkpath.agent.server.recordings.form import TranscriptionWish, read_form
+from talkpath.agent.server.recordings.uploads import Upload, UploadLimits, receive_upload
 from talkpath.agent.server.service import Service
-from talkpath.agent.server.transcript_answers import Events, Heard, answer_for
-from talkpath.agent.server.transcription_form import TranscriptionWish, read_form
-from talkpath.agent.server.uploads import Upload, UploadLimits, receive_upload
 from talkpath.agent.transcribe import FileTranscription, Piece
 from talkpath.agent.whisper import DecodeOptions
 

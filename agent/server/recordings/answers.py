@@ -19,9 +19,9 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from talkpath.agent.server.languages import language_name
 from talkpath.agent.server.problems import Problem
-from talkpath.agent.server.transcription_form import TranscriptionWish
+from talkpath.agent.server.recordings.form import TranscriptionWish
+from talkpath.agent.server.recordings.languages import language_name
 from talkpath.agent.subtitles import TranscriptWriter
 from talkpath.agent.transcribe import Piece
 from talkpath.agent.whisper import Segment

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from talkpath.agent._client_stream import Heard, Quiet, RemoteStream
-from talkpath.agent._client_wire import Garbled, RemoteError, read_message
 from talkpath.agent.client import ClientConfig
+from talkpath.agent.client.stream import Heard, Quiet, RemoteStream
+from talkpath.agent.client.wire import Garbled, RemoteError, read_message
 from talkpath.agent.errors import DecodeFailed
-from talkpath.agent.server.baseten import BasetenCodec
-from talkpath.agent.server.codec import Audio, Command, Configure, Finish, Send
+from talkpath.agent.server.protocols.baseten import BasetenCodec
+from talkpath.agent.server.protocols.codec import Audio, Command, Configure, Finish, Send
 from talkpath.agent.whisper.results import Final, Partial, Segment, StreamFailure, Transcript
 
 SECOND = bytes(32_000)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from talkpath.agent.errors import ConfigError
-from talkpath.agent.server.codec import (
+from talkpath.agent.server.protocols.codec import (
     Audio,
     Close,
     Commit,
@@ -18,7 +18,7 @@ from talkpath.agent.server.codec import (
     TurnDetection,
     VoiceActivity,
 )
-from talkpath.agent.server.together import TogetherCodec, TogetherVad
+from talkpath.agent.server.protocols.together import TogetherCodec, TogetherVad
 from talkpath.agent.whisper.requests import DecodeOptions
 from tests.realtime_peer import SPEECHES, Peer, Speech, kinds, operations
 

@@ -26,8 +26,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from talkpath.agent.errors import ConfigError
-from talkpath.agent.server.fields import Fields, Refused
-from talkpath.agent.server.languages import language_code
+from talkpath.agent.server.protocols.fields import Fields, Refused
+from talkpath.agent.server.recordings.languages import language_code
 from talkpath.agent.whisper import DecodeOptions, WhisperEngine
 
 __all__ = ["TranscriptionWish", "read_form"]

@@ -21,7 +21,7 @@ from openai.types.audio import TranscriptionVerbose
 from starlette.routing import Router
 
 from talkpath.agent.audio import FloatArray, float_to_pcm16
-from talkpath.agent.server.rest import rest_routes
+from talkpath.agent.server.recordings.rest import rest_routes
 from tests.agent.server.serving import serving, the_service
 from tests.agent.whisper.helpers import WAIT_S, Gate, Results, Wrapper, backend, until
 from tests.speech import clip, join, speech_wav, word_error_rate, write_wav

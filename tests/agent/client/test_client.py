@@ -13,9 +13,6 @@ from typing import Any
 
 import pytest
 
-from talkpath.agent import _client_socket, _client_stream
-from talkpath.agent._client_audio import KeptAudio
-from talkpath.agent._client_servers import Server, Servers
 from talkpath.agent.audio import FloatArray, float_to_pcm16
 from talkpath.agent.client import (
     ClientConfig,
@@ -25,6 +22,10 @@ from talkpath.agent.client import (
     Quiet,
     TranscriptionClient,
 )
+from talkpath.agent.client import socket as client_socket
+from talkpath.agent.client import stream as client_stream
+from talkpath.agent.client.audio import KeptAudio
+from talkpath.agent.client.servers import Server, Servers
 from talkpath.agent.errors import AudioError, AudioLost, ConfigError, ServersRefused
 from talkpath.agent.whisper import Final
 from talkpath.agent.whisper.backend import Backend, Decoded
@@ -293,8 +294,8 @@ async def proxy(url: str) -> AsyncIterator[tuple[str, Proxy]]:
 async def test_a_server_that_falls_silent_is_left_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_client_socket, "_DEAD_S", 2.0)
-    monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
+    monkeypatch.setattr(client_socket, "_DEAD_S", 2.0)
+    monkeypatch.setattr(client_socket, "_QUESTION_S", 0.1)
     audio = join([LONG.id])
     async with serving() as url, proxy(url) as (way, held):
         async with Caller(way, url) as caller:
@@ -314,7 +315,7 @@ async def test_a_server_that_falls_silent_is_left_for_the_next(
 async def test_a_network_that_falls_behind_by_more_than_is_kept_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
+    monkeypatch.setattr(client_socket, "_QUESTION_S", 0.1)
     async with serving() as url, proxy(url) as (way, held):
         async with Caller(way, url) as caller:
             await until(lambda: caller.were(Connected))
@@ -347,9 +348,9 @@ class Stuck(Wrapper):
 async def test_a_server_that_answers_but_works_no_more_is_left_for_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(_client_stream, "_LONGEST", 4 * 16_000)
-    monkeypatch.setattr(_client_socket, "_DEAD_S", 2.0)
-    monkeypatch.setattr(_client_socket, "_QUESTION_S", 0.1)
+    monkeypatch.setattr(client_stream, "_LONGEST", 4 * 16_000)
+    monkeypatch.setattr(client_socket, "_DEAD_S", 2.0)
+    monkeypatch.setattr(client_socket, "_QUESTION_S", 0.1)
     audio = join([LONG.id])
     model = Stuck(backend("tiny.en"))
     async with the_service(model=model) as service, serving(service) as first:

@@ -28,11 +28,11 @@ from dataclasses import dataclass, field, replace
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from talkpath.agent._client_servers import Server, Servers
-from talkpath.agent._client_socket import Lost, Refused, meaning_of, now_s, open_socket, send_audio
-from talkpath.agent._client_stream import Heard, Quiet, RemoteStream
-from talkpath.agent._client_wire import Garbled, RemoteError
 from talkpath.agent.audio import SAMPLE_RATE_HZ, Resampler, float_to_pcm16, pcm16_to_float
+from talkpath.agent.client.servers import Server, Servers
+from talkpath.agent.client.socket import Lost, Refused, meaning_of, now_s, open_socket, send_audio
+from talkpath.agent.client.stream import Heard, Quiet, RemoteStream
+from talkpath.agent.client.wire import Garbled, RemoteError
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.errors import AudioError, ConfigError, ServersRefused, TalkpathError
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult

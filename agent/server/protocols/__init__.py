@@ -1,0 +1,1 @@
+"""The streaming protocols, a sans-IO codec each."""
