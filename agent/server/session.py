@@ -61,8 +61,10 @@ _log = logging.getLogger(__name__)
 
 _POLICY_VIOLATION, _INTERNAL_ERROR, _TRY_AGAIN_LATER = 1008, 1011, 1013  # of RFC 6455's registry
 _BLOCK_S = 0.5  # what is taken of a long message at once
-# Where the client says when it has finished: a pause that parts sentences, and clicks count.
-_CLIENTS_PAUSE_S, _CLIENTS_START_S = 1.0, 0.1
+# Where the client says when it has finished, only a long pause parts what it said: a sentence
+# spoken slowly is better heard as one (at 1 s, "ask not" and what follows it became two). A click
+# counts as speech, for it may be a short word.
+_CLIENTS_PAUSE_S, _CLIENTS_START_S = 2.0, 0.1
 _LEAST_PRE_ROLL_S = StreamOptions().pre_roll_s
 
 

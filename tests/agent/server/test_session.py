@@ -115,7 +115,7 @@ async def test_a_final_that_cannot_be_decoded_is_an_error_and_the_next_one_comes
 
 async def test_a_commit_ends_what_was_said_since_the_last_one_silence_included() -> None:
     async with service() as shared, realtime(shared, None) as talker:
-        await talker.speak(audio(SHORT), silence(1.5), audio("librivox-0930"))
+        await talker.speak(audio(SHORT), silence(2.5), audio("librivox-0930"))
         await talker.commit()
         await talker.speak(silence(0.5))
         await talker.commit()
@@ -146,11 +146,23 @@ async def test_a_commit_in_the_middle_of_speech_makes_one_item_of_what_was_said(
         assert [message["item_id"] for message in talker.of(".completed")] == items
 
 
+async def test_a_pause_in_the_middle_of_what_is_committed_does_not_part_it() -> None:
+    async with service() as shared, realtime(shared, None) as talker:
+        samples = audio(LONG)
+        middle = round(2.6 * 16_000)
+        await talker.speak(samples[:middle], silence(1.2), samples[middle:])
+        await talker.commit()
+        await talker.wait_for(".completed")
+        done = shared.engine.statistics
+        assert done.used_speculations + done.requests.get("final", 0) == 1
+        assert wrong_words(LONG, talker.transcripts[0]) <= 0.3
+
+
 async def test_what_is_cleared_is_heard_of_no_more_and_what_was_committed_is() -> None:
     async with service() as shared, realtime(shared, None) as talker:
         await talker.speak(audio("cards-003"))
         await talker.commit()
-        await talker.speak(audio(LONG), silence(1.5), audio(LONG)[:32_000])
+        await talker.speak(audio(LONG), silence(2.5), audio(LONG)[:32_000])
         await talker.clear()
         await talker.speak(audio(SHORT))
         await talker.commit()
