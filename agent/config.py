@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from talkpath.agent.errors import ConfigError
+from talkpath.agent.server_url import Server, check_key
 
 __all__ = [
     "Config",
@@ -103,6 +104,15 @@ class WhisperConfig:
             "whisper.partial_interval_s must lie between 0.1 and 30 seconds",
         )
         _require(self.max_streams >= 1, "whisper.max_streams must be 1 or more")
+        try:
+            for url in self.servers:
+                Server.at(url)
+        except ConfigError as error:
+            raise ConfigError(f"whisper.servers: {error}") from None
+        try:
+            check_key(self.api_key)
+        except ConfigError as error:
+            raise ConfigError(f"whisper.api_key: {error}") from None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -153,6 +153,10 @@ def test_version_is_that_of_the_project(capsys: pytest.CaptureFixture[str]) -> N
         (["run", "echo", "--max-sessions", "0"], "server.max_sessions must be 1 or more"),
         (["run", "echo", "--max", "1"], "unrecognized arguments: --max 1"),
         (["run", "echo", "--config", "none.toml"], "cannot read the settings file none.toml"),
+        (
+            ["run", "echo", "--whisper-server", "me"],
+            "whisper.servers: 'me' is no URL of a speech-to",
+        ),
         (["run", "nobody"], "there is no bot 'nobody'; known are "),
         (["run", "./nobody.py"], "the bot nobody.py does not exist"),
         (["serve", "--port", "70000"], "serve.port must lie between 0 and 65535"),

@@ -106,6 +106,15 @@ def test_a_key_of_a_wrong_type_is_not_repeated(tmp_path: Path, text: str, name: 
         ("[whisper]\ntask = 'summarise'\n", "transcribe or translate"),
         ("[whisper]\nlanguage_mode = 'once'\n", "utterance or stream"),
         ("[whisper]\nbeam_size = 0\n", "between 1 and 10"),
+        (
+            "[whisper]\nservers = ['gpu-1']\n",
+            r"whisper\.servers: 'gpu-1' is no URL .*ws://HOST:PORT",
+        ),
+        (
+            "[whisper]\nservers = ['ws://a', 'ws://b:x']\n",
+            r"whisper\.servers: 'ws://b:x' is no URL",
+        ),
+        ("[whisper]\napi_key = 'geheim-ü'\n", r"whisper\.api_key: an API key is visible ASCII"),
         ("[speech]\nthreshold = 1\n", "between 0 and 1"),
         ("[speech]\nearly_pause_s = 0.5\n", "at least 0.032 and speech.stop_s at least that"),
     ],
@@ -122,6 +131,12 @@ def test_an_unreadable_file_is_explained(tmp_path: Path, content: bytes | None) 
         file.write_bytes(content)
     with pytest.raises(ConfigError, match="cannot read the settings file"):
         load_config(environ={}, file=file)
+
+
+def test_servers_are_named_by_the_urls_of_their_websockets_or_of_their_pages() -> None:
+    urls = ("ws://gpu-1:8000", "wss://gpu-2", "http://gpu-3:8000", "https://gpu-4/websocket")
+    config = load_config(environ={"TALKPATH_WHISPER_SERVERS": ",".join(urls)})
+    assert config.whisper.servers == urls
 
 
 def test_an_unknown_flag_is_a_mistake_too() -> None:

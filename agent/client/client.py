@@ -29,12 +29,13 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from talkpath.agent.audio import SAMPLE_RATE_HZ, Resampler, float_to_pcm16, pcm16_to_float
-from talkpath.agent.client.servers import Server, Servers
+from talkpath.agent.client.servers import Servers
 from talkpath.agent.client.socket import Lost, Refused, meaning_of, now_s, open_socket, send_audio
 from talkpath.agent.client.stream import Heard, Quiet, RemoteStream
 from talkpath.agent.client.wire import Garbled, RemoteError
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.errors import AudioError, ConfigError, ServersRefused, TalkpathError
+from talkpath.agent.server_url import Server, check_key
 from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult
 
 __all__ = [
@@ -174,8 +175,7 @@ class TranscriptionClient:
         self._servers = Servers(urls)
         self._config = config or ClientConfig()
         self._accepted: ClientConfig | None = None
-        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
-            raise ConfigError("an API key is visible ASCII characters only")
+        check_key(api_key)
         self._api_key = api_key
         self._tls = tls
         self._resampler = Resampler(sample_rate_hz)

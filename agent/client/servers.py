@@ -2,48 +2,13 @@
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
-from urllib.parse import urlsplit, urlunsplit
 
 from talkpath.agent.errors import ConfigError
+from talkpath.agent.server_url import Server
 
-__all__ = ["Server", "Servers"]
+__all__ = ["Servers"]
 
-_SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
-_USUAL_PATH = "/websocket"
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0
-
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """One server.
-
-    Attributes:
-        url: of its WebSocket.
-        name: host and port, for messages.
-    """
-
-    url: str
-    name: str
-
-    @classmethod
-    def at(cls, url: str) -> "Server":
-        """The server of a URL; one without a path means the path of talkpath's own.
-
-        Raises:
-            ConfigError: this is no WebSocket's URL.
-        """
-        try:
-            parts = urlsplit(url)
-            scheme, host, port = _SCHEMES.get(parts.scheme), parts.hostname, parts.port
-            (host or "").encode("idna")
-        except ValueError as error:
-            raise ConfigError(f"{url!r} is no URL: {error}") from None
-        if scheme is None or not host or parts.fragment:
-            raise ConfigError(f"{url!r} is no URL of a speech-to-text server (ws://HOST:PORT)")
-        path = _USUAL_PATH if parts.path in ("", "/") else parts.path
-        name = host if port is None else f"{host}:{port}"
-        return cls(urlunsplit((scheme, parts.netloc, path, parts.query, "")), name)
 
 
 class Servers:

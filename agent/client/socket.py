@@ -7,8 +7,8 @@ import ssl
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus, WebSocketException
 
-from talkpath.agent.client.servers import Server
 from talkpath.agent.client.stream import RemoteStream
+from talkpath.agent.server_url import Server
 
 __all__ = ["Lost", "Refused", "meaning_of", "now_s", "open_socket", "send_audio"]
 

@@ -25,8 +25,9 @@ from talkpath.agent.client import (
 from talkpath.agent.client import socket as client_socket
 from talkpath.agent.client import stream as client_stream
 from talkpath.agent.client.audio import KeptAudio
-from talkpath.agent.client.servers import Server, Servers
+from talkpath.agent.client.servers import Servers
 from talkpath.agent.errors import AudioError, AudioLost, ConfigError, ServersRefused
+from talkpath.agent.server_url import Server
 from talkpath.agent.whisper import Final
 from talkpath.agent.whisper.backend import Backend, Decoded
 from tests.agent.server.serving import serving, the_service
