@@ -314,11 +314,16 @@ class TranscriptionClient:
                 self._config = self._accepted
                 self._hand_out(self._failure(ConfigError(str(refused))))
         except Lost as lost:
-            _log.warning("speech-to-text at %s: %s", server.name, lost)
+            self._warn(server, "lost", str(lost))
             self._servers.lost()
             self._on_event(Disconnected(server.name, str(lost)))
         finally:
             self._stream.closed()
+
+    def _warn(self, server: Server, kind: str, problem: str) -> None:
+        """Say a problem once: a server that is away for a night is tried every few seconds."""
+        level = logging.WARNING if self._servers.is_news(server, kind, problem) else logging.DEBUG
+        _log.log(level, "speech-to-text at %s: %s", server.name, problem)
 
     def _raise_what_failed(self) -> None:
         if self._refused is not None:
@@ -377,7 +382,7 @@ class TranscriptionClient:
                 if ready_s is None and self._stream.ready:
                     ready_s = now_s()
                     self._ready(server)
-                self._take(results)
+                self._take(server, results)
                 self._news.set()
         finally:
             if ready_s is not None and now_s() - ready_s > _PROVEN_S:
@@ -386,6 +391,7 @@ class TranscriptionClient:
     def _ready(self, server: Server) -> None:
         self._accepted = self._config
         self._dropping = False
+        self._servers.taken(server)
         _log.info("speech-to-text at %s", server.name)
         self._on_event(Connected(server.name))
         for failure in self._stream.tell_lost():
@@ -399,12 +405,12 @@ class TranscriptionClient:
         except Garbled as error:
             raise Lost(f"it sent {error}: that is another protocol") from None
 
-    def _take(self, results: Sequence[Heard]) -> None:
+    def _take(self, server: Server, results: Sequence[Heard]) -> None:
         for result in results:
             match result:
                 case RemoteError(text):
                     self._last_error = text
-                    _log.warning("speech-to-text server: %s", text)
+                    self._warn(server, "told", text)
                 case Quiet():
                     self._on_event(result)
                 case _:

@@ -32,6 +32,7 @@ class Servers:
         self._servers = [Server.at(url) for url in urls]
         self._draw = draw or random.Random()
         self._reasons: dict[str, str] = {}
+        self._problems: dict[tuple[str, str], str] = {}
         self._at = 0
         self._losses = 0  # since a server was of use
 
@@ -67,6 +68,18 @@ class Servers:
     def refused(self, server: Server, why: str) -> None:
         """It will never take this client."""
         self._reasons[server.url] = why
+
+    def is_news(self, server: Server, kind: str, problem: str) -> bool:
+        """Whether a problem is another one than the last of its kind since ``taken``."""
+        before = self._problems.get((server.url, kind))
+        self._problems[server.url, kind] = problem
+        return problem != before
+
+    def taken(self, server: Server) -> None:
+        """It has taken the stream: a problem after that is a new one."""
+        for url, kind in list(self._problems):
+            if url == server.url:
+                del self._problems[url, kind]
 
     def useful(self) -> None:
         """It did what it is there for."""

@@ -64,6 +64,10 @@ async def open_socket(
         raise Lost(text) from error
     except TimeoutError as error:
         raise Lost(f"no answer within {_CONNECT_S:g} s") from error
+    except ssl.SSLCertVerificationError as error:
+        # Another try finds the same certificate, or it is an attack.
+        why = error.verify_message or str(error)
+        raise Refused(f"its certificate is not trusted here ({why})") from error
     except (OSError, WebSocketException) as error:
         raise Lost(f"cannot be reached ({error})") from error
 
