@@ -43,9 +43,12 @@ class HttpProtocol(H11Protocol):
         super().connection_made(cast(asyncio.Transport, transport))
         self._watch = self.loop.call_later(self.silent_s, self._look)
 
+    def handle_websocket_upgrade(self, event: Any) -> None:
+        """The connection is a WebSocket's from here on, which says itself when it ends."""
+        self._stop_looking()
+        super().handle_websocket_upgrade(event)
+
     def _look(self) -> None:
-        if self.transport.get_protocol() is not self:  # it is a WebSocket by now
-            return
         last = cast(Any, self.cycle)
         if (last is None or last.response_complete) and last is self._seen:
             self.transport.abort()
@@ -55,9 +58,12 @@ class HttpProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is closed."""
+        self._stop_looking()
+        super().connection_lost(exc)
+
+    def _stop_looking(self) -> None:
         if self._watch is not None:
             self._watch.cancel()
-        super().connection_lost(exc)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -168,6 +174,7 @@ async def running(
     tls: ssl.SSLContext | None = None,
     deflate: bool = True,
     pings: bool = True,
+    lifespan: bool = True,
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Serve an application inside the block; a signal ends it before.
 
@@ -179,6 +186,8 @@ async def running(
         tls: certificate and key; None serves without.
         deflate: whether messages of WebSockets may be compressed.
         pings: whether a peer that does not answer WebSocket's pings for 20 s is closed.
+        lifespan: whether the application is told of start and end; one that is told is not told
+            of an end by a second signal, and logs a traceback then.
 
     Yields:
         The task that runs the server. It ends by itself after SIGINT or SIGTERM.
@@ -194,6 +203,7 @@ async def running(
         ws_max_size=message_bytes,
         ws_per_message_deflate=deflate,
         ws_ping_interval=20.0 if pings else None,
+        lifespan="auto" if lifespan else "off",
     )
     config.load()
     config.ssl = tls

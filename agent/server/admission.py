@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from talkpath.agent.errors import TalkpathError
+from talkpath.agent.server.counted import counted
 
 __all__ = ["Admission", "Client", "Denied", "client_of"]
 
@@ -73,6 +74,7 @@ class Admission:
         self._no_uploads = asyncio.Event()
         self._no_uploads.set()
         self._draining = False
+        self._until_given_up: set[asyncio.Timeout] = set()
 
     @property
     def streams(self) -> int:
@@ -118,9 +120,10 @@ class Admission:
         """
         self._check_draining()
         if self.uploads >= self._most_uploads:
-            raise _full(f"this server works on {self._most_uploads} recordings at once")
+            raise _full(f"this server works on {counted(self._most_uploads, 'recording')} at once")
         if 0 < self._most_uploads_per_key <= self._uploads[client.name]:
-            why = f"this server works on {self._most_uploads_per_key} recordings of a key at once"
+            most = counted(self._most_uploads_per_key, "recording")
+            why = f"this server works on {most} of a key at once"
             raise _full(why, status=429)
         self._no_uploads.clear()
         try:
@@ -134,9 +137,33 @@ class Admission:
         """Wait until no recording is being worked on."""
         await self._no_uploads.wait()
 
+    @contextlib.asynccontextmanager
+    async def until_given_up(self) -> AsyncIterator[None]:
+        """Carry the block out, unless the server gives it up before it is done.
+
+        Raises:
+            Denied: that happened; the block was cancelled.
+        """
+        limit = asyncio.timeout(None)
+        self._until_given_up.add(limit)
+        try:
+            async with limit:
+                yield
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise _stopping() from None
+        finally:
+            self._until_given_up.discard(limit)
+
+    def give_up(self) -> None:
+        """End every block of :meth:`until_given_up` now."""
+        while self._until_given_up:
+            self._until_given_up.pop().reschedule(0)  # long ago
+
     def _check_draining(self) -> None:
         if self._draining:
-            raise Denied("this server is about to stop", status=503, close_code=_TRY_AGAIN_LATER)
+            raise _stopping()
 
 
 @contextlib.contextmanager
@@ -148,6 +175,10 @@ def _counted(places: Counter[str], name: str) -> Iterator[None]:
         places[name] -= 1
         if not places[name]:
             del places[name]
+
+
+def _stopping() -> Denied:
+    return Denied("this server is about to stop", status=503, close_code=_TRY_AGAIN_LATER)
 
 
 def _full(why: str, *, status: int = 503) -> Denied:

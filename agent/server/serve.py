@@ -4,7 +4,8 @@ The port is bound and answers before the models are loaded: ``/healthz`` says 20
 all else 503. SIGTERM or SIGINT ends the server in good order: ``/readyz`` says 503 and nobody is
 let in, streams and recordings under way end with all that was said, at the latest after
 ``serve.drain_s`` seconds, and only then the port is closed. A load balancer thus sees a server
-that answers and wants no more work. A second signal does not wait.
+that answers and wants no more work. Recordings that are not done by then are answered with 503.
+A second signal does not wait: clients are told in their protocol that it is over.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from talkpath.agent.errors import ConfigError
 from talkpath.agent.runtime import Runtime
 from talkpath.agent.server.admission import Admission
 from talkpath.agent.server.app import Warming, create_app
+from talkpath.agent.server.counted import counted
 from talkpath.agent.server.keys import KeyRing, key_ring
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.sockets import LiveStreams
@@ -30,6 +32,8 @@ from talkpath.agent.web_server import running
 __all__ = ["load_service", "serve"]
 
 _log = logging.getLogger(__name__)
+
+_GOODBYE_S = 1.0  # for clients to be told that it is over
 
 
 async def serve(
@@ -70,6 +74,7 @@ async def serve(
             # A client that is held back cannot answer: its pong waits behind its audio. The
             # listening socket's keepalive finds the dead.
             pings=False,
+            lifespan=False,
         ) as server:
             service = await _unless(server, load)
             if service is None or not doors.open(service):
@@ -127,20 +132,29 @@ class _Doors:
         admission, within_s = self._service.admission, self._service.config.serve.drain_s
         admission.drain()
         _log.info(
-            "stopping: %d streams and %d recordings have %g s to end",
-            admission.streams,
-            admission.uploads,
+            "stopping: %s and %s have %g s to end; another signal stops at once",
+            counted(admission.streams, "stream"),
+            counted(admission.uploads, "recording"),
             within_s,
         )
-        uploads = asyncio.create_task(admission.uploads_ended())
         try:
-            await asyncio.gather(
-                self._streams.drain(within_s), asyncio.wait({uploads}, timeout=within_s)
-            )
-        finally:
-            uploads.cancel()
+            await asyncio.gather(self._streams.drain(within_s), _drain_uploads(admission, within_s))
+        except asyncio.CancelledError:  # another signal
+            await asyncio.gather(self._streams.stop(_GOODBYE_S), _drain_uploads(admission, 0.0))
+            raise
+
+
+async def _drain_uploads(admission: Admission, within_s: float) -> None:
+    """Wait for the recordings under way, and answer those that take too long."""
+    ended = asyncio.create_task(admission.uploads_ended())
+    try:
+        await asyncio.wait({ended}, timeout=within_s)
         if admission.uploads:
-            _log.warning("%d recordings were given up", admission.uploads)
+            _log.warning("%s given up", counted(admission.uploads, "recording"))
+            admission.give_up()
+            await asyncio.wait({ended}, timeout=_GOODBYE_S)
+    finally:
+        ended.cancel()
 
 
 async def _unless(
@@ -158,7 +172,13 @@ async def _unless(
 
 def _tell(url: str, service: Service, keys: KeyRing) -> None:
     streams = service.config.whisper.max_streams
-    _log.info("serving %s at %s: %d streams, %d keys", service.model, url, streams, len(keys))
+    _log.info(
+        "serving %s at %s: %s, %s",
+        service.model,
+        url,
+        counted(streams, "stream"),
+        counted(len(keys), "key"),
+    )
     if not keys and service.config.serve.insecure_no_auth:
         _log.warning("there are no keys: anybody who reaches this server can use it")
 

@@ -46,6 +46,7 @@ __all__ = ["LiveStreams", "socket_routes"]
 _log = logging.getLogger(__name__)
 
 _POLICY_VIOLATION, _INTERNAL_ERROR, _SERVICE_RESTART = 1008, 1011, 1012  # RFC 6455's registry
+_STOPPING = "this server is about to stop"
 _MOST_BYTES, _MOST_MESSAGES = 256 * 1024, 1000
 _LONG_BYTES = 2**17  # a second of audio at any rate that there is, and two of the usual ones
 _CLOSE_S = 5.0  # for a close frame to leave, where nothing else did
@@ -147,7 +148,12 @@ class _Connection:
     async def drain(self, within_s: float) -> None:
         """End once its speech has, at the latest after so many seconds, with all finals out."""
         self._service.metrics.closed.add(of="stop")
-        await self._session.drain("this server is about to stop", _SERVICE_RESTART, within_s)
+        await self._session.drain(_STOPPING, _SERVICE_RESTART, within_s)
+        await self._ended.wait()
+
+    async def stop(self) -> None:
+        """End now, whatever is still to come."""
+        self._end("stop", _STOPPING, _SERVICE_RESTART)
         await self._ended.wait()
 
     async def _read(self) -> None:
@@ -252,6 +258,18 @@ class LiveStreams:
         for end in ends:
             if isinstance(end, Exception):
                 _log.error("a stream could not be ended in good order", exc_info=end)
+
+    async def stop(self, within_s: float) -> None:
+        """End all of them now; finals that are still to come are lost.
+
+        Args:
+            within_s: seconds that clients have to take the news.
+        """
+        ends = [asyncio.create_task(connection.stop()) for connection in self._connections]
+        if ends:
+            _, late = await asyncio.wait(ends, timeout=within_s)
+            for end in late:
+                end.cancel()
 
     async def serve(self, socket: WebSocket, service: Service, codec: Codec, protocol: str) -> None:
         """Accept a client and serve it to its end, if there is a place for it."""

@@ -10,7 +10,7 @@
 Recordings are decoded after all live streams, a few at a time; one more is refused with 503.
 Errors have OpenAI's shape. With ``stream`` those that come before the first text are answered
 with their status; a later one is the last event, of type ``error``. A client that leaves, or does
-not read, stops the work.
+not read, stops the work; so does the server when it has no more time.
 """
 
 import asyncio
@@ -106,8 +106,9 @@ class _Recordings:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         request = Request(scope, receive)
+        answering = _Answering(send, self._service.config.serve.stalled_s)
         try:
-            response = await self._answer(request, send)
+            response = await self._answer(request, answering)
         except (_Gone, ClientDisconnect):
             _log.info("a client left before its recording was transcribed")
             return
@@ -117,20 +118,25 @@ class _Recordings:
             problem = problem_of(error)
             if problem.status >= 500 and not isinstance(error, Denied):
                 _log.warning("a recording was not transcribed: %s", problem)
-            response = _response(problem)
+            response = _LastEvent(problem) if answering.begun else _response(problem)
         await response(scope, receive, send)
 
-    async def _answer(self, request: Request, send: Send) -> Response:
+    async def _answer(self, request: Request, answering: "_Answering") -> Response:
         """Carry out a request; what is streamed is sent here, but for the last empty piece."""
         self._check_task()
-        with self._service.admission.upload(client_of(request.scope)):
+        admission = self._service.admission
+        with admission.upload(client_of(request.scope)):
             self._service.metrics.uploads.add()
             body = request.stream()
-            async with aclosing(body), receive_upload(request.headers, body, self._limits) as form:
+            async with (
+                admission.until_given_up(),
+                aclosing(body),
+                receive_upload(request.headers, body, self._limits) as form,
+            ):
                 wish = read_form(form.fields, self._service.engine, self._usual)
                 transcription = self._transcription(form, wish)
                 if wish.stream:
-                    work = self._stream(transcription, wish, send)
+                    work = self._stream(transcription, wish, answering)
                 else:
                     work = self._whole(transcription, wish)
                 return await _while_there(request, work)
@@ -164,28 +170,49 @@ class _Recordings:
         return Response(answer.finish(_heard(transcription)), media_type=answer.media_type)
 
     async def _stream(
-        self, transcription: FileTranscription, wish: TranscriptionWish, send: Send
+        self, transcription: FileTranscription, wish: TranscriptionWish, answering: "_Answering"
     ) -> Response:
         events = Events(logprobs=wish.logprobs)
         async with aclosing(transcription.pieces()) as pieces:
             # Before the first text there is still time for an error with a status.
             piece: Piece | None = await anext(pieces, None)
-            await self._send(send, _start())
-            try:
-                while piece is not None:
-                    await self._send(send, _part(events.add(piece)))
-                    piece = await anext(pieces, None)
-                last = events.finish(_heard(transcription))
-            except TalkpathError as error:
-                _log.warning("a transcription failed on the way: %s", error)
-                last = events.fail(problem_of(error))
-            await self._send(send, _part(last))
+            await answering.begin()
+            while piece is not None:
+                await answering.add(events.add(piece))
+                piece = await anext(pieces, None)
+            await answering.add(events.finish(_heard(transcription)))
         return _Ended()
 
-    async def _send(self, send: Send, message: dict[str, object]) -> None:
+
+class _Answering:
+    """An answer that is sent piece by piece.
+
+    Attributes:
+        begun: whether the client has been told that it is one.
+    """
+
+    def __init__(self, send: Send, stalled_s: float) -> None:
+        self._send = send
+        self._stalled_s = stalled_s
+        self.begun = False
+
+    async def begin(self) -> None:
+        """Send the status and the headers."""
+        self.begun = True
+        await self._within_limit(_start())
+
+    async def add(self, event: bytes) -> None:
+        """Send an event.
+
+        Raises:
+            _Gone: the client takes nothing.
+        """
+        await self._within_limit(_part(event))
+
+    async def _within_limit(self, message: dict[str, object]) -> None:
         try:
-            async with asyncio.timeout(self._service.config.serve.stalled_s):
-                await send(message)
+            async with asyncio.timeout(self._stalled_s):
+                await self._send(message)
         except TimeoutError:
             raise _Gone from None
 
@@ -193,8 +220,18 @@ class _Recordings:
 class _Ended(Response):
     """The end of an answer that was sent piece by piece."""
 
+    last = b""
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        await send({"type": "http.response.body", "body": self.last, "more_body": False})
+
+
+class _LastEvent(_Ended):
+    """The end of one that could not be finished."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__()
+        self.last = Events(logprobs=False).fail(problem)
 
 
 async def _while_there(request: Request, work: Awaitable[_T]) -> _T:

@@ -54,7 +54,7 @@ def test_a_recording_more_than_there_are_places_is_denied() -> None:
     admission = Admission(streams=1, uploads=1)
     with admission.upload(Client()):
         with (
-            pytest.raises(Denied, match="works on 1 recordings at once"),
+            pytest.raises(Denied, match="works on 1 recording at once"),
             admission.upload(Client()),
         ):
             pass

@@ -185,7 +185,7 @@ async def test_what_takes_longer_than_it_may_is_given_up(
             os.kill(os.getpid(), signal.SIGTERM)
             async with asyncio.timeout(WAIT_S):
                 await server.task
-    assert "1 recordings were given up" in caplog.text
+    assert "1 recording given up" in caplog.text
 
 
 # -- TLS -------------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ async def test_a_recording_under_way_is_answered_before_the_process_ends() -> No
         assert "ill" in await answer
         code, log = await server.end()
     assert code == 0
-    assert "stopping: 0 streams and 1 recordings" in log
+    assert "stopping: 0 streams and 1 recording have" in log
     assert "Traceback" not in log
 
 

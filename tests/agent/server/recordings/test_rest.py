@@ -529,7 +529,7 @@ async def test_one_recording_too_many_is_told_to_come_back() -> None:
         ):
             assert response.status == 503
             assert int(response.headers["Retry-After"]) > 0
-            assert "1 recordings at once" in (await response.json())["error"]["message"]
+            assert "1 recording at once" in (await response.json())["error"]["message"]
         gate.open()
         for status, answer in (await first, await ask(url, sound)):
             assert status == 200 and right(answer["text"])
