@@ -4,6 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
@@ -14,7 +15,8 @@ from pipecat.turns.user_stop import TurnAnalyzerUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from talkpath.agent.client import ClientConfig
+from talkpath.agent.client import ClientConfig, probe
+from talkpath.agent.config import Config
 from talkpath.agent.runtime import runtime
 from talkpath.processors.latency_timeline import LatencyTimeline
 from talkpath.processors.page_feed import PageFeed
@@ -62,10 +64,23 @@ def make_worker(
 
 
 async def prepare_speech() -> None:
-    """Load what hears: voice activity, and Whisper unless servers have it."""
+    """Load what hears: voice activity, and Whisper unless servers have it; those are asked.
+
+    That none of them can be reached is no reason to stop: they may come later.
+
+    Raises:
+        ServersRefused: none of the servers will ever take this client: a wrong key, or so.
+    """
+    config = runtime().config
     await runtime().vad()
-    if not runtime().config.whisper.servers:
+    if not config.whisper.servers:
         await runtime().whisper()
+    elif not await probe(config.whisper.servers, _wanted(config), api_key=config.whisper.api_key):
+        logger.warning(
+            "No speech-to-text server can be reached now; callers are not understood until one "
+            "of these can: {}",
+            ", ".join(config.whisper.servers),
+        )
 
 
 async def speech_to_text(*, audio_passthrough: bool = True) -> STTService:
@@ -78,19 +93,24 @@ async def speech_to_text(*, audio_passthrough: bool = True) -> STTService:
     whisper = config.whisper
     if not whisper.servers:
         return StreamingWhisper(await runtime().whisper(), audio_passthrough=audio_passthrough)
-    wanted = ClientConfig(
+    return RemoteWhisper(
+        whisper.servers,
+        config=_wanted(config),
+        api_key=whisper.api_key,
+        audio_passthrough=audio_passthrough,
+    )
+
+
+def _wanted(config: Config) -> ClientConfig:
+    """What a session wants of a speech-to-text server."""
+    whisper = config.whisper
+    return ClientConfig(
         language=whisper.language,
         languages=whisper.languages,
         task=whisper.task,
         prompt=whisper.prompt,
         partial_interval_s=whisper.partial_interval_s,
         speech=config.speech,
-    )
-    return RemoteWhisper(
-        whisper.servers,
-        config=wanted,
-        api_key=whisper.api_key,
-        audio_passthrough=audio_passthrough,
     )
 
 

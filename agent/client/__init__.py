@@ -7,6 +7,7 @@ from talkpath.agent.client.client import (
     Disconnected,
     TranscriptionClient,
 )
+from talkpath.agent.client.probing import probe
 from talkpath.agent.client.stream import Quiet
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "Disconnected",
     "Quiet",
     "TranscriptionClient",
+    "probe",
 ]

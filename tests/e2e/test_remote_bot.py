@@ -1,6 +1,9 @@
 """A bot whose ears are at a speech-to-text server elsewhere."""
 
 import asyncio
+import os
+import sys
+from pathlib import Path
 
 from websockets.asyncio.client import connect
 
@@ -42,3 +45,19 @@ async def test_a_bot_hears_through_a_server_and_needs_no_model_of_its_own() -> N
 
             await eventually(right, "the words")
             await ear.close()
+
+
+async def test_a_wrong_key_ends_the_bot_before_it_takes_a_caller() -> None:
+    async with serving({"serve.api_keys": ("sesame",)}) as server:
+        process = await asyncio.create_subprocess_exec(
+            *(str(Path(sys.executable).with_name("talkpath")), "run", "captions", "--port", "0"),
+            *("--whisper-server", f"ws{server[4:]}"),
+            env=os.environ | {"TALKPATH_WHISPER_API_KEY": "rhubarb"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        out, log = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 1
+    *_, last = log.decode().splitlines()
+    assert last.startswith("talkpath: no speech-to-text server takes this client") and "401" in last
+    assert b"listening" not in out + log and b"Traceback" not in log
