@@ -23,6 +23,10 @@ class Client:
 
     name: str = ""
 
+    def __str__(self) -> str:
+        """For the log."""
+        return f"key {self.name!r}" if self.name else "no key"
+
 
 def client_of(scope: Mapping[str, Any]) -> Client:
     """Who calls, as the guard before the endpoints found out and left in the ASGI scope."""

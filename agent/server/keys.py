@@ -8,9 +8,11 @@ digests of the keys are kept, and neither a key nor a part of one is ever logged
 import hashlib
 import hmac
 import logging
+import math
 import os
 import re
 import stat
+import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from talkpath.agent.config import ServeConfig
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.metrics import Counter
 from talkpath.agent.server.admission import Client
+from talkpath.agent.server.counted import counted
 from talkpath.agent.server.errors import error_response
 from talkpath.agent.web import is_loopback
 
@@ -31,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 _SCHEMES = ("bearer", "api-key")
 _SUBPROTOCOL = "openai-insecure-api-key."
+_WARN_EVERY_S = 10.0  # of callers without a key, who may be many
 _KEY = re.compile(r"[!-~]+")  # what fits into a header: visible ASCII, no space
 
 
@@ -131,6 +135,8 @@ class Guard:
         self._keys = keys
         self._open_paths = frozenset(open_paths)
         self._denied = denied
+        self._refused = 0  # since the log was told
+        self._told_s = -math.inf
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a call on, or answer 401: to a WebSocket before it is one."""
@@ -141,9 +147,21 @@ class Guard:
             if self._keys and not self._is_open(scope):
                 if not key or client is None:
                     self._denied.add(of="key")
+                    self._tell(scope)
                     app = _refusal(given=bool(key))
             scope = {**_without_key(scope), "talkpath.client": client or Client()}
         await app(scope, receive, send)
+
+    def _tell(self, scope: Scope) -> None:
+        """Tell the log that somebody is not let in, in one line every few seconds."""
+        self._refused += 1
+        now_s = time.monotonic()
+        if now_s - self._told_s < _WARN_EVERY_S:
+            return
+        host = (scope.get("client") or ("an unknown address",))[0]
+        calls = counted(self._refused, "call")
+        _log.warning("refused %s without a key that is known here, the last from %s", calls, host)
+        self._refused, self._told_s = 0, now_s
 
     def _is_open(self, scope: Scope) -> bool:
         reads = scope["type"] == "http" and scope["method"] in ("GET", "HEAD")

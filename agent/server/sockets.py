@@ -107,7 +107,11 @@ def _size(item: Send | Close) -> int:
 
 
 class _Connection:
-    """One WebSocket that was accepted."""
+    """One WebSocket that was accepted.
+
+    Attributes:
+        outcome: how it ended, for the log.
+    """
 
     def __init__(self, socket: WebSocket, service: Service, codec: Codec) -> None:
         self._socket = socket
@@ -117,6 +121,7 @@ class _Connection:
         self._working = False
         self._idle_since_s = time.monotonic()
         self._ended = asyncio.Event()
+        self.outcome = "the client left"
 
     async def run(self) -> None:
         """Serve the client to its end."""
@@ -202,6 +207,7 @@ class _Connection:
             async with asyncio.timeout(stalled_s):
                 if isinstance(item, Close):
                     await self._socket.close(item.code, item.reason)
+                    self.outcome = f"closed with {item.code}"
                     return
                 await self._socket.send_text(item.text)
 
@@ -222,7 +228,7 @@ class _Connection:
 
     async def _give_up(self) -> None:
         """Close on a client that does not read; it sees why if it begins to."""
-        _log.info("a stream was closed: the client does not read")
+        self.outcome = "the client does not read"
         self._service.metrics.closed.add(of="slow_reader")
         with contextlib.suppress(TimeoutError, WebSocketDisconnect, RuntimeError):
             async with asyncio.timeout(_CLOSE_S):
@@ -275,14 +281,19 @@ class LiveStreams:
         """Accept a client and serve it to its end, if there is a place for it."""
         await socket.accept(_subprotocol(socket))
         try:
-            with service.admission.stream(client_of(socket.scope)):
+            client = client_of(socket.scope)
+            with service.admission.stream(client):
                 service.metrics.streams.add(of=protocol)
                 connection = _Connection(socket, service, codec)
                 self._connections.add(connection)
+                began_s = time.monotonic()
                 try:
                     await connection.run()
                 finally:
                     self._connections.discard(connection)
+                    open_s = time.monotonic() - began_s
+                    how = connection.outcome
+                    _log.info("stream ended: %s, %s, %.1f s, %s", protocol, client, open_s, how)
         except Denied as denied:
             service.metrics.denied.add(of="stream")
             for item in codec.closing(str(denied), denied.close_code):

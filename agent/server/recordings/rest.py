@@ -109,8 +109,9 @@ class _Recordings:
         answering = _Answering(send, self._service.config.serve.stalled_s)
         try:
             response = await self._answer(request, answering)
+            outcome = "transcribed"
         except (_Gone, ClientDisconnect):
-            _log.info("a client left before its recording was transcribed")
+            _log_end(request, answering, "the client left, or does not read")
             return
         except (TalkpathError, Refused) as error:
             if isinstance(error, Denied):
@@ -118,7 +119,9 @@ class _Recordings:
             problem = problem_of(error)
             if problem.status >= 500 and not isinstance(error, Denied):
                 _log.warning("a recording was not transcribed: %s", problem)
+            outcome = f"{problem.status} {problem.code}"
             response = _LastEvent(problem) if answering.begun else _response(problem)
+        _log_end(request, answering, outcome)
         await response(scope, receive, send)
 
     async def _answer(self, request: Request, answering: "_Answering") -> Response:
@@ -135,6 +138,7 @@ class _Recordings:
             ):
                 wish = read_form(form.fields, self._service.engine, self._usual)
                 transcription = self._transcription(form, wish)
+                answering.transcription = transcription
                 if wish.stream:
                     work = self._stream(transcription, wish, answering)
                 else:
@@ -185,16 +189,18 @@ class _Recordings:
 
 
 class _Answering:
-    """An answer that is sent piece by piece.
+    """An answer, and how it is sent piece by piece.
 
     Attributes:
-        begun: whether the client has been told that it is one.
+        begun: whether the client has been told that it comes in pieces.
+        transcription: what it tells, once that is known.
     """
 
     def __init__(self, send: Send, stalled_s: float) -> None:
         self._send = send
         self._stalled_s = stalled_s
         self.begun = False
+        self.transcription: FileTranscription | None = None
 
     async def begin(self) -> None:
         """Send the status and the headers."""
@@ -257,6 +263,12 @@ async def _departure(receive: Receive) -> None:
     """Wait until the client leaves: nothing else comes once the body is there."""
     while (await receive())["type"] != "http.disconnect":
         pass
+
+
+def _log_end(request: Request, answering: _Answering, outcome: str) -> None:
+    what = answering.transcription
+    length_s = (what.duration_s if what else None) or 0.0
+    _log.info("recording ended: %s, %.1f s, %s", client_of(request.scope), length_s, outcome)
 
 
 def _heard(transcription: FileTranscription) -> Heard:

@@ -203,7 +203,7 @@ async def test_metrics_of_engine_and_server_parse() -> None:
     assert 'talkpath_server_streams_total{protocol="baseten"} 1' in samples
 
 
-async def test_a_caller_without_a_key_is_counted_and_no_error(
+async def test_callers_without_a_key_are_counted_and_told_of_in_one_line(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     async with the_service(KEYS) as service, serving(service) as url:
@@ -211,7 +211,10 @@ async def test_a_caller_without_a_key_is_counted_and_no_error(
         async with aiohttp.ClientSession(url) as http, http.get("/v1/models"):
             pass
         assert service.metrics.denied.values == {"key": 2}
-    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warning.getMessage() == (
+        "refused 1 call without a key that is known here, the last from 127.0.0.1"
+    )
 
 
 async def test_unknown_paths_and_methods_are_told_in_the_usual_shape() -> None:

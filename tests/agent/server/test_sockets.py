@@ -4,8 +4,11 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
+import re
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -251,6 +254,36 @@ async def test_streams_of_one_key_have_a_limit_of_their_own() -> None:
         (error,) = await hear(await take("one"))
         assert "1 streams of this key" in error["message"]
         assert right(*await transcribed(await take("two")))
+
+
+async def test_the_log_has_a_line_for_each_stream_that_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    keys = tmp_path / "keys.txt"
+    keys.write_text("sesame Ann of sales\n")
+    keys.chmod(0o600)
+
+    def lines() -> list[str]:
+        return [
+            re.sub(r"\d+\.\d s", "N s", record.getMessage())
+            for record in caplog.records
+            if record.getMessage().startswith("stream ended")
+        ]
+
+    settings = {"serve.api_keys_file": str(keys), "serve.idle_s": 0.3}
+    headers = {"Authorization": "Bearer sesame"}
+    async with the_service(settings) as service, serving(service) as url:
+        async with dial(url, additional_headers=headers) as client:
+            await hear(client)
+        async with dial(url, REALTIME, additional_headers=headers) as client:
+            await client.recv()
+        await until(lambda: len(lines()) == 2)
+    assert lines() == [
+        "stream ended: baseten, key 'Ann of sales', N s, closed with 1001",
+        "stream ended: openai, key 'Ann of sales', N s, the client left",
+    ]
+    assert "sesame" not in caplog.text
 
 
 async def test_a_connection_on_which_nothing_comes_is_closed() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -535,6 +536,22 @@ async def test_one_recording_too_many_is_told_to_come_back() -> None:
             assert status == 200 and right(answer["text"])
         assert service.metrics.uploads.value == 2
         assert service.metrics.denied.values == {"upload": 1}
+
+
+async def test_the_log_has_a_line_for_each_recording_and_no_word_of_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with serving() as url:
+        _, answer = await ask(url, SHORT.path.read_bytes())
+        assert right(answer["text"])
+        await ask(url, b"no sound")
+    lines = [item for item in caplog.messages if item.startswith("recording ended")]
+    assert lines == [
+        f"recording ended: no key, {answer['usage']['seconds']:.1f} s, transcribed",
+        "recording ended: no key, 0.0 s, 400 invalid_audio",
+    ]
+    assert answer["text"] not in caplog.text
 
 
 async def test_a_client_that_vanishes_while_it_sends_gives_its_place_back(folder: Path) -> None:
