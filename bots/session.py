@@ -77,8 +77,8 @@ async def prepare_speech() -> None:
         await runtime().whisper()
     elif not await probe(config.whisper.servers, _wanted(config), api_key=config.whisper.api_key):
         logger.warning(
-            "No speech-to-text server can be reached now; callers are not understood until one "
-            "of these can: {}",
+            "No speech-to-text server is available now; callers are not understood until one of "
+            "these is: {}",
             ", ".join(config.whisper.servers),
         )
 

@@ -15,7 +15,8 @@ where they do not, each stop here still has one answer. A turn, whose earlier wo
 next ones, ends for the server after a pause of 2.5 s and not with ``UserStoppedSpeakingFrame``.
 ``on_connected``, ``on_disconnected`` and ``on_connection_error`` are the service's events.
 
-A server that dies costs a delay, not a word: see ``talkpath.agent.client``.
+A server that dies costs a delay, not a word: see ``talkpath.agent.client``. Where no server of the
+list is there for some seconds, an ``ErrorFrame`` says so, once until one was there again.
 """
 
 import asyncio
@@ -69,6 +70,8 @@ _MISSING_S = 0.5
 # The server may tell the end of speech before the detector here does. That one has heard all but
 # the newest block of the audio that came by: after so much more it will not find the end there.
 _HOLD_AUDIO_S, _HOLD_S = 0.1, 1.0
+# A server that hands over to the next one is nothing to tell the caller of.
+_UNREACHED_S = 3.0
 
 
 class RemoteWhisper(STTService):
@@ -113,6 +116,8 @@ class RemoteWhisper(STTService):
         self._owed = 0  # stops without an answer
         self._owed_at_s = 0.0  # where the last of them lies
         self._connected = False
+        self._unreached_since_s = 0.0
+        self._told_unreached = False
 
     def can_generate_metrics(self) -> bool:
         """Whether it reports metrics: yes, the time to the final and the audio's length."""
@@ -135,6 +140,7 @@ class RemoteWhisper(STTService):
             await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
             return
         self._client.start()
+        self._unreached_since_s = time.monotonic()
         self._pushing = self.create_task(self._push_results())
 
     async def stop(self, frame: EndFrame) -> None:
@@ -277,10 +283,22 @@ class RemoteWhisper(STTService):
     async def _tell(self, event: Connected | Disconnected) -> None:
         match event:
             case Connected():
-                self._connected = True
+                self._connected, self._told_unreached = True, False
                 await self._call_event_handler("on_connected")
             case Disconnected(_, why):
                 if self._connected:
-                    self._connected = False
+                    self._connected, self._unreached_since_s = False, time.monotonic()
                     await self._call_event_handler("on_disconnected")
                 await self._call_event_handler("on_connection_error", why)
+                await self._tell_unreached(event)
+
+    async def _tell_unreached(self, event: Disconnected) -> None:
+        """Say it once where nobody has been there for a while; the client goes on looking."""
+        away_s = time.monotonic() - self._unreached_since_s
+        if away_s < _UNREACHED_S or self._told_unreached:
+            return
+        self._told_unreached = True
+        await self.push_error(
+            f"no speech-to-text server is available for now ({event.server}: {event.why}); "
+            "what is said is written down once one answers"
+        )

@@ -77,7 +77,7 @@ async def test_a_server_that_cannot_be_reached_is_warned_of_at_the_start(free_po
     async with hearing_through(url) as warnings:
         await prepare_speech()
         (warning,) = warnings
-        assert warning.startswith("WARNING: No speech-to-text server can be reached now")
+        assert warning.startswith("WARNING: No speech-to-text server is available now")
         assert url in warning
         async with serving({"serve.port": free_port}):
             await prepare_speech()

@@ -3,14 +3,16 @@
 import asyncio
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from websockets.asyncio.client import connect
 
 from talkpath.agent.audio import float_to_pcm16
 from tests.agent.server.serving import serving
-from tests.browser import eventually
-from tests.e2e.bots import running
+from tests.browser import chromium, eventually, expect, microphone_wav
+from tests.e2e.bots import calling, running
 from tests.speech import clip, silence, word_error_rate
 from tests.transports.socket_caller import RATE_HZ, READY, Ear, audio
 
@@ -61,3 +63,26 @@ async def test_a_wrong_key_ends_the_bot_before_it_takes_a_caller() -> None:
     *_, last = log.decode().splitlines()
     assert last.startswith("talkpath: no speech-to-text server takes this client") and "401" in last
     assert b"listening" not in out + log and b"Traceback" not in log
+
+
+async def test_the_page_says_that_no_server_is_there_and_shows_the_words_once_one_is(
+    need_tool: Callable[[str], str], tmp_path: Path, free_port: int
+) -> None:
+    server = f"127.0.0.1:{free_port}"
+    spoken = np.concatenate([silence(2.0), clip(NAME).samples()])
+    mic = microphone_wav(tmp_path / "mic.wav", spoken, 16_000)
+    async with (
+        running("captions", "--whisper-server", f"ws://{server}") as url,
+        chromium(need_tool("chromium"), microphone=mic) as browser,
+        calling(browser, url) as call,
+    ):
+        await call.until(1, "error")
+        problem = call.page.locator("#problem")
+        await expect(problem).to_contain_text("no speech-to-text server is available")
+        await expect(problem).to_contain_text(server)
+        await problem.get_by_role("button", name="Dismiss").click()
+        await expect(problem).to_be_hidden()
+        async with serving({"serve.port": free_port}):
+            await call.until(1, "user-transcription")
+            await expect(call.page.locator("#entries")).to_contain_text(clip(NAME).text.split()[-1])
+        assert len(await call.messages("error")) == 1

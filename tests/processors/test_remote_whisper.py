@@ -30,6 +30,7 @@ from talkpath.agent.client import ClientConfig
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.server.service import Service
 from talkpath.agent.whisper import Final, Partial
+from talkpath.processors import remote_whisper
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.remote_whisper import RemoteWhisper
 from talkpath.processors.speech_detector import SpeechDetector
@@ -330,6 +331,33 @@ async def test_a_server_that_stops_in_a_call_costs_no_word() -> None:
     assert not errors(caller)
     assert word_error_rate([f"{SHORT.text} {LONG.text}"], [text(caller)]) < 0.3
     assert connections == ["on_connected", "on_disconnected", "on_connected"]
+
+
+async def test_that_no_server_is_there_is_told_once_until_one_was_there(
+    free_port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_whisper, "_UNREACHED_S", 0.5)
+    failures: list[str] = []
+    connections: list[str] = []
+    whisper = remote(f"ws://127.0.0.1:{free_port}")
+    whisper.add_event_handler("on_connection_error", lambda _, why: failures.append(why))
+    whisper.add_event_handler("on_connected", lambda _: connections.append("there"))
+    async with call(path(whisper)) as caller:
+        await caller.say(join([SHORT.id]))
+        await caller.until(lambda: errors(caller))
+        before = len(failures)
+        await until(lambda: len(failures) >= before + 1)
+        (error,) = errors(caller)
+        assert "no speech-to-text server is available" in error.error
+        assert f"127.0.0.1:{free_port}: cannot be reached" in error.error
+        assert whisper.is_usable
+        async with serving({"serve.port": free_port, "serve.drain_s": 0.0}):
+            await caller.until(lambda: text(caller))
+            assert word_error_rate([SHORT.text], [text(caller)]) < 0.3
+            assert len(connections) == len(errors(caller)) == 1
+        await caller.until(lambda: len(errors(caller)) == 2)
+        async with serving({"serve.port": free_port}):
+            await until(lambda: len(connections) == 2)
 
 
 @pytest.mark.parametrize("cancel", [False, True])
