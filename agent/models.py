@@ -16,7 +16,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,18 @@ class PullProgress:
     total: int = 0
 
 
+def _spec(name: str, among: Sequence[ModelSpec]) -> ModelSpec:
+    """Look a model up by name or alias."""
+    names = {key: spec for spec in among for key in (spec.name, *spec.aliases)}
+    if name in names:
+        return names[name]
+    close = difflib.get_close_matches(name.lower(), names, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise UnknownModel(
+        f"there is no model {name!r}; {hint}known are {', '.join(names)}, and any path"
+    )
+
+
 def default_root() -> Path:
     """Return ``$TALKPATH_HOME/models``, or else ``talkpath/models`` in the user's cache folder."""
     if home := os.environ.get("TALKPATH_HOME"):
@@ -92,14 +104,20 @@ class ModelStore:
         Raises:
             UnknownModel: with a close match or all names.
         """
-        names = {key: spec for spec in MODELS for key in (spec.name, *spec.aliases)}
-        if name in names:
-            return names[name]
-        close = difflib.get_close_matches(name.lower(), names, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        raise UnknownModel(
-            f"there is no model {name!r}; {hint}known are {', '.join(names)}, and any path"
-        )
+        return _spec(name, MODELS)
+
+    def check(self, name_or_path: str | os.PathLike[str], kind: str) -> None:
+        """Refuse what cannot be a model of a kind, before anything is fetched or loaded.
+
+        Args:
+            name_or_path: as in `path`; paths are not looked at.
+            kind: see ``ModelSpec``.
+
+        Raises:
+            UnknownModel: neither a path nor a known name of that kind.
+        """
+        if _as_path(name_or_path) is None:
+            _spec(os.fspath(name_or_path), [spec for spec in MODELS if spec.kind == kind])
 
     def folder(self, name: str) -> Path:
         """Return the folder where the store keeps, or would keep, a named model."""

@@ -5,6 +5,7 @@ page; ``web_server.py`` runs them. Errors that a browser is shown come from the 
 the two servers has its own shape.
 """
 
+import errno
 import hashlib
 import ipaddress
 import re
@@ -116,8 +117,9 @@ def listen(bound: socket.socket) -> None:
 
 
 def _no_port(host: str, port: int, error: OSError) -> ConfigError:
+    flag = "--host" if error.errno == errno.EADDRNOTAVAIL else "--port"
     return ConfigError(
-        f"cannot listen at {host} port {port} ({error.strerror}); choose another with --port"
+        f"cannot listen at {host} port {port} ({error.strerror}); choose another with {flag}"
     )
 
 

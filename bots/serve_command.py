@@ -151,9 +151,11 @@ def _allow_many_sockets() -> None:
 
 async def _run(config: Config) -> None:
     # Not before the arguments are known to be right: these take seconds.
+    from talkpath.agent.models import ModelStore
     from talkpath.agent.runtime import Runtime
     from talkpath.agent.server.serve import load_service, serve
 
+    ModelStore().check(config.whisper.model, "whisper")
     runtime = Runtime(config)
 
     async def load() -> "Service":

@@ -14,6 +14,7 @@ Errors have OpenAI's shape. What every call passes, from outside to inside: whos
 from, CORS, and the key.
 """
 
+from collections.abc import Sequence
 from importlib import resources
 
 from starlette.applications import Starlette
@@ -21,7 +22,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -82,9 +83,11 @@ def create_app(service: Service, streams: LiveStreams, keys: KeyRing | None = No
         refusal=lambda why: error_response(403, why, code="foreign_page"),
         origins=check_origins(config.allow_origins),
     )
+    sockets = socket_routes(service, streams)
     return Starlette(
         routes=[
-            *socket_routes(service, streams),
+            *sockets,
+            *(Route(path, _no_upgrade) for path in _paths(sockets)),
             *rest_routes(service),
             Route("/metrics", metrics),
             *open_routes,
@@ -115,6 +118,10 @@ class Warming:
         if self.app is None and scope["type"] == "websocket":
             app = _still_loading()
         await app(scope, receive, send)
+
+
+def _paths(sockets: Sequence[BaseRoute]) -> list[str]:
+    return [route.path for route in sockets if isinstance(route, WebSocketRoute)]
 
 
 def _gauges(admission: Admission) -> Registry:
@@ -165,6 +172,13 @@ async def _no_socket(socket: WebSocket) -> None:
     await socket.send_denial_response(
         error_response(404, f"there is no WebSocket at {socket.url.path}", code="not_found")
     )
+
+
+async def _no_upgrade(request: Request) -> Response:
+    path = request.url.path
+    why = f"{path} is a WebSocket: connect to it with ws:// or wss://"
+    headers = {"Upgrade": "websocket", "Connection": "Upgrade"}
+    return error_response(426, why, code="upgrade_required", headers=headers)
 
 
 async def _failed(_: Request, __: Exception) -> Response:

@@ -24,6 +24,7 @@ from talkpath.agent.server.admission import Admission
 from talkpath.agent.server.app import Warming, create_app
 from talkpath.agent.server.counted import counted
 from talkpath.agent.server.keys import KeyRing, key_ring
+from talkpath.agent.server.recordings.languages import check_setting
 from talkpath.agent.server.service import Service
 from talkpath.agent.server.sockets import LiveStreams
 from talkpath.agent.web import announce, bind, check_origins, listen, url_of
@@ -58,6 +59,7 @@ async def serve(
     settings = config.serve
     keys = key_ring(settings)
     check_origins(settings.allow_origins)
+    check_setting(config.whisper.language)
     tls = _tls_context(Path(settings.tls_cert), settings.tls_key) if settings.tls_cert else None
     with contextlib.closing(bind(settings.host, settings.port)) as listener:
         listen(listener)

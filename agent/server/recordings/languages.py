@@ -3,7 +3,9 @@
 The names are those of the table in openai/whisper, ``tokenizer.py``.
 """
 
-__all__ = ["language_code", "language_name"]
+from talkpath.agent.errors import ConfigError
+
+__all__ = ["check_setting", "language_code", "language_name"]
 
 _NAMES = dict(
     pair.split(":")
@@ -26,6 +28,21 @@ _NAMES = dict(
 )
 _NAMES = {code: name.replace("_", " ") for code, name in _NAMES.items()}
 _CODES = {name: code for code, name in _NAMES.items()}
+
+
+def check_setting(language: str | None) -> None:
+    """Refuse a language that no Whisper model knows, before one is loaded.
+
+    Args:
+        language: a code, a tag such as ``en-US``, ``auto`` or None.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if language is None or language == "auto" or language.lower().startswith("en"):
+        return  # English models take whatever begins so
+    if language.lower().split("-")[0] not in _NAMES:
+        raise ConfigError(f"Whisper does not know the language {language!r}")
 
 
 def language_name(code: str) -> str:

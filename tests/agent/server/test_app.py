@@ -238,6 +238,19 @@ async def test_unknown_paths_and_methods_are_told_in_the_usual_shape() -> None:
         assert body["error"]["message"] == "there is no WebSocket at /v1/speak"
 
 
+@pytest.mark.parametrize(
+    "path",
+    ["/websocket", "/environments/production/websocket", "/v1/realtime?intent=transcription"],
+)
+async def test_a_get_where_a_websocket_is_says_so(path: str) -> None:
+    async with serving() as url, aiohttp.ClientSession(url) as http, http.get(path) as response:
+        assert response.status == 426
+        assert response.headers["Upgrade"] == "websocket"
+        body = await response.json()
+        assert _is_error(body)
+        assert "is a WebSocket: connect to it with ws://" in body["error"]["message"]
+
+
 async def test_a_defect_is_a_short_answer_and_a_long_log(caplog: pytest.LogCaptureFixture) -> None:
     async with the_service() as service, serving(service) as url:
 

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from talkpath.agent.config import load_config
 from talkpath.agent.errors import ConfigError, ModelError
-from talkpath.agent.models import ModelStore
+from talkpath.agent.models import MODELS, ModelStore
 from talkpath.agent.server.admission import Client
 from talkpath.agent.server.serve import serve
 from talkpath.agent.server.service import Service
@@ -133,6 +133,8 @@ async def test_a_taken_port_is_one_sentence_and_nothing_is_loaded() -> None:
         ({"serve.api_keys_file": "none.txt"}, "cannot read the file of keys none.txt"),
         ({"serve.allow_origins": ("app.example",)}, "'app.example' is no origin of pages"),
         ({"serve.host": "no.such.host.invalid"}, "cannot listen at 'no.such.host.invalid'"),
+        ({"serve.host": "192.0.2.1"}, r"cannot listen at 192\.0\.2\.1 .* another with --host"),
+        ({"whisper.language": "klingon"}, "Whisper does not know the language 'klingon'"),
     ],
 )
 async def test_a_wrong_setting_is_told_before_anything_is_loaded(
@@ -361,6 +363,15 @@ async def test_a_signal_ends_a_process_that_still_fetches_its_model(
             process.send_signal(signal.SIGTERM)
             code, log = await _Process(process, url).end()
     assert code == 0
+    assert "Traceback" not in log
+
+
+async def test_a_model_that_is_none_of_whispers_is_refused_at_once() -> None:
+    async with _started("--port", "0", "--model", "nope") as process:
+        code, log = await _Process(process, "").end()
+    assert code == 2
+    assert "there is no model 'nope'; known are base, tiny.en, " in log
+    assert not any(spec.name in log for spec in MODELS if spec.kind != "whisper")
     assert "Traceback" not in log
 
 
