@@ -19,11 +19,11 @@ from typing import Any
 from pipecat.frames.frames import InterimTranscriptionFrame, TranscriptionFrame
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.processors.frameworks.rtvi import RTVIProcessor
+from pipecat.services.stt_service import STTService
 
 from talkpath.agent.whisper import Final, Partial
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.latency_timeline import TurnLatency
-from talkpath.processors.streaming_whisper import StreamingWhisper
 
 __all__ = ["PageFeed"]
 
@@ -40,8 +40,8 @@ class PageFeed(BaseObserver):
         self._rtvi = rtvi
 
     async def on_push_frame(self, data: FramePushed) -> None:
-        """Turn a transcript into a caption, once: where it leaves Whisper."""
-        if not isinstance(data.source, StreamingWhisper):
+        """Turn a transcript into a caption, once: where it leaves Whisper, here or at a server."""
+        if not isinstance(data.source, STTService):
             return
         frame = data.frame
         if isinstance(frame, NothingHeardFrame):

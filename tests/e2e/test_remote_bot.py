@@ -46,6 +46,12 @@ async def test_a_bot_hears_through_a_server_and_needs_no_model_of_its_own() -> N
                 return word_error_rate([clip(NAME).text], [said()]) <= 0.3
 
             await eventually(right, "the words")
+            captions = [
+                message["data"]
+                for message in ear.messages
+                if message["type"] == "server-message" and message["data"]["type"] == "caption"
+            ]
+            assert any(caption["stable"] and not caption["final"] for caption in captions)
             await ear.close()
 
 
