@@ -1,6 +1,7 @@
 """What the README says of the speech-to-text server works."""
 
 import asyncio
+import os
 import re
 import shlex
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.agent.server.serving import serving
+from tests.protocols_page import PAGE
 from tests.speech import clip
 from tests.test_readme import README
 
@@ -18,9 +20,13 @@ FILE = "meeting.mp4"
 SPOKEN = clip("librivox-0880")
 
 
-async def _output(*command: str, cwd: Path | None = None) -> str:
+async def _output(*command: str, cwd: Path | None = None, **environ: str) -> str:
     process = await asyncio.create_subprocess_exec(
-        *command, cwd=cwd, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        *command,
+        cwd=cwd,
+        env={**os.environ, **environ},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
     )
     async with asyncio.timeout(60):
         out, err = await process.communicate()
@@ -61,3 +67,32 @@ async def test_keys_made_as_shown_let_in(
         curl = (need_tool("curl"), "-s", "-f", "-H", f"Authorization: Bearer {key}")
         assert "tiny.en" in await _output(*curl, f"{url}/v1/models")
     assert "can read the file of keys" not in caplog.text
+
+
+_TRUSTING = """
+import asyncio, sys
+import websockets
+from openai import OpenAI
+
+async def greet():
+    async with websockets.connect(sys.argv[1].replace("https", "wss") + "/v1/realtime") as client:
+        assert "created" in await client.recv()
+
+asyncio.run(greet())
+print(OpenAI(base_url=sys.argv[1] + "/v1", api_key="none").models.list().data[0].id)
+"""
+
+
+async def test_a_certificate_made_as_shown_is_trusted_as_shown(
+    need_tool: Callable[[str], str], tmp_path: Path
+) -> None:
+    need_tool("openssl")
+    (command,) = re.findall(r"^openssl .*$", PAGE, re.MULTILINE)
+    await _output(*shlex.split(command), cwd=tmp_path)
+    files = {"serve.tls_cert": "cert.pem", "serve.tls_key": "key.pem"}
+    settings = {name: str(tmp_path / file) for name, file in files.items()}
+    async with serving(settings) as url:
+        curl = (need_tool("curl"), "-s", "-f", "--cacert", "cert.pem")
+        assert "tiny.en" in await _output(*curl, f"{url}/v1/models", cwd=tmp_path)
+        program = (sys.executable, "-c", _TRUSTING, url)
+        assert "tiny.en" in await _output(*program, cwd=tmp_path, SSL_CERT_FILE="cert.pem")

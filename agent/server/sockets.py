@@ -13,7 +13,7 @@ of that waits, no more is read. Who lets it fill nonetheless, or takes nothing f
 1008   a configuration that is refused, too many errors, or a client that does not read
 1009   a message longer than ``serve.message_bytes``
 1011   an internal error
-1012   the server stops; nothing of what was said is lost
+1012   the server stops; nothing of what was said is lost, unless a second signal came
 1013   no place: try later, or another server
 =====  ====================================================================================
 """
