@@ -17,7 +17,7 @@ from talkpath.agent.client import (
 from talkpath.agent.errors import ServersRefused
 from tests.agent.server.serving import serving
 from tests.agent.whisper.helpers import until
-from tests.certificate import self_signed
+from tests.certificate import Certificate
 
 ENGLISH = ClientConfig(language="en")
 CLIENT = "talkpath.agent.client.client"
@@ -34,7 +34,7 @@ def said(caplog: pytest.LogCaptureFixture, about: str, level: int) -> list[str]:
 
 
 async def test_a_certificate_that_is_not_trusted_is_a_refusal(tmp_path: Path) -> None:
-    file = self_signed(tmp_path)
+    file = Certificate(tmp_path, "mine").both
     async with serving({"serve.tls_cert": str(file)}) as url:
         async with TranscriptionClient([url], ENGLISH) as client:
             with pytest.raises(ServersRefused, match=r"certificate is not trusted.*self-signed"):

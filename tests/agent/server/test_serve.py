@@ -6,11 +6,8 @@ import json
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,6 @@ import aiohttp
 import psutil
 import pytest
 import websockets
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from talkpath.agent.config import load_config
 from talkpath.agent.errors import ConfigError, ModelError
@@ -28,13 +22,14 @@ from talkpath.agent.models import MODELS, ModelStore
 from talkpath.agent.server.admission import Client
 from talkpath.agent.server.serve import serve
 from talkpath.agent.server.service import Service
+from tests.agent.server.process import Process, process, started
 from tests.agent.server.serving import serving, the_service
 from tests.browser import eventually
+from tests.certificate import Certificate
 from tests.speech import clip
 
 WAIT_S = 60
 SPOKEN = clip("librivox-0880")
-TALKPATH = "import sys; from talkpath.bots.cli import main; sys.exit(main())"
 
 
 class _Starting:
@@ -193,49 +188,9 @@ async def test_what_takes_longer_than_it_may_is_given_up(
 # -- TLS -------------------------------------------------------------------------------------
 
 
-class _Certificate:
-    """A self-signed one for 127.0.0.1, in files."""
-
-    def __init__(self, folder: Path, name: str, password: bytes | None = None) -> None:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        now = datetime.now(UTC)
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(subject)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
-            )
-            .sign(key, hashes.SHA256())
-        )
-        self.cert, self.key, self.both = (
-            folder / f"{name}-{part}.pem" for part in ("cert", "key", "both")
-        )
-        self.cert.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        encryption: serialization.KeySerializationEncryption = serialization.NoEncryption()
-        if password:
-            encryption = serialization.BestAvailableEncryption(password)
-        self.key.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, encryption
-            )
-        )
-        self.both.write_bytes(self.key.read_bytes() + self.cert.read_bytes())
-
-    @property
-    def trusted(self) -> ssl.SSLContext:
-        """What a client needs to trust it."""
-        return ssl.create_default_context(cafile=str(self.cert))
-
-
 @pytest.mark.parametrize("one_file", [False, True])
 async def test_a_certificate_makes_it_https_and_wss(tmp_path: Path, one_file: bool) -> None:
-    mine = _Certificate(tmp_path, "mine")
+    mine = Certificate(tmp_path, "mine")
     files = {"serve.tls_cert": str(mine.cert), "serve.tls_key": str(mine.key)}
     if one_file:
         files = {"serve.tls_cert": str(mine.both)}
@@ -274,7 +229,7 @@ async def test_a_wrong_certificate_is_named_before_anything_is_loaded(
     tmp_path: Path, cert: str, key: str, message: str
 ) -> None:
     for name, password in (("mine", None), ("other", None), ("locked", b"secret")):
-        _Certificate(tmp_path, name, password)
+        Certificate(tmp_path, name, password)
     (tmp_path / "garbage.pem").write_bytes(b"\x00\xffgarbage")
     files = {"serve.tls_cert": str(tmp_path / cert)}
     if key:
@@ -286,49 +241,6 @@ async def test_a_wrong_certificate_is_named_before_anything_is_loaded(
 # -- a process -------------------------------------------------------------------------------
 
 
-class _Process:
-    """``talkpath serve``, as users start it."""
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.process = process
-        self.url = url
-
-    async def end(self) -> tuple[int | None, str]:
-        """Wait for it to end by itself; give exit code and log."""
-        async with asyncio.timeout(WAIT_S):
-            out, log = await self.process.communicate()
-        assert out == b""
-        return self.process.returncode, log.decode()
-
-
-@contextlib.asynccontextmanager
-async def _process() -> AsyncIterator[_Process]:
-    async with _started("--port", "0") as process:
-        assert process.stdout is not None
-        async with asyncio.timeout(WAIT_S):
-            line = (await process.stdout.readline()).decode()
-        start = "talkpath: speech-to-text is listening at "
-        assert line.startswith(start + "http://127.0.0.1:")
-        yield _Process(process, line.removeprefix(start).strip())
-
-
-@contextlib.asynccontextmanager
-async def _started(*arguments: str, **environ: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", TALKPATH, "serve"),
-        *("--model", "tiny.en", "--language", "en", *arguments),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **environ},
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-
-
 @pytest.fixture(autouse=True)
 def whisper() -> None:
     ModelStore().pull("tiny.en")
@@ -336,7 +248,7 @@ def whisper() -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_signal_ends_the_process_well(number: int) -> None:
-    async with _process() as server:
+    async with process() as server:
         assert await _answers(server.url)
         if sys.platform == "linux":  # each stream is a file, and 1024 are soon used up
             files = psutil.Process(server.process.pid).rlimit(psutil.RLIMIT_NOFILE)
@@ -355,20 +267,20 @@ async def test_a_signal_ends_a_process_that_still_fetches_its_model(
         hub = f"http://127.0.0.1:{silent.getsockname()[1]}"
         home = {"TALKPATH_HOME": str(tmp_path), "HF_HOME": str(tmp_path), "HF_ENDPOINT": hub}
         index = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": f"{hub}/simple"}
-        async with _started("--port", str(free_port), **home, **index) as process:
+        async with started("--port", str(free_port), **home, **index) as starting:
             url = f"http://127.0.0.1:{free_port}"
             await eventually(lambda: _answers(url), "a server that is up")
             async with aiohttp.ClientSession(url) as http:
                 assert await _is_not_ready(http)
-            process.send_signal(signal.SIGTERM)
-            code, log = await _Process(process, url).end()
+            starting.send_signal(signal.SIGTERM)
+            code, log = await Process(starting, url).end()
     assert code == 0
     assert "Traceback" not in log
 
 
 async def test_a_model_that_is_none_of_whispers_is_refused_at_once() -> None:
-    async with _started("--port", "0", "--model", "nope") as process:
-        code, log = await _Process(process, "").end()
+    async with started("--port", "0", "--model", "nope") as starting:
+        code, log = await Process(starting, "").end()
     assert code == 2
     assert "there is no model 'nope'; known are base, tiny.en, " in log
     assert not any(spec.name in log for spec in MODELS if spec.kind != "whisper")
@@ -385,7 +297,7 @@ async def test_a_recording_under_way_is_answered_before_the_process_ends() -> No
         await stopped.wait()
         yield sound[1000:]
 
-    async with _process() as server, aiohttp.ClientSession(server.url) as http:
+    async with process() as server, aiohttp.ClientSession(server.url) as http:
         stopped = asyncio.Event()
         data = aiohttp.FormData()
         data.add_field("model", "tiny.en")
