@@ -42,7 +42,6 @@ from typing import Any
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.protocols.codec import (
-    GOING_AWAY,
     Command,
     Configure,
     Encoding,
@@ -51,9 +50,9 @@ from talkpath.agent.server.protocols.codec import (
     VoiceActivity,
 )
 from talkpath.agent.server.protocols.fields import Fields, Refused, known_language
+from talkpath.agent.server.protocols.items_codec import ItemsCodec
 from talkpath.agent.server.protocols.realtime import BUFFER_EVENTS, Dialect, Event, Items
 from talkpath.agent.whisper.requests import DecodeOptions
-from talkpath.agent.whisper.results import Final, Partial, StreamFailure
 
 __all__ = ["RealtimeCodec"]
 
@@ -217,7 +216,7 @@ def _decode_options(
     )
 
 
-class RealtimeCodec:
+class RealtimeCodec(ItemsCodec):
     """OpenAI's Realtime protocol on one socket, for transcription.
 
     Args:
@@ -238,53 +237,17 @@ class RealtimeCodec:
         languages: Collection[str] = (),
         name: str | None = None,
     ) -> None:
+        super().__init__(Items(Dialect(), name))
         self._flat = flat
         self._decode = decode or DecodeOptions()
         self._languages = languages
         self._usual_model = model
-        self._items = Items(Dialect(), name)
         self._session = _Session(transcription=_Transcription(model=model))
 
     def opened(self) -> list[Command]:
         """The socket is open."""
         kind = "transcription_session.created" if self._flat else "session.created"
         return self._apply(self._session, kind, flat=self._flat)
-
-    def text(self, frame: str) -> list[Command]:
-        """A text frame came."""
-        return self._items.text(frame, self._update)
-
-    def binary(self, frame: bytes) -> list[Command]:
-        """A binary frame came: the protocol has none."""
-        return self._items.binary()
-
-    def speech_started(self, at_s: float) -> list[Command]:
-        """Speech began there."""
-        return self._items.speech_started(at_s)
-
-    def speech_stopped(self, at_s: float) -> list[Command]:
-        """Speech ended there; its final follows."""
-        return self._items.speech_stopped(at_s)
-
-    def partial(self, partial: Partial, start_s: float) -> list[Command]:
-        """An utterance says so much by now; where it began is not told."""
-        return self._items.partial(partial)
-
-    def final(self, final: Final, start_s: float, latency_s: float) -> list[Command]:
-        """An utterance said so; where it began and how long it took is not told."""
-        return self._items.final(final)
-
-    def failed(self, failure: StreamFailure) -> list[Command]:
-        """The final of an utterance could not be decoded."""
-        return self._items.failed(failure)
-
-    def finished(self) -> list[Command]:
-        """All that came before ``Finish`` is out; the protocol has no word for it."""
-        return []
-
-    def closing(self, reason: str, code: int = GOING_AWAY) -> list[Command]:
-        """The server ends the connection, for a reason that the client is told."""
-        return self._items.closing(reason, code)
 
     def _update(self, event: Event) -> list[Command]:
         if event.kind not in _UPDATES:

@@ -29,7 +29,6 @@ from typing import Any
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.protocols.codec import (
-    GOING_AWAY,
     Command,
     Configure,
     SessionSettings,
@@ -37,9 +36,9 @@ from talkpath.agent.server.protocols.codec import (
     VoiceActivity,
 )
 from talkpath.agent.server.protocols.fields import Fields, Refused, known_language
+from talkpath.agent.server.protocols.items_codec import ItemsCodec
 from talkpath.agent.server.protocols.realtime import BUFFER_EVENTS, Dialect, Event, Items
 from talkpath.agent.whisper.requests import DecodeOptions
-from talkpath.agent.whisper.results import Final, Partial, StreamFailure
 
 __all__ = ["TogetherCodec", "TogetherVad"]
 
@@ -76,7 +75,7 @@ class TogetherVad:
     speech_pad_ms: int = 250
 
 
-class TogetherCodec:
+class TogetherCodec(ItemsCodec):
     """Together's protocol on one socket.
 
     Args:
@@ -97,7 +96,7 @@ class TogetherCodec:
         self._model = model
         self._vad = vad
         self._decode = decode or DecodeOptions()
-        self._items = Items(Dialect(whole_deltas=True, pieces_apart=True), name)
+        super().__init__(Items(Dialect(whole_deltas=True, pieces_apart=True), name))
 
     @classmethod
     def from_query(
@@ -138,42 +137,6 @@ class TogetherCodec:
             "model": self._model,
         }
         return [self._configure(), self._items.send("session.created", session=session)]
-
-    def text(self, frame: str) -> list[Command]:
-        """A text frame came."""
-        return self._items.text(frame, self._update)
-
-    def binary(self, frame: bytes) -> list[Command]:
-        """A binary frame came: the protocol has none."""
-        return self._items.binary()
-
-    def speech_started(self, at_s: float) -> list[Command]:
-        """Speech began there."""
-        return self._items.speech_started(at_s)
-
-    def speech_stopped(self, at_s: float) -> list[Command]:
-        """Speech ended there; its final follows."""
-        return self._items.speech_stopped(at_s)
-
-    def partial(self, partial: Partial, start_s: float) -> list[Command]:
-        """An utterance says so much by now; where it began is not told."""
-        return self._items.partial(partial)
-
-    def final(self, final: Final, start_s: float, latency_s: float) -> list[Command]:
-        """An utterance said so; where it began and how long it took is not told."""
-        return self._items.final(final)
-
-    def failed(self, failure: StreamFailure) -> list[Command]:
-        """The final of an utterance could not be decoded."""
-        return self._items.failed(failure)
-
-    def finished(self) -> list[Command]:
-        """All that came before ``Finish`` is out; the protocol has no word for it."""
-        return []
-
-    def closing(self, reason: str, code: int = GOING_AWAY) -> list[Command]:
-        """The server ends the connection, for a reason that the client is told."""
-        return self._items.closing(reason, code)
 
     def _update(self, event: Event) -> list[Command]:
         if event.kind != _UPDATE:
