@@ -4,10 +4,7 @@ import asyncio
 import contextlib
 import dataclasses
 import os
-import socket
 import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +16,7 @@ from talkpath.agent.errors import EngineError
 __all__ = ["ServerProcess", "server_process"]
 
 _COMMAND = "from talkpath.bots.cli import main; raise SystemExit(main())"
+_LISTENING = " is listening at "
 _READY_S = 300.0  # a large model takes its time
 _END_S = 20.0
 _ENGINE = "talkpath_whisper_"
@@ -65,25 +63,23 @@ async def server_process(config: Config) -> AsyncIterator[ServerProcess]:
 
     Raises:
         EngineError: it ended before it was ready.
+        TimeoutError: it was not ready within five minutes.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
         _COMMAND,
-        *("serve", "--host", "127.0.0.1", "--port", str(port)),
+        *("serve", "--host", "127.0.0.1", "--port", "0"),
         env=os.environ | _environment(config),
-        stdout=asyncio.subprocess.DEVNULL,  # this process's is for the figures
+        stdout=asyncio.subprocess.PIPE,  # one line, once it is ready
     )
     try:
-        server = ServerProcess(f"http://127.0.0.1:{port}", process.pid)
-        deadline = time.monotonic() + _READY_S
-        while not await asyncio.to_thread(_is_ready, server.url):
-            if process.returncode is not None or time.monotonic() > deadline:
-                raise EngineError("the speech-to-text server of the bench did not start")
-            await asyncio.sleep(0.1)
+        assert process.stdout is not None
+        async with asyncio.timeout(_READY_S):
+            line = (await process.stdout.readline()).decode()
+        if _LISTENING not in line:
+            raise EngineError("the speech-to-text server of the bench did not start")
+        server = ServerProcess(line.partition(_LISTENING)[2].strip(), process.pid)
         yield server
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -101,15 +97,7 @@ def _environment(config: Config) -> dict[str, str]:
     variables: dict[str, str] = {}
     for name in ("whisper", "speech"):
         for key, value in dataclasses.asdict(getattr(config, name)).items():
-            text = ",".join(value) if isinstance(value, tuple) else str(value)
-            variables[f"TALKPATH_{name}_{key}".upper()] = text
+            if value is not None:
+                text = ",".join(value) if isinstance(value, tuple) else str(value)
+                variables[f"TALKPATH_{name}_{key}".upper()] = text
     return variables
-
-
-def _is_ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/readyz") as answer:
-            ready: bool = answer.status == 200
-            return ready
-    except (urllib.error.URLError, ConnectionError):
-        return False

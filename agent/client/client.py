@@ -294,6 +294,7 @@ class TranscriptionClient:
                 await asyncio.sleep(self._servers.wait_s())
                 await self._try(server)
         except Exception:
+            # Whoever only feeds it would never hear of a defect: it is raised at ``aclose`` first.
             _log.exception("a speech-to-text client failed")
             raise
         finally:

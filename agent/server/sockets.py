@@ -26,13 +26,13 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.types import Message
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.server.admission import Denied, client_of
+from talkpath.agent.server.errors import error_response
 from talkpath.agent.server.protocols.baseten import BasetenCodec
 from talkpath.agent.server.protocols.codec import GOING_AWAY, Close, Codec, Send
 from talkpath.agent.server.protocols.openai_realtime import RealtimeCodec
@@ -322,9 +322,8 @@ def socket_routes(service: Service, streams: LiveStreams) -> list[BaseRoute]:
         try:
             protocol, codec = _realtime_codec(socket, service)
         except ConfigError as error:
-            fields = {"type": "invalid_request_error", "param": None, "code": "invalid_value"}
-            body = {"error": {"message": str(error), **fields}}
-            await socket.send_denial_response(JSONResponse(body, 400))
+            refusal = error_response(400, str(error), code="invalid_value")
+            await socket.send_denial_response(refusal)
             return
         await streams.serve(socket, service, codec, protocol)
 
