@@ -1,10 +1,22 @@
-"""Frames that talkpath adds to Pipecat's."""
+"""Frames that talkpath adds to Pipecat's.
+
+With Pipecat's own they tell a conversation's turns, in order: ``VADUserStartedSpeakingFrame``,
+``EarlyPauseFrame``, ``SpeechResumedFrame`` or ``VADUserStoppedSpeakingFrame``,
+``EagerEndOfTurnFrame``, and ``EagerEndOfTurnCancelFrame`` or ``UserStoppedSpeakingFrame``.
+"""
 
 from dataclasses import dataclass
 
 from pipecat.frames.frames import SystemFrame
 
-__all__ = ["EarlyPauseFrame", "NothingHeardFrame", "SpeechResumedFrame"]
+__all__ = [
+    "EagerEndOfTurnFrame",
+    "EarlyPauseFrame",
+    "HoldPlaybackFrame",
+    "NothingHeardFrame",
+    "ResumePlaybackFrame",
+    "SpeechResumedFrame",
+]
 
 
 @dataclass
@@ -32,3 +44,31 @@ class NothingHeardFrame(SystemFrame):
     """
 
     utterance: int = 0
+
+
+@dataclass
+class EagerEndOfTurnFrame(SystemFrame):
+    """The turn is probably over: a reply to it is begun, and withdrawn if speech resumes.
+
+    Pipecat's ``EagerEndOfTurnCancelFrame`` withdraws it, ``UserStoppedSpeakingFrame`` confirms
+    it. Both directions.
+
+    Parameters:
+        completeness: how finished it sounds, 0 to 1.
+    """
+
+    completeness: float = 0.0
+
+
+@dataclass
+class HoldPlaybackFrame(SystemFrame):
+    """Somebody speaks while the bot does: it falls silent and keeps what it has yet to say.
+
+    A ``ResumePlaybackFrame`` lets it go on from there, an ``InterruptionFrame`` drops the rest.
+    Downstream, to the transport's output.
+    """
+
+
+@dataclass
+class ResumePlaybackFrame(SystemFrame):
+    """It was a false alarm: the bot goes on from where it fell silent. Downstream."""

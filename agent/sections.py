@@ -1,0 +1,299 @@
+"""Settings of each part: frozen values, checked when they are made.
+
+How they come in from file, environment and flags is in ``talkpath.agent.config``.
+"""
+
+from dataclasses import dataclass, field
+
+from talkpath.agent.errors import ConfigError
+from talkpath.agent.server_url import Server, check_key
+
+__all__ = [
+    "ReplyConfig",
+    "ServeConfig",
+    "ServerConfig",
+    "SpeechConfig",
+    "TurnConfig",
+    "VoiceConfig",
+    "WhisperConfig",
+]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WhisperConfig:
+    """Speech to text.
+
+    Attributes:
+        model: name in the model store, or the path of a CTranslate2 model folder.
+        device: ``auto`` (CUDA where there is one), ``cpu`` or ``cuda``.
+        compute_type: CTranslate2's type of weights; ``auto`` is int8 on a CPU, float16 on CUDA.
+        language: a Whisper language code, or ``auto`` to detect it.
+        language_mode: where it is detected, ``utterance`` does so anew in each, and ``stream``
+            once, from the first second of speech; that one is kept.
+        languages: where it is detected, only these codes count; empty means all.
+        task: ``transcribe``, or ``translate`` into English (not with English-only models).
+        prompt: text that the model takes for what was said before: names, spelling, style.
+        hotwords: words to expect.
+        beam_size: hypotheses kept while decoding finals, 1 to 10; 1 is greedy.
+        workers: decoding threads; 0 means one a core on a CPU and two on CUDA.
+        partial_interval_s: seconds of speech between partials.
+        max_streams: streams admitted at once; one more is refused with ``EngineOverloaded``.
+        servers: WebSockets of ``talkpath serve`` where bots' speech becomes text, in the order in
+            which they are tried; empty runs the model in this process.
+        api_key: the key for them.
+    """
+
+    model: str = "base"
+    device: str = "auto"
+    compute_type: str = "auto"
+    language: str = "auto"
+    language_mode: str = "utterance"
+    languages: tuple[str, ...] = ()
+    task: str = "transcribe"
+    prompt: str = ""
+    hotwords: str = ""
+    beam_size: int = 1
+    workers: int = 0
+    partial_interval_s: float = 0.5
+    max_streams: int = 256
+    servers: tuple[str, ...] = ()
+    api_key: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.device in ("auto", "cpu", "cuda"),
+            f"whisper.device is {self.device!r}; it must be auto, cpu or cuda",
+        )
+        _require(
+            self.language_mode in ("utterance", "stream"),
+            f"whisper.language_mode is {self.language_mode!r}; it must be utterance or stream",
+        )
+        _require(
+            self.task in ("transcribe", "translate"),
+            f"whisper.task is {self.task!r}; it must be transcribe or translate",
+        )
+        _require(1 <= self.beam_size <= 10, "whisper.beam_size must lie between 1 and 10")
+        _require(self.workers >= 0, "whisper.workers must be 0 or more")
+        _require(
+            0.1 <= self.partial_interval_s <= 30,
+            "whisper.partial_interval_s must lie between 0.1 and 30 seconds",
+        )
+        _require(self.max_streams >= 1, "whisper.max_streams must be 1 or more")
+        try:
+            for url in self.servers:
+                Server.at(url)
+        except ConfigError as error:
+            raise ConfigError(f"whisper.servers: {error}") from None
+        try:
+            check_key(self.api_key)
+        except ConfigError as error:
+            raise ConfigError(f"whisper.api_key: {error}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpeechConfig:
+    """Voice activity.
+
+    Attributes:
+        threshold: Silero probability from which a window of 32 ms counts as speech.
+        start_s: seconds of speech before speech counts as started.
+        early_pause_s: seconds of silence before the speculative final is asked for. One window
+            is enough: over the reference clips 19 of 66 speculations were in vain, against 15
+            of 62 after two windows, and the 95th percentile of the time to the final fell from
+            0.39 to 0.34 s (two cores, ``base`` int8); wrong words 15 and 13 of 414.
+        stop_s: seconds of silence before speech counts as stopped.
+    """
+
+    threshold: float = 0.5
+    start_s: float = 0.2
+    early_pause_s: float = 0.032
+    stop_s: float = 0.2
+
+    def __post_init__(self) -> None:
+        _require(0 < self.threshold < 1, "speech.threshold must lie between 0 and 1")
+        _require(0 <= self.start_s <= 2, "speech.start_s must lie between 0 and 2 seconds")
+        _require(
+            0.032 <= self.early_pause_s <= self.stop_s <= 10,
+            "speech.early_pause_s must be at least 0.032 and speech.stop_s at least that",
+        )
+
+
+PROFILES = ("snappy", "balanced", "patient")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TurnConfig:
+    """When it is the bot's turn, and when it gives way. See ``talkpath.agent.turns``.
+
+    Attributes:
+        profile: ``snappy``, ``balanced`` or ``patient``; the values below that are None are the
+            profile's.
+        threshold: completeness, 0 to 1, from which a turn is over at the stop of speech.
+        wait_s: seconds of silence after which a turn is over however unfinished it sounds.
+        eager: whether the reply is begun on the speculative final and thrown away if speech
+            resumes.
+        min_words: words of a caller that stop a bot that is speaking.
+        grace_s: seconds of speech for which the bot speaks on before it falls silent to listen.
+    """
+
+    profile: str = "balanced"
+    threshold: float | None = None
+    wait_s: float | None = None
+    eager: bool | None = None
+    min_words: int | None = None
+    grace_s: float | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            self.profile in PROFILES,
+            f"turn.profile is {self.profile!r}; it must be snappy, balanced or patient",
+        )
+        _require(
+            self.threshold is None or 0 < self.threshold < 1,
+            "turn.threshold must lie between 0 and 1",
+        )
+        _require(
+            self.wait_s is None or 0.2 <= self.wait_s <= 30,
+            "turn.wait_s must lie between 0.2 and 30 seconds",
+        )
+        _require(self.min_words is None or self.min_words >= 1, "turn.min_words must be 1 or more")
+        _require(
+            self.grace_s is None or 0 <= self.grace_s <= 5,
+            "turn.grace_s must lie between 0 and 5 seconds",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplyConfig:
+    """The language model that answers.
+
+    Attributes:
+        url: base URL of an OpenAI-compatible server (``OPENAI_BASE_URL`` counts too);
+            None runs ``model`` from the model store in this process.
+        api_key: key for that server (``OPENAI_API_KEY`` counts too).
+        model: model name, at that server or in the model store.
+        max_tokens: longest reply in tokens.
+        prompt: the system message.
+    """
+
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    model: str = "smollm2-135m"
+    max_tokens: int = 120
+    prompt: str = (
+        "You are a friendly voice assistant. Your words are spoken aloud: answer in one or two "
+        "short sentences of plain English, without lists, symbols or emoji."
+    )
+
+    def __post_init__(self) -> None:
+        _require(self.max_tokens >= 1, "reply.max_tokens must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoiceConfig:
+    """The voice that speaks.
+
+    Attributes:
+        model: a Piper voice in the model store, or the path of an ``.onnx`` file.
+    """
+
+    model: str = "piper-en-us-joe"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where callers come in.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port; 0 lets the system choose.
+        transport: ``webrtc``, ``websocket`` or ``sip``.
+        ice_servers: STUN and TURN URLs, given to the page and used by the server.
+        max_sessions: sessions at once; one more is refused with status 503.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    transport: str = "webrtc"
+    ice_servers: tuple[str, ...] = ()
+    max_sessions: int = 32
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "server.port must lie between 0 and 65535")
+        _require(
+            self.transport in ("webrtc", "websocket", "sip"),
+            f"server.transport is {self.transport!r}; it must be webrtc, websocket or sip",
+        )
+        _require(self.max_sessions >= 1, "server.max_sessions must be 1 or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """The speech-to-text server (``talkpath serve``). Its streams are ``whisper.max_streams``.
+
+    Attributes:
+        host: address to listen on.
+        port: TCP port; 0 lets the system choose.
+        api_keys: keys that let a client in; with none, here and in the file, anybody may come in,
+            and the server listens on a loopback address only.
+        api_keys_file: file of more keys, one a line, or empty.
+        insecure_no_auth: whether a server without keys may listen on other addresses.
+        allow_origins: pages of these origins may call, besides the server's own and those on
+            the same machine; ``*`` means all.
+        tls_cert: file of the certificate chain in PEM; empty serves without TLS.
+        tls_key: file of its private key in PEM; empty where the certificate's has it.
+        max_streams_per_key: streams that one key may have at once; 0 means as many as there are.
+        max_uploads: recordings worked on at once; one more is refused with status 503.
+        max_uploads_per_key: those of one key; one more is refused with status 429. 0 means as many
+            as there are.
+        message_bytes: longest message of a WebSocket; a longer one closes it with 1009.
+        upload_bytes: longest recording; a longer one is refused with status 413.
+        recording_s: seconds of sound of the longest recording: silence takes next to no bytes.
+        idle_s: seconds without a message after which a WebSocket is closed.
+        stalled_s: seconds in which a client takes nothing of what is sent, after which its
+            WebSocket is closed.
+        ahead_s: seconds of audio that a client may be ahead of real time; beyond them it is read
+            at the speed of speech.
+        drain_s: seconds that streams have to end by themselves once the server is to stop.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_keys: tuple[str, ...] = field(default=(), repr=False)
+    api_keys_file: str = ""
+    insecure_no_auth: bool = False
+    allow_origins: tuple[str, ...] = ()
+    tls_cert: str = ""
+    tls_key: str = ""
+    max_streams_per_key: int = 0
+    max_uploads: int = 8
+    max_uploads_per_key: int = 0
+    message_bytes: int = 16 * 2**20
+    upload_bytes: int = 2**30
+    recording_s: float = 86_400.0
+    idle_s: float = 300.0
+    stalled_s: float = 20.0
+    ahead_s: float = 60.0
+    drain_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.port <= 65535, "serve.port must lie between 0 and 65535")
+        _require(all(self.api_keys), "serve.api_keys must not have an empty key")
+        _require(
+            bool(self.tls_cert) or not self.tls_key, "serve.tls_key is of no use without tls_cert"
+        )
+        _require(self.max_streams_per_key >= 0, "serve.max_streams_per_key must be 0 or more")
+        _require(self.max_uploads >= 0, "serve.max_uploads must be 0 or more")
+        _require(self.max_uploads_per_key >= 0, "serve.max_uploads_per_key must be 0 or more")
+        _require(self.message_bytes >= 4096, "serve.message_bytes must be 4096 or more")
+        _require(self.upload_bytes >= 4096, "serve.upload_bytes must be 4096 or more")
+        _require(self.recording_s > 0, "serve.recording_s must be more than 0")
+        _require(self.idle_s > 0, "serve.idle_s must be more than 0")
+        _require(self.stalled_s > 0, "serve.stalled_s must be more than 0")
+        _require(self.ahead_s >= 1, "serve.ahead_s must be 1 or more")
+        _require(self.drain_s >= 0, "serve.drain_s must be 0 or more")
