@@ -26,8 +26,8 @@ from talkpath.bots.session import (
     turn_strategies,
 )
 from talkpath.processors.first_phrase import FirstPhrase
-from talkpath.processors.local_reply import LocalReply
 from talkpath.processors.piper_voice import PiperVoice
+from talkpath.processors.reply import Reply
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.transports.factory import create_transport
 
@@ -62,7 +62,7 @@ async def bot(runner_args: RunnerArguments) -> None:
             SpeechDetector(await shared.vad(), shared.config.speech),
             await speech_to_text(),
             context.user(),
-            LocalReply(await shared.reply_endpoint(), shared.config.reply),
+            Reply(await shared.reply_endpoint(), shared.config.reply),
             LLMTextProcessor(text_aggregator=FirstPhrase()),
             PiperVoice(await shared.voice()),
             transport.output(),

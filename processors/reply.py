@@ -20,7 +20,7 @@ from pipecat.services.openai.llm import OpenAILLMService
 from talkpath.agent.config import ReplyConfig
 from talkpath.agent.reply import ReplyEndpoint
 
-__all__ = ["APOLOGY", "LocalReply"]
+__all__ = ["APOLOGY", "Reply"]
 
 APOLOGY = "Sorry, I cannot think of an answer right now. Please try again."
 
@@ -33,7 +33,7 @@ _CHARACTERS_PER_TOKEN = 3
 _TOKENS_PER_MESSAGE = 8
 
 
-class LocalReply(OpenAILLMService):
+class Reply(OpenAILLMService):
     """Pipecat's OpenAI service with a caller's patience instead of a program's.
 
     Args:

@@ -23,8 +23,8 @@ from pipecat.tests.utils import run_test
 
 from talkpath.agent.config import ReplyConfig
 from talkpath.agent.reply import ReplyEndpoint, ReplyServer
-from talkpath.processors import local_reply
-from talkpath.processors.local_reply import APOLOGY, LocalReply
+from talkpath.processors import reply as reply_stage
+from talkpath.processors.reply import APOLOGY, Reply
 from tests.local_models import reply_model
 
 
@@ -42,7 +42,7 @@ def ask(text: str) -> LLMContextFrame:
 async def answer(
     endpoint: ReplyEndpoint, *questions: str, config: ReplyConfig | None = None
 ) -> tuple[Sequence[Frame], Sequence[Frame]]:
-    reply = LocalReply(endpoint, config or ReplyConfig())
+    reply = Reply(endpoint, config or ReplyConfig())
     return await run_test(reply, frames_to_send=[ask(question) for question in questions])
 
 
@@ -81,13 +81,13 @@ async def test_a_conversation_longer_than_the_server_takes_gets_an_answer(
     context = conversation(100)
     before = list(context.get_messages())
     frame = LLMContextFrame(context)
-    down, up = await run_test(LocalReply(server.endpoint, ReplyConfig()), frames_to_send=[frame])
+    down, up = await run_test(Reply(server.endpoint, ReplyConfig()), frames_to_send=[frame])
     assert text_of(down).strip()
     assert not [frame for frame in up if isinstance(frame, ErrorFrame)]
     assert context.get_messages() == before
 
 
-def sent(reply: LocalReply, messages: list[Any]) -> list[Any]:
+def sent(reply: Reply, messages: list[Any]) -> list[Any]:
     messages = [{"role": "system", "content": "Be brief."}, *messages]
     params = reply.build_chat_completion_params(
         OpenAILLMInvocationParams(messages=messages, tools=NOT_GIVEN, tool_choice=NOT_GIVEN)
@@ -103,7 +103,7 @@ def endpoint_with(context_tokens: int | None) -> ReplyEndpoint:
 
 
 def test_whole_turns_are_left_out_and_seldom() -> None:
-    reply = LocalReply(endpoint_with(2048), ReplyConfig())
+    reply = Reply(endpoint_with(2048), ReplyConfig())
     short = conversation(5).get_messages()
     assert sent(reply, short) == short
     firsts = []
@@ -125,14 +125,14 @@ def test_a_tools_result_goes_with_its_call_and_the_newest_message_stays() -> Non
         {"role": "tool", "tool_call_id": "1", "content": "noon"},
     ]
     newest = {"role": "user", "content": "And now? " * 1000}
-    reply = LocalReply(endpoint_with(600), ReplyConfig(max_tokens=100))
+    reply = Reply(endpoint_with(600), ReplyConfig(max_tokens=100))
     assert sent(reply, [*turn, *turn, *turn]) == turn
     assert sent(reply, [*turn, newest]) == [newest]
 
 
 def test_another_server_gets_everything() -> None:
     messages = conversation(100).get_messages()
-    assert sent(LocalReply(endpoint_with(None), ReplyConfig()), messages) == messages
+    assert sent(Reply(endpoint_with(None), ReplyConfig()), messages) == messages
 
 
 @pytest.mark.parametrize("proxy", ["HTTP_PROXY", "ALL_PROXY"])
@@ -169,7 +169,7 @@ async def test_a_wrong_key_is_reported_and_the_caller_told(server: ReplyServer) 
 async def test_a_server_that_says_nothing_is_asked_once_and_the_caller_told(
     monkeypatch: pytest.MonkeyPatch, headers: bytes
 ) -> None:
-    monkeypatch.setattr(local_reply, "_SILENCE_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(reply_stage, "_SILENCE_TIMEOUT_S", 0.5)
     requests = 0
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -228,7 +228,7 @@ def test_the_longest_reply_goes_by_the_name_that_the_server_knows(
     base_url: str, name: str, other: str
 ) -> None:
     endpoint = ReplyEndpoint(base_url=base_url, api_key="k", model="any")
-    reply = LocalReply(endpoint, ReplyConfig(max_tokens=7))
+    reply = Reply(endpoint, ReplyConfig(max_tokens=7))
     params = reply.build_chat_completion_params(
         OpenAILLMInvocationParams(messages=[], tools=NOT_GIVEN, tool_choice=NOT_GIVEN)
     )
