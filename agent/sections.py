@@ -102,6 +102,8 @@ class SpeechConfig:
     Attributes:
         threshold: Silero probability from which a window of 32 ms counts as speech.
         start_s: seconds of speech before speech counts as started.
+        barge_in_start_s: seconds of it after which a bot that speaks is told of a first sign (see
+            ``talkpath.agent.speech.onset``); as long as ``start_s`` there is none.
         early_pause_s: seconds of silence before the speculative final is asked for. One window
             is enough: over the reference clips 19 of 66 speculations were in vain, against 15
             of 62 after two windows, and the 95th percentile of the time to the final fell from
@@ -111,12 +113,17 @@ class SpeechConfig:
 
     threshold: float = 0.5
     start_s: float = 0.2
+    barge_in_start_s: float = 0.064
     early_pause_s: float = 0.032
     stop_s: float = 0.2
 
     def __post_init__(self) -> None:
         _require(0 < self.threshold < 1, "speech.threshold must lie between 0 and 1")
         _require(0 <= self.start_s <= 2, "speech.start_s must lie between 0 and 2 seconds")
+        _require(
+            0.032 <= self.barge_in_start_s <= 2,
+            "speech.barge_in_start_s must lie between 0.032 and 2 seconds",
+        )
         _require(
             0.032 <= self.early_pause_s <= self.stop_s <= 10,
             "speech.early_pause_s must be at least 0.032 and speech.stop_s at least that",

@@ -1,8 +1,9 @@
 """Frames that talkpath adds to Pipecat's.
 
-With Pipecat's own they tell a conversation's turns, in order: ``VADUserStartedSpeakingFrame``,
-``EarlyPauseFrame``, ``SpeechResumedFrame`` or ``VADUserStoppedSpeakingFrame``,
-``EagerEndOfTurnFrame``, and ``EagerEndOfTurnCancelFrame`` or ``UserStoppedSpeakingFrame``.
+With Pipecat's own they tell a conversation's turns, in order: ``SpeechOnsetFrame`` (while the bot
+speaks), ``SpeechOnsetEndedFrame`` or ``VADUserStartedSpeakingFrame``, ``EarlyPauseFrame``,
+``SpeechResumedFrame`` or ``VADUserStoppedSpeakingFrame``, ``EagerEndOfTurnFrame``, and
+``EagerEndOfTurnCancelFrame`` or ``UserStoppedSpeakingFrame``.
 """
 
 from dataclasses import dataclass
@@ -15,8 +16,28 @@ __all__ = [
     "HoldPlaybackFrame",
     "NothingHeardFrame",
     "ResumePlaybackFrame",
+    "SpeechOnsetEndedFrame",
+    "SpeechOnsetFrame",
     "SpeechResumedFrame",
 ]
+
+
+@dataclass
+class SpeechOnsetFrame(SystemFrame):
+    """Perhaps somebody begins to speak while the bot does. Downstream.
+
+    ``VADUserStartedSpeakingFrame`` follows if it is speech, ``SpeechOnsetEndedFrame`` if not.
+
+    Parameters:
+        ago_s: seconds since it began, up to the end of the audio so far.
+    """
+
+    ago_s: float = 0.0
+
+
+@dataclass
+class SpeechOnsetEndedFrame(SystemFrame):
+    """The onset came to nothing: no speech started. Downstream."""
 
 
 @dataclass

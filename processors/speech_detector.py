@@ -4,7 +4,9 @@ Frames in: audio. Frames out: everything, and after the audio that shows it
 
 - ``VADUserStartedSpeakingFrame``, ``VADUserStoppedSpeakingFrame`` and, while speech lasts,
   ``UserSpeakingFrame``, in both directions as Pipecat's own ``VADProcessor`` sends them;
-- ``EarlyPauseFrame`` and ``SpeechResumedFrame``, downstream.
+- ``EarlyPauseFrame`` and ``SpeechResumedFrame``, downstream;
+- while the bot speaks (``BotStartedSpeakingFrame`` to ``BotStoppedSpeakingFrame``)
+  ``SpeechOnsetFrame`` ahead of a start, and ``SpeechOnsetEndedFrame`` if none comes, downstream.
 """
 
 import asyncio
@@ -13,6 +15,8 @@ from dataclasses import replace
 
 from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     CancelFrame,
     EndFrame,
     Frame,
@@ -33,12 +37,19 @@ from talkpath.agent.speech import (
     EarlyPause,
     SileroVad,
     SpeechEvent,
+    SpeechOnset,
+    SpeechOnsetEnded,
     SpeechResumed,
     SpeechStarted,
     SpeechStopped,
     SpeechTracker,
 )
-from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
+from talkpath.processors.frames import (
+    EarlyPauseFrame,
+    SpeechOnsetEndedFrame,
+    SpeechOnsetFrame,
+    SpeechResumedFrame,
+)
 
 __all__ = ["SpeechDetector"]
 
@@ -52,8 +63,8 @@ class SpeechDetector(FrameProcessor):
     """Finds speech in the incoming audio, at any sample rate, mono.
 
     Put it right behind the transport's input. When no audio comes for a second in the middle
-    of speech (a muted microphone), speech counts as stopped. Windows that the model fails on are
-    passed over, with an error frame at most every 10 s; the audio goes on.
+    of speech (a muted microphone), speech counts as stopped, and so does an onset. Windows that
+    the model fails on are passed over, with an error frame at most every 10 s; the audio goes on.
 
     Args:
         vad: the model, shared by all sessions (``Runtime.vad``), which advances their
@@ -89,6 +100,8 @@ class SpeechDetector(FrameProcessor):
             )
             await self.broadcast_frame(SpeechControlParamsFrame, vad_params=params)
             self._watch = self.create_task(self._watch_for_silence())
+        elif isinstance(frame, (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)):
+            self._tracker.onset.listening = isinstance(frame, BotStartedSpeakingFrame)
         elif isinstance(frame, (EndFrame, CancelFrame)):
             await self._stop_watching()
 
@@ -129,6 +142,10 @@ class SpeechDetector(FrameProcessor):
 
     async def _emit(self, event: SpeechEvent, since_s: float) -> None:
         match event:
+            case SpeechOnset(ago_s):
+                await self.push_frame(SpeechOnsetFrame(ago_s + since_s))
+            case SpeechOnsetEnded():
+                await self.push_frame(SpeechOnsetEndedFrame())
             case SpeechStarted(ago_s):
                 await self.broadcast_frame(VADUserStartedSpeakingFrame, start_secs=ago_s + since_s)
             case EarlyPause(silence_s):
@@ -144,7 +161,11 @@ class SpeechDetector(FrameProcessor):
         while True:
             await asyncio.sleep(_NO_AUDIO_S / 2)
             quiet_for_s = time.monotonic() - self._last_audio
-            if self._tracker.machine.speaking and quiet_for_s >= _NO_AUDIO_S:
+            if quiet_for_s < _NO_AUDIO_S:
+                continue
+            for event in self._tracker.onset.end():
+                await self._emit(event, quiet_for_s)
+            if self._tracker.machine.speaking:
                 silence_s = self._tracker.machine.force_stop().silence_s + quiet_for_s
                 await self.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=silence_s)
 

@@ -9,16 +9,20 @@ from talkpath.agent.speech.detector import (
     SpeechStopped,
     SpeechTracker,
 )
+from talkpath.agent.speech.onset import OnsetMachine, SpeechOnset, SpeechOnsetEnded
 from talkpath.agent.speech.silero import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
 
 __all__ = [
     "WINDOW_S",
     "WINDOW_SAMPLES",
     "EarlyPause",
+    "OnsetMachine",
     "SileroState",
     "SileroVad",
     "SpeechEvent",
     "SpeechMachine",
+    "SpeechOnset",
+    "SpeechOnsetEnded",
     "SpeechResumed",
     "SpeechStarted",
     "SpeechStopped",

@@ -22,7 +22,14 @@ import numpy as np
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.config import SpeechConfig
-from talkpath.agent.speech.silero import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
+from talkpath.agent.speech.onset import OnsetEvent, OnsetMachine
+from talkpath.agent.speech.silero import (
+    WINDOW_S,
+    WINDOW_SAMPLES,
+    SileroState,
+    SileroVad,
+    windows_of,
+)
 
 __all__ = [
     "EarlyPause",
@@ -70,17 +77,13 @@ class SpeechStopped:
     silence_s: float
 
 
-SpeechEvent = SpeechStarted | EarlyPause | SpeechResumed | SpeechStopped
+SpeechEvent = OnsetEvent | SpeechStarted | EarlyPause | SpeechResumed | SpeechStopped
 
 
 class _State(Enum):
     QUIET = auto()
     SPEAKING = auto()
     PAUSED = auto()
-
-
-def _windows(seconds: float) -> int:
-    return max(1, round(seconds / WINDOW_S))
 
 
 class SpeechMachine:
@@ -94,19 +97,23 @@ class SpeechMachine:
     def configure(self, config: SpeechConfig) -> None:
         """Go by this threshold and these times from now on; speech under way goes on."""
         self._threshold = config.threshold
-        self._start = _windows(config.start_s)
-        self._early_pause = _windows(config.early_pause_s)
-        self._stop = max(_windows(config.stop_s), self._early_pause)
+        self._start = windows_of(config.start_s)
+        self._early_pause = windows_of(config.early_pause_s)
+        self._stop = max(windows_of(config.stop_s), self._early_pause)
 
     @property
     def speaking(self) -> bool:
         """Whether speech has started and not stopped."""
         return self._state is not _State.QUIET
 
+    def is_speech(self, probability: float) -> bool:
+        """Whether a window counts as speech where there was none before."""
+        return probability >= self._threshold
+
     def advance(self, probability: float) -> list[SpeechEvent]:
         """Take the next window's probability; give what follows from it, mostly nothing."""
         if self._state is _State.QUIET:
-            return self._while_quiet(probability >= self._threshold)
+            return self._while_quiet(self.is_speech(probability))
         going_on = max(self._threshold - _HYSTERESIS, _LEAST_THRESHOLD)
         return self._while_speaking(probability >= going_on)
 
@@ -149,6 +156,7 @@ class SpeechTracker:
 
     def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
         self.machine = SpeechMachine(config)
+        self.onset = OnsetMachine(config)
         self._vad = vad
         self._state = SileroState()
         self._rest: FloatArray = np.zeros(0, dtype=np.float32)
@@ -158,6 +166,7 @@ class SpeechTracker:
     def restart(self) -> None:
         """Begin anew: what was heard so far is no speech, and nothing is told of its end."""
         self.machine.restart()
+        self.onset.end()
         self._rest = self._rest[:0]
 
     def process(self, audio: FloatArray) -> list[SpeechEvent]:
@@ -188,8 +197,9 @@ class SpeechTracker:
 
     def _take(self, probability: float) -> list[SpeechEvent]:
         events = self.machine.advance(probability)
+        onset = self.onset.advance(self.machine.is_speech(probability), self.machine.speaking)
         self._maybe_reset(probability)
-        return events
+        return [*onset, *events]
 
     def _maybe_reset(self, probability: float) -> None:
         self._since_reset += 1

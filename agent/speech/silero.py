@@ -11,7 +11,7 @@ from talkpath.agent.errors import AudioError, MissingDependency
 from talkpath.agent.speech.batch import WindowBatcher
 from talkpath.agent.speech.network import SileroNetwork
 
-__all__ = ["WINDOW_S", "WINDOW_SAMPLES", "SileroState", "SileroVad"]
+__all__ = ["WINDOW_S", "WINDOW_SAMPLES", "SileroState", "SileroVad", "windows_of"]
 
 WINDOW_SAMPLES = 512
 """Samples that the model takes at once, at 16 kHz."""
@@ -114,6 +114,11 @@ class SileroVad:
         padded = np.pad(audio, (0, -len(audio) % WINDOW_SAMPLES))
         windows = padded.reshape(-1, 1, WINDOW_SAMPLES)
         return np.array([self.advance(window, [state])[0] for window in windows], dtype=np.float32)
+
+
+def windows_of(seconds: float) -> int:
+    """How many windows make up a time, one at least."""
+    return max(1, round(seconds / WINDOW_S))
 
 
 def _model_path() -> Path:

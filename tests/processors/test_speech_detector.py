@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
     ErrorFrame,
     Frame,
     InputAudioRawFrame,
@@ -21,7 +22,12 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.speech import SileroState, SileroVad
-from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
+from talkpath.processors.frames import (
+    EarlyPauseFrame,
+    SpeechOnsetEndedFrame,
+    SpeechOnsetFrame,
+    SpeechResumedFrame,
+)
 from talkpath.processors.speech_detector import SpeechDetector
 from tests.agent.whisper.helpers import vad
 from tests.processors.caller import call
@@ -33,6 +39,8 @@ EVENTS = (
     EarlyPauseFrame,
     SpeechResumedFrame,
 )
+SIGNS = (SpeechOnsetFrame, SpeechOnsetEndedFrame)
+UPSTREAM = FrameDirection.UPSTREAM
 Timed = tuple[type[Frame], float]
 
 
@@ -110,6 +118,26 @@ async def test_a_large_block_does_not_hide_where_speech_began() -> None:
         at = next(at for kind, at in tape.events if kind is VADUserStartedSpeakingFrame)
         starts_s.append(at - caller.frames(VADUserStartedSpeakingFrame)[0].start_secs)
     assert abs(starts_s[0] - starts_s[1]) < 0.1
+
+
+async def test_while_the_bot_speaks_a_first_sign_comes_before_the_start() -> None:
+    tape = Tape()
+    early = join(["cards-001"], tail_s=0.5)
+    cough = np.concatenate([early[:14_000], silence(0.5)])  # a syllable, and no more
+    async with call([SpeechDetector(vad(), SpeechConfig(start_s=0.5)), tape]) as caller:
+        await caller.say(cough, pace_s=0)
+        assert not caller.frames(SpeechOnsetFrame)
+        await tape.push_frame(BotStartedSpeakingFrame(), FrameDirection.UPSTREAM)
+        await caller.until(lambda: caller.frames(BotStartedSpeakingFrame, direction=UPSTREAM))
+        await caller.say(np.concatenate([cough, early]), pace_s=0)
+        await caller.until(lambda: caller.frames(VADUserStoppedSpeakingFrame))
+    told = [
+        type(item.frame)
+        for item in caller.heard
+        if item.direction is FrameDirection.DOWNSTREAM and isinstance(item.frame, (*EVENTS, *SIGNS))
+    ]
+    assert told[:4] == [*SIGNS, SpeechOnsetFrame, VADUserStartedSpeakingFrame]
+    assert all(0.06 < frame.ago_s < 0.15 for frame in caller.frames(SpeechOnsetFrame))
 
 
 async def test_silence_and_noise_tell_nothing() -> None:

@@ -1,0 +1,104 @@
+"""The first sign of speech, for a bot that speaks."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+
+from talkpath.agent.audio import FloatArray
+from talkpath.agent.bench.nonspeech import KINDS
+from talkpath.agent.config import SpeechConfig
+from talkpath.agent.speech import (
+    OnsetMachine,
+    SileroVad,
+    SpeechEvent,
+    SpeechOnset,
+    SpeechOnsetEnded,
+    SpeechStarted,
+    SpeechTracker,
+)
+from tests.speech import clips, join, silence
+
+# Letters: S a window of speech, . silence, + and - begin and end listening, ! no more audio.
+# Two windows to an onset, five to a start.
+TABLE = [
+    ("speech is shown early", "+SS", ["onset 2"]),
+    ("one window is none", "+S.S.S", []),
+    ("nobody listens", "SSSS", []),
+    ("speech that was under way when listening began", "SSS+S", ["onset 4"]),
+    ("it starts", "+SSSSS....", ["onset 2", "started"]),
+    ("it comes to nothing", "+SS...", ["onset 2", "ended"]),
+    ("a hole is no end", "+SS..SS..S", ["onset 2"]),
+    ("it comes to nothing twice", "+SS...SSS...", ["onset 2", "ended"] * 2),
+    ("it ends though nobody listens any more", "+SS-...SS...", ["onset 2", "ended"]),
+    ("none within speech", "SSSSS+SSSS", ["started"]),
+    ("no more audio", "+SS!", ["onset 2", "ended"]),
+    ("no more audio without one", "+S!S", []),
+]
+
+
+@pytest.mark.parametrize(("name", "windows", "expected"), TABLE, ids=[row[0] for row in TABLE])
+def test_transitions(name: str, windows: str, expected: list[str]) -> None:
+    machine = OnsetMachine(SpeechConfig(barge_in_start_s=0.064))
+    told: list[str] = []
+    run = 0
+    for letter in windows:
+        if letter in "+-":
+            machine.listening = letter == "+"
+            continue
+        run = run + 1 if letter == "S" else 0
+        events = machine.end() if letter == "!" else machine.advance(letter == "S", run >= 5)
+        told += [_text(event) for event in events] + (["started"] if run == 5 else [])
+    assert told == expected
+
+
+def _text(event: SpeechEvent) -> str:
+    match event:
+        case SpeechOnset(ago_s):
+            return f"onset {ago_s / 0.032:.0f}"
+        case SpeechOnsetEnded():
+            return "ended"
+    raise AssertionError(event)
+
+
+@pytest.fixture(scope="module")
+def vad() -> SileroVad:
+    return SileroVad()
+
+
+def follow(vad: SileroVad, audio: FloatArray) -> list[tuple[float, SpeechEvent]]:
+    """All events while a bot speaks, each with the seconds of audio so far."""
+    tracker = SpeechTracker(vad)
+    tracker.onset.listening = True
+    return [
+        ((at + 512) / 16_000, event)
+        for at in range(0, len(audio), 512)
+        for event in tracker.process(audio[at : at + 512])
+    ]
+
+
+def test_it_comes_well_before_the_start_and_seldom_for_nothing(vad: SileroVad) -> None:
+    events = follow(vad, join([item.id for item in clips()]))
+    earlier_s = [
+        at_s - onset_s
+        for (onset_s, onset), (at_s, started) in pairwise(events)
+        if isinstance(onset, SpeechOnset) and isinstance(started, SpeechStarted)
+    ]
+    starts = [event for _, event in events if isinstance(event, SpeechStarted)]
+    in_vain = [event for _, event in events if isinstance(event, SpeechOnsetEnded)]
+    assert len(earlier_s) >= 0.9 * len(starts) > 8
+    assert np.median(earlier_s) >= 0.12
+    assert len(in_vain) <= 0.1 * len(starts)
+
+
+@pytest.mark.parametrize("kind", ["white noise", "room", "breath", "keyboard", "clicks"])
+def test_noise_is_no_onset(vad: SileroVad, kind: str) -> None:
+    wave = KINDS[kind](np.random.default_rng(4), 5 * 16_000)
+    audio = (0.2 * wave / np.abs(wave).max()).astype(np.float32)
+    assert not follow(vad, np.concatenate([silence(0.5), audio]))
+
+
+def test_nothing_is_told_where_nobody_listens(vad: SileroVad) -> None:
+    events = SpeechTracker(vad).process(join(["cards-001"]))
+    assert not [event for event in events if isinstance(event, (SpeechOnset, SpeechOnsetEnded))]
+    assert [event for event in events if isinstance(event, SpeechStarted)]
