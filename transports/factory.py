@@ -10,8 +10,8 @@ from pipecat.runner.utils import create_transport as create_other_transport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 
-from talkpath.transports.webrtc.media import LeadingTransport
-from talkpath.transports.websocket import CallerSerializer
+from talkpath.transports.webrtc.media import WebRTCTransport
+from talkpath.transports.websocket import CHUNKS, CallerSerializer, with_hold
 
 __all__ = ["create_transport"]
 
@@ -27,24 +27,26 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
 
     Returns:
         A transport with audio in, and audio out if ``audio_out``. Telephony providers are
-        recognised from their first messages by Pipecat itself.
+        recognised from their first messages by Pipecat itself. Its output can be held
+        (``talkpath.transports.holding``) over WebRTC and over every WebSocket.
 
     Raises:
         ValueError: Pipecat knows no transport for these arguments.
     """
     if isinstance(runner_args, SmallWebRTCRunnerArguments):
-        return LeadingTransport(
+        return WebRTCTransport(
             runner_args.webrtc_connection, audio_in_enabled=True, audio_out_enabled=audio_out
         )
     if isinstance(runner_args, WebSocketRunnerArguments) and (
         runner_args.transport_type == "websocket"
     ):
-        return FastAPIWebsocketTransport(
-            websocket=runner_args.websocket,
-            params=FastAPIWebsocketParams(
-                audio_in_enabled=True, audio_out_enabled=audio_out, serializer=CallerSerializer()
-            ),
+        params = FastAPIWebsocketParams(
+            audio_in_enabled=True,
+            audio_out_enabled=audio_out,
+            audio_out_10ms_chunks=CHUNKS,
+            serializer=CallerSerializer(),
         )
+        return with_hold(FastAPIWebsocketTransport(runner_args.websocket, params))
 
     def telephony() -> FastAPIWebsocketParams:
         return FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=audio_out)
@@ -55,4 +57,4 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
     makers: dict[str, Any] = dict.fromkeys(_TELEPHONY, telephony)
     makers["eval"] = makers["websocket"] = telephony
     makers["daily"] = makers["livekit"] = other
-    return await create_other_transport(runner_args, makers)
+    return with_hold(await create_other_transport(runner_args, makers))

@@ -9,6 +9,7 @@
 ``/ws-client``, ``/ws``       WebSocket with Pipecat's protobuf frames, see ``websocket.py``
 ``GET /status``               transports, and whether there is room
 ``GET /healthz``              200 while the server runs
+``GET /metrics``              Prometheus' text format: turns, and Whisper where it runs here
 ============================  ==========================================================
 
 Errors are JSON, ``{"detail": "one sentence"}``. Browsers may call from the server's own
@@ -28,12 +29,14 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from loguru import logger
 from pydantic import BaseModel, ValidationError
 from starlette.routing import WebSocketRoute
 
 from talkpath.agent.config import Config
+from talkpath.agent.metrics import PROMETHEUS, render_prometheus
+from talkpath.agent.runtime import runtime
 from talkpath.agent.web import (
     announce,
     bind,
@@ -156,6 +159,11 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
             "status": "full" if sessions.full else "ready",
             "transports": ["webrtc", "websocket"],
         }
+
+    @app.get("/metrics")
+    async def metrics() -> PlainTextResponse:
+        text = "".join(render_prometheus(registry) for registry in runtime().registries())
+        return PlainTextResponse(text, media_type=PROMETHEUS)
 
     @app.post("/start")
     async def start(request: Request) -> dict[str, Any]:

@@ -16,12 +16,25 @@ from pipecat.audio.utils import create_stream_resampler
 from pipecat.frames.frames import Frame, InputAudioRawFrame
 from pipecat.runner.types import WebSocketRunnerArguments
 from pipecat.serializers.protobuf import ProtobufFrameSerializer
+from pipecat.transports.base_transport import BaseTransport
+from pipecat.transports.websocket.fastapi import (
+    FastAPIWebsocketOutputTransport,
+    FastAPIWebsocketTransport,
+)
 from starlette.websockets import WebSocketState
 
 from talkpath.agent.errors import AudioError
+from talkpath.transports.holding import HoldingOutput
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
 
-__all__ = ["CallerSerializer", "WebSocketCalls"]
+__all__ = ["CHUNKS", "CallerSerializer", "WebSocketCalls", "with_hold"]
+
+CHUNKS = 2
+"""Chunk of audio sent at once, in units of 10 ms.
+
+A caller has between one chunk and two in hand, and plays them whatever happens here: the bot
+is silent so much later than it was told to be. With Pipecat's 40 ms that was 40 to 80 ms.
+"""
 
 _Message = MutableMapping[str, Any]
 _TRY_AGAIN_LATER = 1013  # RFC 6455 registry of close codes
@@ -88,6 +101,19 @@ class CallerSerializer(ProtobufFrameSerializer):
         now = time.monotonic()
         self._heard_until = max(self._heard_until, now) + seconds
         await asyncio.sleep(max(0.0, self._heard_until - now - _AHEAD_S))
+
+
+class _HoldingOutput(HoldingOutput, FastAPIWebsocketOutputTransport):
+    """Sends nothing while it is held; what was sent until then, the caller has."""
+
+
+def with_hold(transport: BaseTransport) -> BaseTransport:
+    """Give a WebSocket transport an output that can be held; others are left as they are."""
+    if isinstance(transport, FastAPIWebsocketTransport):
+        transport._output = _HoldingOutput(
+            transport, transport._client, transport._params, name=transport._output_name
+        )
+    return transport
 
 
 class WebSocketCalls:

@@ -1,61 +1,66 @@
-"""The way of a bot's voice into a WebRTC connection, with a little lead.
+"""The way of a bot's voice into a WebRTC connection, and of the caller's out of it.
 
 Pipecat's transport writes a chunk of audio, waits until the last of it has left, and only then
-writes the next: the connection, which sends every 10 ms, must be given more within these 10 ms.
+writes the next: the connection must be given more within the 10 ms until it sends again.
 On a busy event loop that fails now and then, and callers hear a gap. Here the next chunk is
 already there while one is being sent. Ten seconds of tone over loopback, with the loop held up
 for 15 ms (40 ms) twenty times a second: 17 (41) gaps of 10 ms before, none now. At most 60 ms
-of audio wait in the connection, and are still heard after an interruption.
-
-Replacing a connection (``restart_pc``) in the middle of speech strands the audio that was on its
-way; it is dropped here after a moment, and the speech goes on over the new connection.
+of audio wait in this way; a hold keeps them, an interruption drops them.
 """
 
-import asyncio
-from typing import Any, cast
+from typing import Any
 
 from pipecat.frames.frames import OutputAudioRawFrame
 from pipecat.transports.base_transport import TransportParams
 from pipecat.transports.smallwebrtc.connection import SmallWebRTCConnection
 from pipecat.transports.smallwebrtc.transport import (
+    SmallWebRTCClient,
     SmallWebRTCOutputTransport,
     SmallWebRTCTransport,
 )
 
-__all__ = ["CHUNKS", "LeadingTransport"]
+from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.webrtc.voice_track import Voice, VoiceTrack
+
+__all__ = ["CHUNKS", "WebRTCTransport"]
 
 CHUNKS = 3
 """Chunk of audio written at once, in units of 10 ms."""
 
-_STRANDED_AFTER_S = 0.5
 
+class _Output(SmallWebRTCOutputTransport):
+    """Writes into a voice that the connection reads from."""
 
-class _LeadingOutput(SmallWebRTCOutputTransport):
-    """Writes one chunk ahead."""
+    def __init__(self, client: SmallWebRTCClient, params: TransportParams, **options: Any) -> None:
+        super().__init__(client, params, **options)
+        self.voice = Voice()
 
-    _write: asyncio.Task[bool] | None = None
+    async def setup(self, setup: Any) -> None:  # a FrameProcessorSetup
+        """Learn the sample rate, and connect."""
+        self.voice.start(self._params.audio_out_sample_rate or setup.audio_out_sample_rate)
+        await super().setup(setup)
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Write a chunk; returns when the one before it has left, and whether it did."""
-        before, self._write = self._write, self.create_task(super().write_audio_frame(frame))
-        if before is None:
-            return True
-        try:
-            await asyncio.wait({before}, timeout=_STRANDED_AFTER_S)
-        finally:  # this call may be cancelled, too, when the caller hangs up
-            if not before.done():
-                await self.cancel_task(before)
-        return not before.cancelled() and before.result()
-
-    async def cleanup(self) -> None:
-        """Forget a chunk that is still waiting."""
-        if self._write is not None:
-            await self.cancel_task(self._write)
-            self._write = None
-        await cast(Any, super()).cleanup()  # Pipecat gives it no types
+        """Write a chunk; returns when the next may come, and whether this one was taken."""
+        if self._client.is_closing or not self._client.is_connected:
+            return False
+        return await self.voice.write(frame.audio, interruptible=frame.interruptible)
 
 
-class LeadingTransport(SmallWebRTCTransport):
+class _HoldingOutput(HoldingOutput, _Output):
+    """Holds what has not been sent yet, too."""
+
+    def on_hold(self) -> None:
+        self.voice.hold()
+
+    def on_resume(self) -> None:
+        self.voice.resume()
+
+    def on_drop(self) -> None:
+        self.voice.drop()
+
+
+class WebRTCTransport(SmallWebRTCTransport):
     """Pipecat's small WebRTC transport with the output above.
 
     Args:
@@ -70,5 +75,11 @@ class LeadingTransport(SmallWebRTCTransport):
     def output(self) -> SmallWebRTCOutputTransport:
         """The processor at the pipeline's end."""
         if self._output is None:
-            self._output = _LeadingOutput(self._client, self._params, name=self._output_name)
+            self._output = _HoldingOutput(self._client, self._params, name=self._output_name)
         return self._output
+
+    async def _on_client_connected(self, webrtc_connection: SmallWebRTCConnection) -> None:
+        """Give every new connection the voice, in place of the track that Pipecat just set."""
+        if isinstance(self._output, _Output) and self._params.audio_out_enabled:
+            webrtc_connection.replace_audio_track(VoiceTrack(self._output.voice))
+        await super()._on_client_connected(webrtc_connection)  # type: ignore[no-untyped-call]
