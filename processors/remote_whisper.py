@@ -123,6 +123,11 @@ class RemoteWhisper(STTService):
         """Whether it reports metrics: yes, the time to the final and the audio's length."""
         return True
 
+    @property
+    def task(self) -> str:
+        """``transcribe``, or ``translate`` into English."""
+        return self._config.task
+
     async def start(self, frame: StartFrame) -> None:
         """Begin to look for a server; audio waits for it."""
         await super().start(frame)

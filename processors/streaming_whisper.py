@@ -19,6 +19,7 @@ finals that come later by the time of one decode.
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 from pipecat.frames.frames import (
@@ -68,6 +69,8 @@ class StreamingWhisper(STTService):
     Args:
         engine: shared by all sessions (``Runtime.whisper``).
         language: a Whisper code, ``auto``, or None for the engine's setting.
+        task: ``transcribe``, ``translate`` into English, or None for the engine's setting.
+        words: whether finals carry the times of their words, see ``Transcript.words``.
         partials: whether to send ``InterimTranscriptionFrame``.
         audio_passthrough: whether the audio goes on; False saves the way behind this processor
             where nobody listens there.
@@ -80,6 +83,8 @@ class StreamingWhisper(STTService):
         engine: WhisperEngine,
         *,
         language: str | None = None,
+        task: str | None = None,
+        words: bool = False,
         partials: bool = True,
         audio_passthrough: bool = True,
         ttfs_p99_latency: float = TTFS_P99_S,
@@ -90,6 +95,8 @@ class StreamingWhisper(STTService):
             settings=STTSettings(model="whisper", language=language),
         )
         self._engine = engine
+        self._task = task
+        self._words = words
         self._partials = partials
         self._stream: WhisperStream | None = None
         self._results: ResultQueue[StreamResult] = ResultQueue()
@@ -99,16 +106,29 @@ class StreamingWhisper(STTService):
         """Whether it reports metrics: yes, the time to the final and the audio's length."""
         return True
 
+    @property
+    def task(self) -> str:
+        """``transcribe``, or ``translate`` into English."""
+        return self._task or self._engine.options.task
+
     async def start(self, frame: StartFrame) -> None:
         """Open the stream; a full engine leaves this processor unusable, with an error frame."""
         await super().start(frame)
         language = self._settings.language
+        usual = self._engine.options
+        options = replace(
+            usual,
+            task=self.task,
+            word_timestamps=self._words,
+            languages=() if language else usual.languages,
+        )
         try:
             self._stream = self._engine.open_stream(
                 self._results.take,
                 sample_rate_hz=self.sample_rate,
                 language=str(language) if language else None,
                 partials=self._partials,
+                options=options,
             )
         except TalkpathError as error:
             await self.push_error(str(error), exception=error, force_treat_as_permanent=True)

@@ -152,6 +152,11 @@ class WhisperEngine:
         return self._backend.languages
 
     @property
+    def options(self) -> DecodeOptions:
+        """How streams are decoded that ask for nothing else: the settings."""
+        return self._options
+
+    @property
     def streams(self) -> int:
         """Streams that are open."""
         return len(self._streams)
@@ -160,6 +165,11 @@ class WhisperEngine:
     def waiting(self) -> int:
         """Requests that wait for a worker."""
         return len(self._pool)
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that wait or are worked on."""
+        return self._pool.unfinished
 
     @property
     def partial_interval_s(self) -> float:
