@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 __all__ = [
+    "PROMETHEUS",
     "SECONDS",
     "Counter",
     "Distribution",
@@ -22,6 +23,9 @@ __all__ = [
     "Registry",
     "render_prometheus",
 ]
+
+PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
+"""Media type of ``render_prometheus``'s text."""
 
 SECONDS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 """Upper bounds of a histogram's buckets for what should take well under a second."""

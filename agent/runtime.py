@@ -1,13 +1,16 @@
 """Runtime: what all sessions of a process share, each part made when it is first needed."""
 
 import asyncio
+import contextvars
 import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from talkpath.agent.config import Config, load_config
+from talkpath.agent.metrics import Registry
 from talkpath.agent.models import ModelStore
+from talkpath.agent.turn_counts import TurnMetrics
 
 if TYPE_CHECKING:
     from talkpath.agent.reply import ReplyEndpoint, ReplyServer
@@ -16,7 +19,10 @@ if TYPE_CHECKING:
     from talkpath.agent.voice import Voice
     from talkpath.agent.whisper import WhisperEngine
 
-__all__ = ["Runtime", "runtime", "set_runtime"]
+__all__ = ["Runtime", "context_of", "runtime", "set_runtime"]
+
+# What a part depends on, besides the machine.
+_SECTIONS = {"whisper": "whisper", "reply": "reply", "voice": "voice"}
 
 
 class Runtime:
@@ -28,11 +34,15 @@ class Runtime:
     Args:
         config: the settings.
         store: where models come from.
+
+    Attributes:
+        turns: what is counted of all sessions' turns.
     """
 
     def __init__(self, config: Config, store: ModelStore | None = None) -> None:
         self.config = config
         self.store = store or ModelStore()
+        self.turns = TurnMetrics()
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._reply_server: ReplyServer | None = None
 
@@ -118,6 +128,33 @@ class Runtime:
 
         return SmartTurn(model)
 
+    def registries(self) -> list[Registry]:
+        """What is counted in this process, for ``render_prometheus``."""
+        registries = [self.turns.registry]
+        whisper = self._tasks.get("whisper")
+        if whisper and whisper.done() and not whisper.cancelled() and not whisper.exception():
+            registries.append(whisper.result().metrics.registry)
+        return registries
+
+    @property
+    def computing(self) -> bool:
+        """Whether speech is being transcribed by a model of this process."""
+        loaded = self._tasks.get("whisper")
+        return _is_loaded(loaded) and bool(loaded.result().unfinished)
+
+    def share(self, other: "Runtime") -> None:
+        """Take over what another runtime has loaded, where its settings are the same.
+
+        The parts stay the other's: whoever closes it closes them.
+        """
+        for name, task in other._tasks.items():
+            section = _SECTIONS.get(name)
+            same = section is None or getattr(self.config, section) == getattr(
+                other.config, section
+            )
+            if same and _is_loaded(task):
+                self._tasks.setdefault(name, task)
+
     async def aclose(self) -> None:
         """Stop all that was started."""
         tasks, self._tasks = self._tasks, {}
@@ -144,15 +181,26 @@ class Runtime:
         return await asyncio.shield(task)
 
 
+def _is_loaded(task: asyncio.Task[Any] | None) -> TypeGuard[asyncio.Task[Any]]:
+    return task is not None and task.done() and not (task.cancelled() or task.exception())
+
+
 async def _as_coroutine(load: Callable[[], Awaitable[Any]]) -> Any:
     return await load()
 
 
 _runtime: Runtime | None = None
+_own: contextvars.ContextVar[Runtime | None] = contextvars.ContextVar("runtime", default=None)
 
 
 def runtime() -> Runtime:
-    """The process's runtime; made from environment and defaults if none was set."""
+    """The process's runtime; made from environment and defaults if none was set.
+
+    In a context of ``context_of`` it is that one's.
+    """
+    own = _own.get()
+    if own is not None:
+        return own
     global _runtime
     if _runtime is None:
         _runtime = Runtime(load_config())
@@ -163,3 +211,10 @@ def set_runtime(new: Runtime | None) -> None:
     """Set the process's runtime, before any session; None forgets it."""
     global _runtime
     _runtime = new
+
+
+def context_of(own: Runtime) -> contextvars.Context:
+    """A copy of the current context with a runtime of its own, for tasks that start in it."""
+    context = contextvars.copy_context()
+    context.run(_own.set, own)
+    return context

@@ -54,7 +54,9 @@ def make_worker(
     )
     feed = PageFeed(worker.rtvi)
     worker.add_observer(feed)
-    worker.add_observer(LatencyTimeline(on_turn=feed.turn_latency))
+    worker.add_observer(
+        LatencyTimeline(feed.turn_latency, feed.turn_counts, metrics=runtime().turns)
+    )
 
     @transport.event_handler("on_client_disconnected")
     async def on_client_disconnected(transport: BaseTransport, client: Any) -> None:

@@ -1,19 +1,24 @@
-"""Where the time goes between a caller's last word and the bot's first sound.
+"""The latency timeline: watches a pipeline's turns from outside.
 
-An observer, so it costs the pipeline nothing: it watches frames pass and hands over one
-``TurnLatency`` for each user turn. The arithmetic is in ``TurnClock``, which knows no frames.
+An observer, so it costs the pipeline nothing: it sees frames pass, hands over one ``TurnLatency``
+for each user turn and the session's ``TurnCounts`` whenever they change, counts both in the
+process's metrics, and logs them, numbers alone. The arithmetic is in ``talkpath.agent.timeline``
+and ``talkpath.agent.turn_counts``, which know no frames.
 """
 
+import statistics
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from enum import Enum
 
 from loguru import logger
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     CancelFrame,
+    EagerEndOfTurnCancelFrame,
     EndFrame,
     Frame,
+    InterimTranscriptionFrame,
+    InterruptionFrame,
     LLMTextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
@@ -27,106 +32,16 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.tts_service import TTSService
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
+from talkpath.agent.timeline import Moment, TurnClock, TurnLatency
+from talkpath.agent.turn_counts import TurnCounts, TurnEvent, TurnMetrics, TurnWatch
 from talkpath.processors.echo import Echo
+from talkpath.processors.frames import (
+    EagerEndOfTurnFrame,
+    HoldPlaybackFrame,
+    ResumePlaybackFrame,
+)
 
-__all__ = ["LatencyTimeline", "Moment", "TurnClock", "TurnLatency"]
-
-
-@dataclass(frozen=True, slots=True)
-class TurnLatency:
-    """How long one turn's answer took, from the end of the caller's speech.
-
-    Attributes:
-        turn: number of the turn in its session, from 1.
-        parts: (name, milliseconds) in order, each from the end of the part before.
-        total_ms: the sum of the parts.
-    """
-
-    turn: int
-    parts: tuple[tuple[str, float], ...]
-    total_ms: float
-
-    def __str__(self) -> str:
-        """One line with numbers alone, for logs."""
-        parts = ", ".join(f"{name} {ms:.0f}" for name, ms in self.parts)
-        return f"turn {self.turn}: {self.total_ms:.0f} ms ({parts})"
-
-
-class Moment(Enum):
-    """What the end of each part is called, in the order of a turn."""
-
-    STOP = "stop"  # the detector says that speech has stopped
-    FINAL = "final"  # the final transcript
-    TURN = "turn"  # the turn is decided to be over
-    TOKEN = "first-token"  # the language model's first text
-    AUDIO = "first-audio"  # the voice's first audio
-    PACKET = "first-packet"  # that audio leaves
-
-
-class TurnClock:
-    """Puts the moments of a turn together. Times are seconds on any one clock.
-
-    A turn is open from a stop of speech until the last moment that this bot has. Speech that
-    goes on before the turn was decided belongs to the same turn, whose end then lies later.
-    Speech after that interrupts the answer: the turn ends with what it has. What a bot says
-    without a turn (a greeting) is nobody's answer.
-
-    Args:
-        last: the moment that completes a turn of this bot.
-    """
-
-    def __init__(self, last: Moment = Moment.PACKET) -> None:
-        self.last = last
-        self._turn = 0
-        self._speech_end_s = 0.0
-        self._moments: dict[Moment, float] = {}
-
-    def speech_started(self) -> TurnLatency | None:
-        """Speech starts: it continues an undecided turn or interrupts a decided one."""
-        return self.ended()
-
-    def speech_stopped(self, at_s: float, silence_s: float) -> None:
-        """Take a stop of speech, decided after so much silence."""
-        self._speech_end_s = at_s - silence_s
-        self._moments = {Moment.STOP: at_s}
-
-    def mark(self, moment: Moment, at_s: float) -> TurnLatency | None:
-        """Take a moment of the open turn; the first of its kind counts, and the last final.
-
-        Returns:
-            The turn, if this completes it.
-        """
-        decided = Moment.TURN in self._moments
-        if moment is Moment.FINAL and not decided:
-            self._moments.pop(moment, None)
-        belongs = decided or moment in (Moment.FINAL, Moment.TURN)
-        if self._moments and belongs:
-            self._moments.setdefault(moment, at_s)
-            if moment is self.last:
-                return self._close()
-        return None
-
-    def ended(self) -> TurnLatency | None:
-        """End the session: a turn that was decided ends with what it has."""
-        if Moment.TURN in self._moments:
-            return self._close()
-        self._moments = {}
-        return None
-
-    def _close(self) -> TurnLatency:
-        self._turn += 1
-        parts = []
-        before = 0
-        for moment in Moment:
-            if moment in self._moments:
-                # Whole milliseconds from the start, so that the parts add up exactly. A final
-                # may come after the turn was decided without it: no part is below zero.
-                after = max(before, round((self._moments[moment] - self._speech_end_s) * 1000))
-                parts.append((moment.value, float(after - before)))
-                before = after
-        self._moments = {}
-        return TurnLatency(self._turn, tuple(parts), float(before))
-
+__all__ = ["LatencyTimeline"]
 
 _MOMENTS: tuple[tuple[type[Frame], Moment], ...] = (
     (TranscriptionFrame, Moment.FINAL),
@@ -145,12 +60,24 @@ class LatencyTimeline(BaseObserver):
 
     Args:
         on_turn: awaited for each turn, off the pipeline's own path.
+        on_counts: awaited with the counts of the session when one has changed.
+        metrics: counts for the whole process.
     """
 
-    def __init__(self, on_turn: Callable[[TurnLatency], Awaitable[None]] | None = None) -> None:
+    def __init__(
+        self,
+        on_turn: Callable[[TurnLatency], Awaitable[None]] | None = None,
+        on_counts: Callable[[TurnCounts], Awaitable[None]] | None = None,
+        metrics: TurnMetrics | None = None,
+    ) -> None:
         super().__init__(observe_every_push=False)
         self._on_turn = on_turn
+        self._on_counts = on_counts
+        self._metrics = metrics or TurnMetrics()
         self._clock = TurnClock(last=Moment.FINAL)
+        self._watch = TurnWatch()
+        self._totals_ms: list[float] = []
+        self._summed_up = False
 
     async def on_processor_setup(self, data: ProcessorSetUp) -> None:
         """Learn from the processors how far this pipeline goes."""
@@ -165,21 +92,63 @@ class LatencyTimeline(BaseObserver):
         # What is broadcast goes both ways as two frames; one is enough.
         if data.direction is not FrameDirection.DOWNSTREAM:
             return
+        event = self._count(data.frame)
         turn = self._take(data.frame, data.timestamp / 1e9)
+        if event is not None:
+            self._metrics.happened(event)
+            if self._on_counts is not None:
+                await self._on_counts(self._watch.counts)
         if turn is not None:
             logger.info(turn)
+            self._totals_ms.append(turn.total_ms)
+            self._metrics.took(turn)
             if self._on_turn is not None:
                 await self._on_turn(turn)
+        if isinstance(data.frame, (EndFrame, CancelFrame)) and not self._summed_up:
+            self._sum_up()
+
+    def _count(self, frame: Frame) -> TurnEvent | None:
+        watch = self._watch
+        match frame:
+            case EagerEndOfTurnFrame():
+                return watch.eager()
+            case EagerEndOfTurnCancelFrame():
+                return watch.withdrawn()
+            case UserStoppedSpeakingFrame():
+                return watch.turn_over()
+            case InterruptionFrame():
+                return watch.interrupted()
+            case ResumePlaybackFrame():
+                return watch.resumed()
+            case HoldPlaybackFrame():
+                watch.held()
+            case TranscriptionFrame() | InterimTranscriptionFrame():
+                watch.words()
+            case BotStartedSpeakingFrame() | BotStoppedSpeakingFrame():
+                watch.bot_speaks(isinstance(frame, BotStartedSpeakingFrame))
+        return None
 
     def _take(self, frame: Frame, at_s: float) -> TurnLatency | None:
-        if isinstance(frame, VADUserStartedSpeakingFrame):
-            return self._clock.speech_started()
-        if isinstance(frame, (EndFrame, CancelFrame)):
-            return self._clock.ended()
-        if isinstance(frame, VADUserStoppedSpeakingFrame):
-            self._clock.speech_stopped(at_s, frame.stop_secs)
-            return None
-        for kind, moment in _MOMENTS:
-            if isinstance(frame, kind):
-                return self._clock.mark(moment, at_s)
+        clock = self._clock
+        match frame:
+            case InterruptionFrame() | EndFrame() | CancelFrame():
+                return clock.ended()
+            case VADUserStartedSpeakingFrame():
+                clock.speech_started()
+            case VADUserStoppedSpeakingFrame():
+                clock.speech_stopped(at_s, frame.stop_secs, frame.timestamp - frame.stop_secs)
+            case EagerEndOfTurnFrame():
+                clock.eager(at_s)
+            case EagerEndOfTurnCancelFrame():
+                clock.withdrawn()
+            case _:
+                for kind, moment in _MOMENTS:
+                    if isinstance(frame, kind):
+                        return clock.mark(moment, at_s)
         return None
+
+    def _sum_up(self) -> None:
+        self._summed_up = True
+        turns = len(self._totals_ms)
+        middle = f", median {statistics.median(self._totals_ms):.0f} ms" if turns else ""
+        logger.info("session over: turns {}{}; {}", turns, middle, self._watch.counts)

@@ -8,12 +8,19 @@ Captions, with the stable words apart::
 The stable words of an utterance only grow, until ``final`` gives the whole text, with an
 empty ``rest``. A final without text takes the utterance off the page.
 
-Latency of a turn, in parts that add up to the total::
+Latency of a turn, in parts that add up to the total; when its speech ended, in Unix seconds by
+the detector; and how long before the decision an eager reply was begun, or null::
 
-    {"type": "turn-latency", "turn": 2, "total_ms": 412.0,
-     "parts": [{"name": "stop", "ms": 200.0}, {"name": "final", "ms": 12.0}, ...]}
+    {"type": "turn-latency", "turn": 2, "total_ms": 412.0, "ended_at": 1764000000.123,
+     "eager_ms": 150.0, "parts": [{"name": "stop", "ms": 200.0}, ...]}
+
+What happened between the speakers so far, whenever it changes (``agent/turn_counts.py``)::
+
+    {"type": "turn-counts", "eager_started": 3, "eager_used": 2, "eager_discarded": 1,
+     "barge_ins": 1, "false_alarms": 0, "backchannels": 2}
 """
 
+import dataclasses
 from typing import Any
 
 from pipecat.frames.frames import InterimTranscriptionFrame, TranscriptionFrame
@@ -21,9 +28,10 @@ from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.processors.frameworks.rtvi import RTVIProcessor
 from pipecat.services.stt_service import STTService
 
+from talkpath.agent.timeline import TurnLatency
+from talkpath.agent.turn_counts import TurnCounts
 from talkpath.agent.whisper import Final, Partial
 from talkpath.processors.frames import NothingHeardFrame
-from talkpath.processors.latency_timeline import TurnLatency
 
 __all__ = ["PageFeed"]
 
@@ -68,8 +76,14 @@ class PageFeed(BaseObserver):
                 "parts": parts,
                 # What the page shows adds up, rounding included.
                 "total_ms": round(sum(round(ms, 1) for _, ms in latency.parts), 1),
+                "ended_at": round(latency.ended_at_s, 3),
+                "eager_ms": latency.eager_ms,
             }
         )
+
+    async def turn_counts(self, counts: TurnCounts) -> None:
+        """Send what happened between the speakers so far."""
+        await self._rtvi.send_server_message({"type": "turn-counts", **dataclasses.asdict(counts)})
 
     async def _caption(
         self, utterance: int, stable: str, rest: str, final: bool, language: str | None

@@ -26,7 +26,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from talkpath.agent.metrics import Registry, render_prometheus
+from talkpath.agent.metrics import PROMETHEUS, Registry, render_prometheus
 from talkpath.agent.server.admission import Admission
 from talkpath.agent.server.errors import error_response
 from talkpath.agent.server.keys import Guard, KeyRing, key_ring
@@ -38,7 +38,6 @@ from talkpath.agent.web import check_origins, is_loopback, origin_rules, page_ro
 __all__ = ["Warming", "create_app"]
 
 _METHODS = ("GET", "POST")
-_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def create_app(service: Service, streams: LiveStreams, keys: KeyRing | None = None) -> Starlette:
@@ -64,7 +63,7 @@ def create_app(service: Service, streams: LiveStreams, keys: KeyRing | None = No
     async def metrics(_: Request) -> Response:
         registries = (service.engine.metrics.registry, service.metrics.registry, gauges)
         text = "".join(render_prometheus(registry) for registry in registries)
-        return PlainTextResponse(text, media_type=_PROMETHEUS)
+        return PlainTextResponse(text, media_type=PROMETHEUS)
 
     open_routes = [
         *page_routes(resources.files("talkpath.agent.server") / "page"),

@@ -16,9 +16,10 @@ from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.processors.frame_processor import FrameProcessor
 
 from talkpath.agent.config import WhisperConfig
+from talkpath.agent.timeline import TurnLatency
+from talkpath.agent.turn_counts import TurnCounts
 from talkpath.agent.whisper import WhisperEngine
 from talkpath.processors.frames import NothingHeardFrame
-from talkpath.processors.latency_timeline import TurnLatency
 from talkpath.processors.page_feed import PageFeed
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
@@ -120,8 +121,9 @@ async def test_a_turns_latency_comes_in_parts_that_add_up() -> None:
 
     async with call([IdentityFilter()], rtvi=True, observe=observe) as caller:
         parts = (("stop", 200.04), ("final", 12.34), ("first-audio", 100.0))
-        await feeds[0].turn_latency(TurnLatency(2, parts, 312.38))
-        await caller.until(lambda: messages(caller, "turn-latency"))
+        await feeds[0].turn_latency(TurnLatency(2, parts, 312.38, 1000.5, 120.0))
+        await feeds[0].turn_counts(TurnCounts(eager_started=1, barge_ins=2))
+        await caller.until(lambda: messages(caller, "turn-counts"))
     assert messages(caller, "turn-latency") == [
         {
             "type": "turn-latency",
@@ -132,5 +134,18 @@ async def test_a_turns_latency_comes_in_parts_that_add_up() -> None:
                 {"name": "first-audio", "ms": 100.0},
             ],
             "total_ms": 312.3,
+            "ended_at": 1000.5,
+            "eager_ms": 120.0,
+        }
+    ]
+    assert messages(caller, "turn-counts") == [
+        {
+            "type": "turn-counts",
+            "eager_started": 1,
+            "eager_used": 0,
+            "eager_discarded": 0,
+            "barge_ins": 2,
+            "false_alarms": 0,
+            "backchannels": 0,
         }
     ]
