@@ -65,7 +65,7 @@ class TurnWatch:
         self._eager = False
         self._speaking = False
         self._held = False
-        self._words = False
+        self._backchannel = False
 
     def eager(self) -> TurnEvent | None:
         """A reply is begun before the turn is over."""
@@ -89,18 +89,18 @@ class TurnWatch:
     def held(self) -> None:
         """The bot is told to fall silent, and to keep what it has yet to say."""
         if not self._held:
-            self._held, self._words = True, False
+            self._held, self._backchannel = True, False
 
-    def words(self) -> None:
-        """Words of the caller were understood."""
-        self._words = True
+    def backchannel(self) -> TurnEvent | None:
+        """The caller said "mhm" or the like, whether or not the bot fell silent for it."""
+        self._backchannel = True
+        return self._event(TurnEvent.BACKCHANNEL)
 
     def resumed(self) -> TurnEvent | None:
         """The bot goes on."""
-        if not self._held:
-            return None
+        false_alarm = self._held and not self._backchannel
         self._held = False
-        return self._event(TurnEvent.BACKCHANNEL if self._words else TurnEvent.FALSE_ALARM)
+        return self._event(TurnEvent.FALSE_ALARM) if false_alarm else None
 
     def interrupted(self) -> TurnEvent | None:
         """What the bot had yet to say is dropped."""

@@ -17,11 +17,11 @@ from pipecat.frames.frames import (
     EagerEndOfTurnCancelFrame,
     EndFrame,
     Frame,
-    InterimTranscriptionFrame,
     InterruptionFrame,
     LLMTextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
+    UserBackchannelFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -118,12 +118,12 @@ class LatencyTimeline(BaseObserver):
                 return watch.turn_over()
             case InterruptionFrame():
                 return watch.interrupted()
+            case UserBackchannelFrame():
+                return watch.backchannel()
             case ResumePlaybackFrame():
                 return watch.resumed()
             case HoldPlaybackFrame():
                 watch.held()
-            case TranscriptionFrame() | InterimTranscriptionFrame():
-                watch.words()
             case BotStartedSpeakingFrame() | BotStoppedSpeakingFrame():
                 watch.bot_speaks(isinstance(frame, BotStartedSpeakingFrame))
         return None

@@ -17,16 +17,16 @@ def test_an_eager_reply_is_used_or_thrown_away_once() -> None:
     assert watch.counts == TurnCounts(eager_started=2, eager_used=1, eager_discarded=1)
 
 
-def test_words_tell_a_backchannel_from_a_false_alarm() -> None:
+def test_a_pause_for_a_backchannel_is_no_false_alarm() -> None:
     watch = TurnWatch()
-    watch.words()  # of the turn before
+    assert watch.backchannel() is TurnEvent.BACKCHANNEL  # the bot speaks on
     watch.held()
     assert watch.resumed() is TurnEvent.FALSE_ALARM
     watch.held()
-    watch.words()
+    watch.backchannel()
     watch.held()
-    assert watch.resumed() is TurnEvent.BACKCHANNEL
     assert watch.resumed() is None
+    assert watch.counts == TurnCounts(false_alarms=1, backchannels=2)
 
 
 def test_only_an_interruption_of_something_is_a_barge_in() -> None:

@@ -9,13 +9,13 @@ from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     EagerEndOfTurnCancelFrame,
     Frame,
-    InterimTranscriptionFrame,
     InterruptionFrame,
     LLMTextFrame,
     OutputAudioRawFrame,
     TextFrame,
     TranscriptionFrame,
     TTSAudioRawFrame,
+    UserBackchannelFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
@@ -130,8 +130,7 @@ async def test_an_eager_turn_and_barge_ins_are_told_logged_and_counted(
         HoldPlaybackFrame(),
         ResumePlaybackFrame(),
         HoldPlaybackFrame(),
-        InterimTranscriptionFrame("mhm", "", ""),
-        SleepFrame(0.05),
+        UserBackchannelFrame("mhm", "", ""),
         ResumePlaybackFrame(),
         HoldPlaybackFrame(),
         InterruptionFrame(),
@@ -156,7 +155,9 @@ async def test_an_eager_turn_and_barge_ins_are_told_logged_and_counted(
         backchannels=1,
     )
     assert len(counted) == 7
-    summary = [line for line in caplog.messages if line.startswith("session over: turns 1, median ")]
+    summary = [
+        line for line in caplog.messages if line.startswith("session over: turns 1, median ")
+    ]
     assert len(summary) == 1
     assert summary[0].endswith(
         "eager replies 2, used 1, thrown away 1; barge-ins 1, false alarms 1, backchannels 1"
