@@ -9,11 +9,15 @@ import numpy as np
 from pipecat.frames.frames import (
     AggregatedTextFrame,
     AggregatedTextProgressFrame,
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     Frame,
     InputAudioRawFrame,
     InterruptionFrame,
     OutputAudioRawFrame,
     TTSAudioRawFrame,
+    TTSStoppedFrame,
+    TTSTextFrame,
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineWorker
@@ -53,13 +57,42 @@ class Ears(FrameProcessor):
         await self.push_frame(frame, direction)
 
 
+class Behind(FrameProcessor):
+    """Stands behind the output and writes down what comes out of it: text, and turns."""
+
+    KINDS = (TTSTextFrame, BotStartedSpeakingFrame, BotStoppedSpeakingFrame)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frames: list[Frame] = []
+        self.spoken_s = 0.0
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, self.KINDS):
+            self.frames.append(frame)
+        elif isinstance(frame, TTSAudioRawFrame):
+            self.spoken_s += len(frame.audio) / 2 / frame.sample_rate
+        await self.push_frame(frame, direction)
+
+    @property
+    def words(self) -> list[str]:
+        return [frame.text for frame in self.frames if isinstance(frame, TTSTextFrame)]
+
+    @property
+    def stops(self) -> int:
+        """How often the bot stopped speaking."""
+        return sum(isinstance(frame, BotStoppedSpeakingFrame) for frame in self.frames)
+
+
 class Scene:
     """One session of a :class:`StageBot`, played by the test."""
 
-    def __init__(self, arguments: Any, worker: PipelineWorker, ears: Ears) -> None:
+    def __init__(self, arguments: Any, worker: PipelineWorker, ears: Ears, behind: Behind) -> None:
         self.arguments = arguments
         self.worker = worker
         self.ears = ears
+        self.behind = behind
         self.connected = asyncio.Event()
         self.left = asyncio.Event()
 
@@ -95,6 +128,13 @@ class Scene:
         time_s = np.arange(int(seconds * OUT_HZ)) / OUT_HZ
         tone = (8000 * np.sin(2 * np.pi * 300 * time_s)).astype(np.int16).tobytes()
         await self.frames(TTSAudioRawFrame(audio=tone, sample_rate=OUT_HZ, num_channels=1))
+
+    async def say(self, words: dict[str, bytes]) -> None:
+        """Words with the audio of each, 24 kHz, as a voice sends them."""
+        frames: list[Frame] = []
+        for word, pcm in words.items():
+            frames += [TTSAudioRawFrame(pcm, OUT_HZ, 1), TTSTextFrame(word, "word")]
+        await self.frames(*frames, TTSStoppedFrame())
 
     async def sentence(self, text: str) -> int:
         """A sentence that is going to be spoken; returns its segment."""
@@ -136,9 +176,9 @@ class StageBot:
 
     async def __call__(self, arguments: Any) -> None:
         transport = await create_transport(arguments)
-        ears = Ears(echo=self._echo)
-        worker = PipelineWorker(Pipeline([transport.input(), ears, transport.output()]))
-        scene = Scene(arguments, worker, ears)
+        ears, behind = Ears(echo=self._echo), Behind()
+        worker = PipelineWorker(Pipeline([transport.input(), ears, transport.output(), behind]))
+        scene = Scene(arguments, worker, ears, behind)
 
         async def connected(*_: Any) -> None:
             scene.connected.set()

@@ -15,6 +15,7 @@ import pytest
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, MediaStreamTrack
 from av import AudioFrame
+from numpy.typing import NDArray
 
 from talkpath.agent.errors import ConfigError, EngineOverloaded
 from talkpath.transports.sessions import Limits
@@ -42,6 +43,7 @@ class Caller:
         self.channel = self.pc.createDataChannel("chat")
         self.messages: list[dict[str, Any]] = []
         self.loudest = 0
+        self.sound: list[NDArray[np.int16]] = []  # left channel, 48 kHz
         self.opened = asyncio.Event()
         self.pc_id = ""
         self._listening: asyncio.Task[None] | None = None
@@ -68,7 +70,9 @@ class Caller:
             while True:
                 frame = await track.recv()
                 assert isinstance(frame, AudioFrame)
-                self.loudest = max(self.loudest, int(np.abs(frame.to_ndarray()).max(initial=0)))
+                samples = np.asarray(frame.to_ndarray(), np.int16).reshape(-1, 2)[:, 0]
+                self.sound.append(samples)
+                self.loudest = max(self.loudest, int(np.abs(samples).max(initial=0)))
 
     async def offer(self, **extra: Any) -> tuple[int, Any]:
         await self.pc.setLocalDescription(await self.pc.createOffer())
