@@ -10,7 +10,9 @@ resumption and end of speech. Frames out: everything, and
   (sooner in languages that take many tokens): all pieces but the last have
   ``finalized=False``. What was said earlier in the turn, which ends with Pipecat's
   ``UserStoppedSpeakingFrame`` or a longer pause, helps to understand what comes next;
-- ``NothingHeardFrame`` where there was sound but no word.
+- ``NothingHeardFrame`` where there was sound but no word;
+- ``EagerTranscriptionFrame``, if asked for, in a pause that may be the end: the final that the
+  stop will bring.
 
 It also works behind Pipecat's own ``VADProcessor``, without the early pause and so with
 finals that come later by the time of one decode.
@@ -40,6 +42,7 @@ from pipecat.services.stt_service import STTService
 from talkpath.agent.errors import TalkpathError
 from talkpath.agent.whisper import (
     Final,
+    Likely,
     Partial,
     StreamFailure,
     StreamResult,
@@ -50,6 +53,7 @@ from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
 from talkpath.processors.transcripts import (
     ResultQueue,
     final_frame,
+    likely_frame,
     partial_frame,
     wrong_format,
 )
@@ -72,6 +76,8 @@ class StreamingWhisper(STTService):
         task: ``transcribe``, ``translate`` into English, or None for the engine's setting.
         words: whether finals carry the times of their words, see ``Transcript.words``.
         partials: whether to send ``InterimTranscriptionFrame``.
+        eager: whether to send ``EagerTranscriptionFrame``, for turn strategies that begin a reply
+            on it.
         audio_passthrough: whether the audio goes on; False saves the way behind this processor
             where nobody listens there.
         ttfs_p99_latency: seconds from the end of speech to the final, 99th percentile; turn
@@ -86,6 +92,7 @@ class StreamingWhisper(STTService):
         task: str | None = None,
         words: bool = False,
         partials: bool = True,
+        eager: bool = False,
         audio_passthrough: bool = True,
         ttfs_p99_latency: float = TTFS_P99_S,
     ) -> None:
@@ -98,6 +105,7 @@ class StreamingWhisper(STTService):
         self._task = task
         self._words = words
         self._partials = partials
+        self._eager = eager
         self._stream: WhisperStream | None = None
         self._results: ResultQueue[StreamResult] = ResultQueue()
         self._pushing: asyncio.Task[None] | None = None
@@ -128,6 +136,7 @@ class StreamingWhisper(STTService):
                 sample_rate_hz=self.sample_rate,
                 language=str(language) if language else None,
                 partials=self._partials,
+                likely=self._eager,
                 options=options,
             )
         except TalkpathError as error:
@@ -223,12 +232,19 @@ class StreamingWhisper(STTService):
             await self.cancel_task(self._pushing)
             self._pushing = None
 
+    async def _push_likely(self, likely: Likely) -> None:
+        frame = likely_frame(likely, self._user_id)
+        if frame is not None:
+            await self.push_frame(frame)
+
     async def _push_results(self) -> None:
         while True:
             result = await self._results.get()
             match result:
                 case Partial():
                     await self.push_frame(partial_frame(result, self._user_id))
+                case Likely():
+                    await self._push_likely(result)
                 case Final():
                     await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
                     finalized = result.ends_speech

@@ -4,6 +4,7 @@ import asyncio
 from typing import TypeVar
 
 from pipecat.frames.frames import (
+    EagerTranscriptionFrame,
     Frame,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
@@ -12,10 +13,10 @@ from pipecat.frames.frames import (
 from pipecat.transcriptions.language import Language
 from pipecat.utils.time import time_now_iso8601
 
-from talkpath.agent.whisper import Final, Partial
+from talkpath.agent.whisper import Final, Likely, Partial
 from talkpath.processors.frames import NothingHeardFrame
 
-__all__ = ["ResultQueue", "final_frame", "partial_frame", "wrong_format"]
+__all__ = ["ResultQueue", "final_frame", "likely_frame", "partial_frame", "wrong_format"]
 
 _PARTIALS_AHEAD = 8
 T = TypeVar("T")
@@ -73,6 +74,20 @@ def final_frame(final: Final, user_id: str, *, finalized: bool) -> Frame:
     # The speaker may go on right away; that must not lose what was said before.
     frame.interruptible = False
     return frame
+
+
+def likely_frame(likely: Likely, user_id: str) -> Frame | None:
+    """The frame for what an utterance said, should its pause be its end; None without words."""
+    transcript = likely.transcript
+    if not transcript.text or transcript.possible_hallucination:
+        return None
+    return EagerTranscriptionFrame(
+        transcript.text,
+        user_id,
+        time_now_iso8601(),
+        _language(transcript.language),
+        result=likely,
+    )
 
 
 def _language(code: str) -> Language | None:

@@ -52,7 +52,14 @@ from talkpath.agent.speech import (
     SpeechTracker,
 )
 from talkpath.agent.whisper.live import WhisperStream
-from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult, Transcript
+from talkpath.agent.whisper.results import (
+    Final,
+    Likely,
+    Partial,
+    StreamFailure,
+    StreamResult,
+    Transcript,
+)
 from talkpath.agent.whisper.stream import StreamOptions
 
 __all__ = ["Session"]
@@ -333,6 +340,8 @@ class Session:
                 renamed = replace(result, utterance=number)
                 self._send(self._codec.partial(renamed, result.start_s))
             return
+        if isinstance(result, Likely):
+            return  # no protocol has a message for it
         end = self._utterances.done(result.utterance)
         if not end.forgotten:
             ends_speech = result.ends_speech and not end.by_client  # else the commit ends it

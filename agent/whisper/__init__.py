@@ -5,6 +5,7 @@ from talkpath.agent.whisper.live import WhisperStream
 from talkpath.agent.whisper.requests import DecodeOptions
 from talkpath.agent.whisper.results import (
     Final,
+    Likely,
     Partial,
     Segment,
     StreamFailure,
@@ -17,6 +18,7 @@ __all__ = [
     "DecodeOptions",
     "EngineStatistics",
     "Final",
+    "Likely",
     "Partial",
     "Segment",
     "StreamFailure",

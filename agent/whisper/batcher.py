@@ -198,6 +198,11 @@ class Batcher:
         """How many wait."""
         return len(self._waiting)
 
+    @property
+    def unfinished(self) -> int:
+        """How many wait or are worked on."""
+        return len(self._waiting) + len(self._running)
+
     def add(
         self,
         request: Request,

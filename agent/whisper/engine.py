@@ -220,6 +220,7 @@ class WhisperEngine:
         sample_rate_hz: int = SAMPLE_RATE_HZ,
         language: str | None = None,
         partials: bool = True,
+        likely: bool = False,
         options: DecodeOptions | None = None,
     ) -> "WhisperStream":
         """Open a stream for one speaker. Call it, and the stream, on one event loop.
@@ -229,6 +230,7 @@ class WhisperEngine:
             sample_rate_hz: rate of the audio that will be fed.
             language: a code, ``auto``, or None for the language of the options.
             partials: whether partials are wanted.
+            likely: whether speculative finals are wanted before the stop confirms them.
             options: how to decode; None for the engine's settings.
 
         Raises:
@@ -247,6 +249,7 @@ class WhisperEngine:
         stream_options = StreamOptions(
             decode=self._resolve(options, language),
             partials=partials,
+            likely=likely,
             language_mode=self._config.language_mode,
             partial_interval_s=self._config.partial_interval_s,
         )

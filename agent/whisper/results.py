@@ -7,6 +7,7 @@ from talkpath.agent.whisper.agreement import join_texts
 
 __all__ = [
     "Final",
+    "Likely",
     "Partial",
     "Segment",
     "StreamFailure",
@@ -159,6 +160,23 @@ class Final:
 
 
 @dataclass(frozen=True, slots=True)
+class Likely:
+    """What an utterance said, should the pause that it is in be its end.
+
+    The final that follows says the same then. If speech goes on there is no more of it.
+
+    Attributes:
+        utterance: its number in the stream.
+        transcript: text and all figures.
+        start_s: where its audio begins, in seconds from the stream's first sample.
+    """
+
+    utterance: int
+    transcript: Transcript
+    start_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class StreamFailure:
     """The final of an utterance could not be decoded; later utterances are not concerned.
 
@@ -173,4 +191,4 @@ class StreamFailure:
     ends_speech: bool = True
 
 
-StreamResult = Partial | Final | StreamFailure
+StreamResult = Partial | Likely | Final | StreamFailure

@@ -24,6 +24,7 @@ from talkpath.agent.whisper.buffer import AudioBuffer, faded
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
 from talkpath.agent.whisper.results import (
     Final,
+    Likely,
     Partial,
     StreamFailure,
     StreamResult,
@@ -63,6 +64,7 @@ class StreamOptions:
     Attributes:
         decode: language, task and the rest; a language of None is detected in each utterance.
         partials: whether partials are wanted.
+        likely: whether speculative finals are wanted before the stop confirms them.
         partial_interval_s: seconds of speech between partials.
         language_mode: where the language is detected, ``utterance`` does so anew in each, and
             ``stream`` once, from the first second of speech; it is kept from then on.
@@ -74,6 +76,7 @@ class StreamOptions:
 
     decode: DecodeOptions = field(default_factory=DecodeOptions)
     partials: bool = True
+    likely: bool = False
     partial_interval_s: float = 0.5
     language_mode: str = "utterance"
     context_words: int = 30
@@ -318,6 +321,8 @@ class Stream:
             if transcript.language_probability >= _SURE_LANGUAGE and transcript.text:
                 self._usual_language = transcript.language
             final.outcome = transcript
+            if final is self._speculation and self._options.likely:
+                self._results.append(Likely(final.utterance, transcript, final.start_s))
             self._release_finals()
 
     def not_begun_at_stop(self, ticket: int) -> None:

@@ -80,6 +80,12 @@ class WorkerPool:
         return len(self._batcher)
 
     @property
+    def unfinished(self) -> int:
+        """Requests that wait or are worked on; their outcomes are delivered before they are not."""
+        with self._lock:  # one that moves between the two counts all the time
+            return self._batcher.unfinished
+
+    @property
     def closed(self) -> bool:
         """Whether it was closed."""
         return self._closed
