@@ -32,6 +32,7 @@ const latency = new Latency({
   body: $("timing-body"),
   latest: $("latest"),
   note: $("latest-note"),
+  counts: $("turn-counts"),
   legend: $("legend"),
   turns: $("turns"),
   toggle: $("timing-toggle"),
@@ -152,6 +153,7 @@ function receive(type, data) {
         if (!turns) speaking("you", !data.final);
       }
       if (data.type === "turn-latency") latency.add(data);
+      if (data.type === "turn-counts") latency.count(data);
       break;
     case "user-transcription":
       conversation.transcript(data);
@@ -197,6 +199,7 @@ async function connect() {
     await microphone.fill($("microphone"));
     if (token !== attempt) return;
     conversation.begin();
+    latency.count({});
     turns = false;
     mine = session = new Session(opened, {
       onTrack: hear,

@@ -13,6 +13,18 @@ const PARTS = new Map([
   ["first-packet", "Sending"],
 ]);
 
+/**
+ * What is counted besides, and how it reads for a number.
+ * @type {[string, (count: number) => string][]}
+ */
+const COUNTS = [
+  ["eager_used", (count) => `${count} ${count === 1 ? "reply" : "replies"} begun early`],
+  ["eager_discarded", (count) => `${count} begun in vain`],
+  ["barge_ins", (count) => `${count} ${count === 1 ? "interruption" : "interruptions"}`],
+  ["false_alarms", (count) => `${count} false ${count === 1 ? "alarm" : "alarms"}`],
+  ["backchannels", (count) => `${count} ${count === 1 ? "backchannel" : "backchannels"}`],
+];
+
 export class Latency {
   #elements;
   /** @type {{total: number, item: HTMLElement, bar: HTMLElement}[]} */
@@ -20,13 +32,13 @@ export class Latency {
   /** @type {string[]} */
   #unknown = [];
 
-  /** @param {{empty: HTMLElement, body: HTMLElement, latest: HTMLElement, note: HTMLElement, legend: HTMLElement, turns: HTMLElement, toggle: HTMLElement}} elements */
+  /** @param {{empty: HTMLElement, body: HTMLElement, latest: HTMLElement, note: HTMLElement, counts: HTMLElement, legend: HTMLElement, turns: HTMLElement, toggle: HTMLElement}} elements */
   constructor(elements) {
     this.#elements = elements;
   }
 
-  /** @param {{turn: number, parts: {name: string, ms: number}[], total_ms: number}} turn */
-  add({ turn, parts, total_ms }) {
+  /** @param {{turn: number, parts: {name: string, ms: number}[], total_ms: number, eager_ms?: number | null}} turn */
+  add({ turn, parts, total_ms, eager_ms }) {
     const { empty, body, latest, note, turns, toggle } = this.#elements;
     empty.hidden = true;
     toggle.hidden = false;
@@ -55,6 +67,11 @@ export class Latency {
       described.push(piece.title);
       bar.append(piece);
     }
+    if (typeof eager_ms === "number") {
+      described.push(`Reply begun ${Math.round(eager_ms)} ms before the end of the turn`);
+      name.textContent += ", begun early";
+      name.title = described.at(-1);
+    }
     const words = document.createElement("span");
     words.className = "unseen";
     words.textContent = described.join(", ");
@@ -73,6 +90,18 @@ export class Latency {
     const scale = Math.max(SHORTEST_SCALE_MS, totals.at(-1));
     for (const one of this.#turns) one.bar.style.width = `${(100 * one.total) / scale}%`;
     this.#explain(parts);
+  }
+
+  /**
+   * Show what happened between the speakers in this call so far.
+   * @param {{[name: string]: number}} counts
+   */
+  count(counts) {
+    const { counts: line } = this.#elements;
+    line.textContent = COUNTS.filter(([name]) => counts[name])
+      .map(([name, read]) => read(counts[name]))
+      .join(", ");
+    line.hidden = !line.textContent;
   }
 
   /** @param {{name: string, ms: number}[]} parts */
