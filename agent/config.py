@@ -6,6 +6,7 @@ default below, a TOML file (``[section]`` with ``key = value``), the environment
 """
 
 import dataclasses
+import json
 import os
 import tomllib
 import types
@@ -40,6 +41,10 @@ __all__ = [
 
 _ENV_PREFIX = "TALKPATH_"
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+_WANTED = {
+    tuple: "a list of strings",
+    Mapping: "a table of strings and numbers (in the environment, as JSON)",
+}
 _NOT_SETTINGS = (
     "TALKPATH_FUZZ_SECONDS",
     "TALKPATH_FUZZ_SEED",
@@ -149,7 +154,11 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
     """Turn a string from the environment, or a value from TOML, into the setting's type."""
     if isinstance(kind, types.UnionType):
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
-    if typing.get_origin(kind) is tuple:
+    if typing.get_origin(kind) is Mapping:
+        value = _from_json(value)
+        if isinstance(value, dict) and all(map(_is_plain, value.values())):
+            return value
+    elif typing.get_origin(kind) is tuple:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
@@ -168,6 +177,20 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
             return kind(value)
         except ValueError:
             pass
-    wanted = "a list of strings" if typing.get_origin(kind) is tuple else f"of type {kind.__name__}"
+    wanted = _WANTED.get(typing.get_origin(kind)) or f"of type {kind.__name__}"
     shown = "has a wrong value" if name in _secrets() else f"is {value!r}"
     raise ConfigError(f"{name} {shown}; it must be {wanted}")
+
+
+def _from_json(value: Any) -> Any:
+    """Read what stands in the environment; what a file has is a table already."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return None
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, (str, int, float, bool))

@@ -254,9 +254,10 @@ def _source(name: str, problem: str | None) -> Check:
 
 def _models(config: Config, store: ModelStore, reachable: bool) -> Iterator[Check]:
     """Look for the models that the settings name. Without Whisper nothing works."""
-    wanted: list[tuple[str, bool]] = [(config.whisper.model, True), (config.voice.model, False)]
-    if config.reply.url is None:
-        wanted.append((config.reply.model, False))
+    wanted = [(config.whisper.model, True)]
+    wanted += [
+        (name, False) for name in (config.voice.piper_model, config.reply.local_model) if name
+    ]
     for name, needed in wanted:
         yield _model(store, name, fatal=needed and not reachable)
 

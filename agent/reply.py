@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from talkpath.agent.errors import MissingDependency, ModelUnavailable
+from talkpath.agent.sections import ReplyConfig
 
-__all__ = ["ReplyEndpoint", "ReplyServer", "threads_beside_whisper"]
+__all__ = ["ReplyEndpoint", "ReplyServer", "reply_endpoints", "threads_beside_whisper"]
 
 _logger = logging.getLogger(__name__)
 
@@ -41,12 +42,30 @@ class ReplyEndpoint:
         api_key: the key it wants, or None.
         model: the model's name there.
         context_tokens: longest conversation that it takes, reply included; None if not known.
+        fallback: the server to ask when this one fails, or None.
     """
 
     base_url: str
     api_key: str | None = field(default=None, repr=False)
     model: str
     context_tokens: int | None = None
+    fallback: "ReplyEndpoint | None" = None
+
+
+def reply_endpoints(
+    config: ReplyConfig,
+) -> tuple[ReplyEndpoint | None, ReplyEndpoint | None]:
+    """The first server of the settings and the one for when it fails; None for none."""
+    first = second = None
+    if config.url is not None:
+        first = ReplyEndpoint(base_url=config.url, api_key=config.api_key, model=config.model)
+    if config.fallback_url is not None:
+        second = ReplyEndpoint(
+            base_url=config.fallback_url,
+            api_key=config.fallback_api_key,
+            model=config.fallback_model or config.model,
+        )
+    return first, second
 
 
 def threads_beside_whisper() -> int:

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextvars
+import dataclasses
 import functools
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from talkpath.agent.config import Config, load_config
+from talkpath.agent.errors import ConfigError
 from talkpath.agent.metrics import Registry
 from talkpath.agent.models import ModelStore
 from talkpath.agent.turn_counts import TurnMetrics
@@ -77,8 +79,12 @@ class Runtime:
         )
         return vad
 
-    async def reply_endpoint(self) -> "ReplyEndpoint":
-        """Where replies come from: the server of the settings, or one in this process.
+    async def reply_endpoint(self, prompt: str | None = None) -> "ReplyEndpoint":
+        """Where replies come from, and what is asked if it fails: see ``ReplyConfig``.
+
+        Args:
+            prompt: the system message that a model in this process reads before the first caller
+                comes; None means that of the settings.
 
         Raises:
             ModelError: the local model is not to be had.
@@ -86,22 +92,30 @@ class Runtime:
         """
 
         async def load() -> "ReplyEndpoint":
-            from talkpath.agent.reply import ReplyEndpoint, ReplyServer
+            from talkpath.agent.reply import ReplyServer, reply_endpoints
 
             reply = self.config.reply
-            if reply.url is not None:
-                return ReplyEndpoint(base_url=reply.url, api_key=reply.api_key, model=reply.model)
-            path = await self._model(reply.model)
-            self._reply_server = await ReplyServer.start(path, prompt=reply.prompt)
-            return self._reply_server.endpoint
+            local: ReplyEndpoint | None = None
+            if reply.local_model is not None:
+                path = await self._model(reply.local_model)
+                server = await ReplyServer.start(path, prompt=prompt or reply.prompt)
+                self._reply_server, local = server, server.endpoint
+            first, second = reply_endpoints(reply)
+            if first is None:
+                first = local
+            elif second is None:
+                second = local
+            assert first is not None  # without a URL there is a local model
+            return dataclasses.replace(first, fallback=second)
 
         endpoint: ReplyEndpoint = await self._once("reply", load)
         return endpoint
 
     async def voice(self) -> "Voice":
-        """The voice that speaks.
+        """The Piper voice that speaks, where the settings have no other service.
 
         Raises:
+            ConfigError: they have another.
             ModelError: the voice is not to be had.
             MissingDependency: the voice's runtime is not installed.
         """
@@ -109,7 +123,10 @@ class Runtime:
         async def load() -> "Voice":
             from talkpath.agent.voice import Voice
 
-            path = await self._model(self.config.voice.model)
+            model = self.config.voice.piper_model
+            if model is None:
+                raise ConfigError(f"voice.service is {self.config.voice.service}, not piper")
+            path = await self._model(model)
             return await Voice.load(path)
 
         voice: Voice = await self._once("voice", load)

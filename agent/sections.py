@@ -3,6 +3,8 @@
 How they come in from file, environment and flags is in ``talkpath.agent.config``.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from talkpath.agent.errors import ConfigError
@@ -17,6 +19,11 @@ __all__ = [
     "VoiceConfig",
     "WhisperConfig",
 ]
+
+
+_CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+"""``package.module:ClassName``."""
+_PIPER_VOICE = "piper-en-us-joe"
 
 
 def _require(condition: bool, message: str) -> None:
@@ -177,28 +184,86 @@ class TurnConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplyConfig:
-    """The language model that answers.
+    """The language model that answers, and what the caller hears when it does not.
 
     Attributes:
         url: base URL of an OpenAI-compatible server (``OPENAI_BASE_URL`` counts too);
             None runs ``model`` from the model store in this process.
         api_key: key for that server (``OPENAI_API_KEY`` counts too).
         model: model name, at that server or in the model store.
+        fallback_url: base URL of a server that is asked when the first one fails; None takes
+            ``fallback_model``, if that is given, from the model store.
+        fallback_api_key: key for the server at ``fallback_url``.
+        fallback_model: model name there; None means ``model``. Without either there is no
+            fallback: a small local model that speaks for a large one unasked may promise things.
         max_tokens: longest reply in tokens.
         prompt: the system message.
+        first_word_s: seconds for which the caller waits for a reply's first word at most, with
+            all that is tried meanwhile, before the apology. A fallback has the second half.
+        silence_s: seconds for which a reply that was begun may pause.
+        filler_s: seconds without a word after which the filler is said; 0 says none. It is off
+            by default: a filler that a reply follows at once holds the reply up.
+        filler_after_s: seconds after which the filler is said while a tool runs; 0 says none.
+        filler: what is said meanwhile.
+        tool_s: seconds that a tool may take; then it is cancelled, and the model told.
+        apology: what is said when no reply comes.
+        cut_apology: what is said when a reply breaks off.
     """
 
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     model: str = "smollm2-135m"
+    fallback_url: str | None = None
+    fallback_api_key: str | None = field(default=None, repr=False)
+    fallback_model: str | None = None
     max_tokens: int = 120
     prompt: str = (
         "You are a friendly voice assistant. Your words are spoken aloud: answer in one or two "
         "short sentences of plain English, without lists, symbols or emoji."
     )
+    first_word_s: float = 5.0
+    silence_s: float = 4.0
+    filler_s: float = 0.0
+    filler_after_s: float = 1.0
+    filler: str = "One moment, please."
+    tool_s: float = 10.0
+    apology: str = "Sorry, I cannot think of an answer right now. Please try again."
+    cut_apology: str = "Sorry, I lost my thread. Could you say that again?"
+
+    @property
+    def local_model(self) -> str | None:
+        """The model of the store that runs in this process, or None."""
+        if self.url is None:
+            return self.model
+        return self.fallback_model if self.fallback_url is None else None
 
     def __post_init__(self) -> None:
         _require(self.max_tokens >= 1, "reply.max_tokens must be 1 or more")
+        for name in ("url", "fallback_url"):
+            url = getattr(self, name)
+            _require(
+                url is None or url.startswith(("http://", "https://")),
+                f"reply.{name} is {url!r}; it must begin with http:// or https://",
+            )
+        _require(
+            self.fallback_url is not None or self.fallback_api_key is None,
+            "reply.fallback_api_key is of no use without fallback_url",
+        )
+        _require(
+            self.url is not None
+            or self.fallback_url is not None
+            or self.fallback_model in (None, self.model),
+            "reply.fallback_model needs reply.url: two models in this process only share its cores",
+        )
+        for name in ("first_word_s", "silence_s", "tool_s"):
+            _require(
+                0.1 <= getattr(self, name) <= 600,
+                f"reply.{name} must lie between 0.1 and 600 seconds",
+            )
+        for name in ("filler_s", "filler_after_s"):
+            _require(
+                0 <= getattr(self, name) <= 60, f"reply.{name} must lie between 0 and 60 seconds"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,10 +271,40 @@ class VoiceConfig:
     """The voice that speaks.
 
     Attributes:
-        model: a Piper voice in the model store, or the path of an ``.onnx`` file.
+        service: ``piper`` speaks in this process, ``openai`` at any server that has OpenAI's
+            ``/v1/audio/speech``; ``package.module:ClassName`` is any other TTS service of
+            Pipecat's or one's own.
+        model: for ``piper`` a voice in the model store, or the path of an ``.onnx`` file; for
+            others their name of the model. None is the service's default.
+        voice: the speaker's name at other services than ``piper``; None is their default.
+        url: base URL of the server for ``openai``; None is OpenAI's own.
+        api_key: key for other services than ``piper`` (``OPENAI_API_KEY`` counts for ``openai``
+            without a url).
+        options: further arguments and settings of the service, by name.
     """
 
-    model: str = "piper-en-us-joe"
+    service: str = "piper"
+    model: str | None = None
+    voice: str | None = None
+    url: str | None = None
+    api_key: str | None = field(default=None, repr=False)
+    options: Mapping[str, str | int | float | bool] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        _require(
+            self.service in ("piper", "openai") or _CLASS.fullmatch(self.service) is not None,
+            f"voice.service is {self.service!r}; it must be piper, openai or "
+            "package.module:ClassName",
+        )
+        _require(
+            self.url is None or self.url.startswith(("http://", "https://", "ws://", "wss://")),
+            f"voice.url is {self.url!r}; it must begin with http:// or https://",
+        )
+
+    @property
+    def piper_model(self) -> str | None:
+        """The Piper voice that is needed, or None where another service speaks."""
+        return (self.model or _PIPER_VOICE) if self.service == "piper" else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

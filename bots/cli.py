@@ -58,7 +58,34 @@ _REPLY = (
         "language model at that server, or in the model store, or a .gguf file",
         "NAME",
     ),
-    Setting("--voice", "voice.model", "Piper voice in the model store, or an .onnx file", "NAME"),
+    Setting(
+        "--llm-fallback-url",
+        "reply.fallback_url",
+        "OpenAI-compatible server that answers when the first one fails, with its key in "
+        "TALKPATH_REPLY_FALLBACK_API_KEY",
+        "URL",
+    ),
+    Setting(
+        "--llm-fallback-model",
+        "reply.fallback_model",
+        "language model there; without that URL, one in the model store",
+        "NAME",
+        default="no fallback",
+    ),
+    Setting(
+        "--voice-service",
+        "voice.service",
+        "what speaks: piper in this process, openai at any server with OpenAI's /v1/audio/speech, "
+        "or package.module:ClassName of a TTS service of Pipecat's",
+        "NAME",
+    ),
+    Setting(
+        "--voice",
+        "voice.model",
+        "Piper voice in the model store, or an .onnx file; at another service, its model",
+        "NAME",
+        default="piper-en-us-joe",
+    ),
 )
 # Chatty at INFO: a line for each request, candidate pair or step of starting.
 _NOISY = ("aioice", "aiortc", "faster_whisper", "httpcore2", "httpx", "httpx2", "uvicorn")
@@ -215,10 +242,12 @@ def _transcribe(args: argparse.Namespace) -> int:
 
 def _models_of(config: Config, kinds: Sequence[str]) -> list[str]:
     """Names of the models that a bot's ``MODELS`` asks for: whisper, reply, voice."""
-    names = {"whisper": config.whisper.model, "voice": config.voice.model}
-    if config.reply.url is None:
-        names["reply"] = config.reply.model
-    return [names[kind] for kind in kinds if kind in names]
+    names = {
+        "whisper": config.whisper.model,
+        "reply": config.reply.local_model,
+        "voice": config.voice.piper_model,
+    }
+    return [name for kind in kinds if (name := names.get(kind))]
 
 
 def _bench(args: argparse.Namespace) -> int:

@@ -86,6 +86,15 @@ def test_a_key_of_a_wrong_type_is_not_repeated(tmp_path: Path, text: str, name: 
     assert "471" not in str(caught.value)
 
 
+def test_options_are_a_table_in_a_file_and_json_in_the_environment(tmp_path: Path) -> None:
+    file = _file(tmp_path, "[voice.options]\nspeed = 1.5\nstyle = 'calm'\n")
+    assert load_config(environ={}, file=file).voice.options == {"speed": 1.5, "style": "calm"}
+    environ = {"TALKPATH_VOICE_OPTIONS": '{"speed": 2}'}
+    assert load_config(environ=environ, file=file).voice.options == {"speed": 2}
+    with pytest.raises(ConfigError, match="as JSON"):
+        load_config(environ={"TALKPATH_VOICE_OPTIONS": "speed=2"})
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -116,6 +125,13 @@ def test_a_key_of_a_wrong_type_is_not_repeated(tmp_path: Path, text: str, name: 
         ),
         ("[whisper]\napi_key = 'geheim-ü'\n", r"whisper\.api_key: an API key is visible ASCII"),
         ("[speech]\nthreshold = 1\n", "between 0 and 1"),
+        ("[reply]\nurl = 'gpu-1:8080/v1'\n", r"reply\.url is .*; it must begin with http://"),
+        ("[reply]\nfallback_api_key = 'k'\n", "of no use without fallback_url"),
+        ("[reply]\nfallback_model = 'qwen'\n", r"fallback_model needs reply\.url"),
+        ("[reply]\nfirst_word_s = 0\n", r"reply\.first_word_s must lie between"),
+        ("[voice]\nservice = 'espeak'\n", "piper, openai or package.module:ClassName"),
+        ("[voice]\nurl = 'tts.example.org'\n", r"voice\.url is .*; it must begin with http://"),
+        ("[voice.options]\nspeeds = [1, 2]\n", r"voice\.options has a wrong value; .* a table"),
         ("[speech]\nearly_pause_s = 0.5\n", "at least 0.032 and speech.stop_s at least that"),
     ],
 )

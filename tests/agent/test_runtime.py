@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from talkpath.agent import runtime as module
-from talkpath.agent.config import Config, ReplyConfig, WhisperConfig
+from talkpath.agent.config import Config, ReplyConfig, VoiceConfig, WhisperConfig
 from talkpath.agent.errors import ConfigError, EngineClosed, ModelError
 from talkpath.agent.models import ModelStore
 from talkpath.agent.reply import ReplyEndpoint
 from talkpath.agent.runtime import Runtime, runtime, set_runtime
 from tests.agent.whisper.helpers import until
-from tests.local_models import voice_model
+from tests.local_models import reply_model, voice_model
 from tests.speech import clip
 
 TINY = WhisperConfig(model="tiny.en", device="cpu", workers=1)
@@ -95,6 +95,32 @@ async def test_a_reply_server_of_ones_own_needs_no_model() -> None:
     assert await shared.reply_endpoint() == ReplyEndpoint(
         base_url="http://127.0.0.1:9/v1", api_key="k", model="m"
     )
+    await shared.aclose()
+
+
+async def test_a_fallback_goes_with_the_server_that_it_stands_in_for() -> None:
+    config = ReplyConfig(url="http://one/v1", fallback_url="http://two/v1", fallback_model="m2")
+    shared = Runtime(Config(reply=config))
+    endpoint = await shared.reply_endpoint()
+    assert (endpoint.base_url, endpoint.api_key) == ("http://one/v1", None)
+    assert endpoint.fallback == ReplyEndpoint(base_url="http://two/v1", model="m2")
+    await shared.aclose()
+
+
+async def test_a_model_of_the_store_can_stand_in_for_a_server() -> None:
+    path = str(reply_model())
+    shared = Runtime(Config(reply=ReplyConfig(url="http://one/v1", fallback_model=path)))
+    endpoint = await shared.reply_endpoint()
+    assert endpoint.base_url == "http://one/v1"
+    assert endpoint.fallback is not None
+    assert endpoint.fallback.base_url.startswith("http://127.0.0.1:")
+    await shared.aclose()
+
+
+async def test_the_piper_voice_is_not_loaded_for_another_service() -> None:
+    shared = Runtime(Config(voice=VoiceConfig(service="openai", url="http://one/v1")))
+    with pytest.raises(ConfigError, match=r"voice\.service is openai"):
+        await shared.voice()
     await shared.aclose()
 
 
