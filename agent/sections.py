@@ -137,7 +137,7 @@ class SpeechConfig:
         )
 
 
-PROFILES = ("snappy", "balanced", "patient")
+_PROFILES = ("auto", "snappy", "balanced", "patient")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +145,8 @@ class TurnConfig:
     """When it is the bot's turn, and when it gives way. See ``talkpath.agent.turns``.
 
     Attributes:
-        profile: ``snappy``, ``balanced`` or ``patient``; the values below that are None are the
-            profile's.
+        profile: ``snappy``, ``balanced`` or ``patient``, or ``auto`` for the bot's own; the values
+            below that are None are the profile's.
         threshold: completeness, 0 to 1, from which a turn is over at the stop of speech.
         wait_s: seconds of silence after which a turn is over however unfinished it sounds.
         eager: whether the reply is begun on the speculative final and thrown away if speech
@@ -155,7 +155,7 @@ class TurnConfig:
         grace_s: seconds of speech for which the bot speaks on before it falls silent to listen.
     """
 
-    profile: str = "balanced"
+    profile: str = "auto"
     threshold: float | None = None
     wait_s: float | None = None
     eager: bool | None = None
@@ -164,8 +164,8 @@ class TurnConfig:
 
     def __post_init__(self) -> None:
         _require(
-            self.profile in PROFILES,
-            f"turn.profile is {self.profile!r}; it must be snappy, balanced or patient",
+            self.profile in _PROFILES,
+            f"turn.profile is {self.profile!r}; it must be auto, snappy, balanced or patient",
         )
         _require(
             self.threshold is None or 0 < self.threshold < 1,

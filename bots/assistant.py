@@ -8,10 +8,6 @@ from typing import Any
 
 from pipecat.frames.frames import TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_response_universal import (
-    LLMContextAggregatorPair,
-    LLMUserAggregatorParams,
-)
 from pipecat.processors.aggregators.llm_text_processor import LLMTextProcessor
 from pipecat.runner.types import RunnerArguments
 from pipecat.transports.base_transport import BaseTransport
@@ -22,13 +18,11 @@ from talkpath.bots.session import (
     prepare_speech,
     run_under_pipecat,
     run_worker,
-    speech_to_text,
-    turn_strategies,
 )
+from talkpath.bots.stages import conversation, hearing
 from talkpath.processors.first_phrase import FirstPhrase
 from talkpath.processors.piper_voice import PiperVoice
 from talkpath.processors.reply import Reply
-from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.transports.factory import create_transport
 
 __all__ = ["GREETING", "MODELS", "bot", "prepare"]
@@ -50,17 +44,13 @@ async def bot(runner_args: RunnerArguments) -> None:
     """One session."""
     shared = runtime()
     transport = await create_transport(runner_args)
-    context = LLMContextAggregatorPair(
-        LLMContext(),
-        user_params=LLMUserAggregatorParams(user_turn_strategies=await turn_strategies()),
-    )
+    context = await conversation(LLMContext())
     worker = make_worker(
         runner_args,
         transport,
         [
             transport.input(),
-            SpeechDetector(await shared.vad(), shared.config.speech),
-            await speech_to_text(),
+            *await hearing(),
             context.user(),
             Reply(await shared.reply_endpoint(), shared.config.reply),
             LLMTextProcessor(text_aggregator=FirstPhrase()),

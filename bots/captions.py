@@ -6,15 +6,13 @@ Run it with ``talkpath run captions``, or under Pipecat's runner with
 
 from pipecat.runner.types import RunnerArguments
 
-from talkpath.agent.runtime import runtime
 from talkpath.bots.session import (
     make_worker,
     prepare_speech,
     run_under_pipecat,
     run_worker,
-    speech_to_text,
 )
-from talkpath.processors.speech_detector import SpeechDetector
+from talkpath.bots.stages import hearing
 from talkpath.transports.factory import create_transport
 
 __all__ = ["bot", "prepare"]
@@ -27,15 +25,13 @@ async def prepare() -> None:
 
 async def bot(runner_args: RunnerArguments) -> None:
     """One session."""
-    shared = runtime()
     transport = await create_transport(runner_args, audio_out=False)
     worker = make_worker(
         runner_args,
         transport,
         [
             transport.input(),
-            SpeechDetector(await shared.vad(), shared.config.speech),
-            await speech_to_text(audio_passthrough=False),
+            *await hearing(audio_passthrough=False),
             transport.output(),
         ],
     )

@@ -5,7 +5,6 @@ The quickest way to find out what a microphone and a line do to speech. Run it w
 """
 
 from pipecat.runner.types import RunnerArguments
-from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from talkpath.agent.runtime import runtime
 from talkpath.bots.session import (
@@ -13,11 +12,9 @@ from talkpath.bots.session import (
     prepare_speech,
     run_under_pipecat,
     run_worker,
-    speech_to_text,
-    turn_strategies,
 )
+from talkpath.bots.stages import hearing, user_turns
 from talkpath.processors.echo import Echo
-from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.transports.factory import create_transport
 
 __all__ = ["bot", "prepare"]
@@ -31,16 +28,14 @@ async def prepare() -> None:
 
 async def bot(runner_args: RunnerArguments) -> None:
     """One session."""
-    shared = runtime()
     transport = await create_transport(runner_args)
     worker = make_worker(
         runner_args,
         transport,
         [
             transport.input(),
-            SpeechDetector(await shared.vad(), shared.config.speech),
-            await speech_to_text(),
-            UserTurnProcessor(user_turn_strategies=await turn_strategies()),
+            *await hearing(),
+            await user_turns(),
             Echo(),
             transport.output(),
         ],

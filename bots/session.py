@@ -9,19 +9,14 @@ from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.runner.types import RunnerArguments
-from pipecat.services.stt_service import STTService
 from pipecat.transports.base_transport import BaseTransport
-from pipecat.turns.user_stop import TurnAnalyzerUserTurnStopStrategy
-from pipecat.turns.user_turn_strategies import UserTurnStrategies
 from pipecat.workers.runner import WorkerRunner
 
-from talkpath.agent.client import ClientConfig, probe
-from talkpath.agent.config import Config
+from talkpath.agent.client import probe
 from talkpath.agent.runtime import runtime
+from talkpath.bots.stages import wanted_of_server
 from talkpath.processors.latency_timeline import LatencyTimeline
 from talkpath.processors.page_feed import PageFeed
-from talkpath.processors.remote_whisper import RemoteWhisper
-from talkpath.processors.streaming_whisper import StreamingWhisper
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -31,13 +26,15 @@ __all__ = [
     "prepare_speech",
     "run_under_pipecat",
     "run_worker",
-    "speech_to_text",
-    "turn_strategies",
 ]
 
 
 def make_worker(
-    runner_args: RunnerArguments, transport: BaseTransport, processors: Sequence[FrameProcessor]
+    runner_args: RunnerArguments,
+    transport: BaseTransport,
+    processors: Sequence[FrameProcessor],
+    *,
+    finish: bool = False,
 ) -> PipelineWorker:
     """Wrap a pipeline: metrics, captions and latencies for the page, an end when the caller goes.
 
@@ -45,6 +42,8 @@ def make_worker(
         runner_args: what the bot was called with.
         transport: the session's; its input and output are among the processors.
         processors: the pipeline, in order.
+        finish: whether what was said last is still worked through once the caller is gone, for
+            bots that write it down.
     """
     worker = PipelineWorker(
         Pipeline(list(processors)),
@@ -60,7 +59,7 @@ def make_worker(
 
     @transport.event_handler("on_client_disconnected")
     async def on_client_disconnected(transport: BaseTransport, client: Any) -> None:
-        await worker.cancel()
+        await (worker.stop_when_done() if finish else worker.cancel())
 
     return worker
 
@@ -77,49 +76,14 @@ async def prepare_speech() -> None:
     await runtime().vad()
     if not config.whisper.servers:
         await runtime().whisper()
-    elif not await probe(config.whisper.servers, _wanted(config), api_key=config.whisper.api_key):
+    elif not await probe(
+        config.whisper.servers, wanted_of_server(config), api_key=config.whisper.api_key
+    ):
         logger.warning(
             "No speech-to-text server is available now; callers are not understood until one of "
             "these is: {}",
             ", ".join(config.whisper.servers),
         )
-
-
-async def speech_to_text(*, audio_passthrough: bool = True) -> STTService:
-    """Speech to text for one session: in this process, or at the servers of the settings.
-
-    Args:
-        audio_passthrough: whether the audio goes on behind it.
-    """
-    config = runtime().config
-    whisper = config.whisper
-    if not whisper.servers:
-        return StreamingWhisper(await runtime().whisper(), audio_passthrough=audio_passthrough)
-    return RemoteWhisper(
-        whisper.servers,
-        config=_wanted(config),
-        api_key=whisper.api_key,
-        audio_passthrough=audio_passthrough,
-    )
-
-
-def _wanted(config: Config) -> ClientConfig:
-    """What a session wants of a speech-to-text server."""
-    whisper = config.whisper
-    return ClientConfig(
-        language=whisper.language,
-        languages=whisper.languages,
-        task=whisper.task,
-        prompt=whisper.prompt,
-        partial_interval_s=whisper.partial_interval_s,
-        speech=config.speech,
-    )
-
-
-async def turn_strategies() -> UserTurnStrategies:
-    """When a user turn starts (speech or words) and stops (Smart Turn says it is complete)."""
-    analyser = await runtime().smart_turn()
-    return UserTurnStrategies(stop=[TurnAnalyzerUserTurnStopStrategy(turn_analyzer=analyser)])
 
 
 async def run_worker(runner_args: RunnerArguments, worker: PipelineWorker) -> None:

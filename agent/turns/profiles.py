@@ -38,11 +38,19 @@ PROFILES = {
 }
 
 
-def turn_profile(config: TurnConfig) -> TurnProfile:
-    """The profile that the settings name, with what they override."""
+def turn_profile(config: TurnConfig, usual: str = "balanced") -> TurnProfile:
+    """The profile that the settings name, with what they override.
+
+    Args:
+        config: the settings.
+        usual: the bot's own profile, where the settings name none.
+
+    Raises:
+        KeyError: there is no profile ``usual``.
+    """
     own = {
         name: value
         for name in ("threshold", "wait_s", "eager", "min_words", "grace_s")
         if (value := getattr(config, name)) is not None
     }
-    return replace(PROFILES[config.profile], **own)
+    return replace(PROFILES[usual if config.profile == "auto" else config.profile], **own)
