@@ -20,6 +20,7 @@ from pipecat.transports.smallwebrtc.transport import (
 )
 
 from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.webrtc.packet_order import listen_at_once
 from talkpath.transports.webrtc.voice_track import Voice, VoiceTrack
 
 __all__ = ["CHUNKS", "WebRTCTransport"]
@@ -61,7 +62,7 @@ class _HoldingOutput(HoldingOutput, _Output):
 
 
 class WebRTCTransport(SmallWebRTCTransport):
-    """Pipecat's small WebRTC transport with the output above.
+    """Pipecat's small WebRTC transport with the output above, and without its jitter buffer.
 
     Args:
         connection: the caller's connection.
@@ -79,7 +80,11 @@ class WebRTCTransport(SmallWebRTCTransport):
         return self._output
 
     async def _on_client_connected(self, webrtc_connection: SmallWebRTCConnection) -> None:
-        """Give every new connection the voice, in place of the track that Pipecat just set."""
+        """Give every new connection the voice, in place of the track that Pipecat just set.
+
+        Nothing of the caller's audio has been taken yet: the receiver is off until it is read.
+        """
+        listen_at_once(webrtc_connection.pc.getTransceivers()[0].receiver)
         if isinstance(self._output, _Output) and self._params.audio_out_enabled:
             webrtc_connection.replace_audio_track(VoiceTrack(self._output.voice))
         await super()._on_client_connected(webrtc_connection)  # type: ignore[no-untyped-call]
