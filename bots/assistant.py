@@ -4,16 +4,13 @@ Run it with ``talkpath run assistant``, or under Pipecat's runner with
 ``python -m talkpath.bots.assistant``.
 """
 
-from typing import Any
-
-from pipecat.frames.frames import TTSSpeakFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_text_processor import LLMTextProcessor
 from pipecat.runner.types import RunnerArguments
-from pipecat.transports.base_transport import BaseTransport
 
 from talkpath.agent.runtime import runtime
 from talkpath.bots.session import (
+    greet,
     make_worker,
     prepare_speech,
     run_under_pipecat,
@@ -60,16 +57,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         ],
     )
 
-    greeted = False
-
-    @transport.event_handler("on_client_connected")
-    async def on_client_connected(transport: BaseTransport, client: Any) -> None:
-        nonlocal greeted
-        if greeted:  # the page has restored a broken connection
-            return
-        greeted = True
-        await worker.queue_frame(TTSSpeakFrame(GREETING, append_to_context=True))
-
+    greet(transport, worker, GREETING)
     await run_worker(runner_args, worker)
 
 

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
+from pipecat.frames.frames import TTSSpeakFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameProcessor
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 __all__ = [
+    "greet",
     "make_worker",
     "prepare_speech",
     "run_under_pipecat",
@@ -62,6 +64,25 @@ def make_worker(
         await (worker.stop_when_done() if finish else worker.cancel())
 
     return worker
+
+
+def greet(transport: BaseTransport, worker: PipelineWorker, greeting: str) -> None:
+    """Let the bot say something as soon as the caller is there, and remember that it did.
+
+    Args:
+        transport: the session's.
+        worker: what ``make_worker`` gave.
+        greeting: the words.
+    """
+    greeted = False
+
+    @transport.event_handler("on_client_connected")
+    async def on_client_connected(transport: BaseTransport, client: Any) -> None:
+        nonlocal greeted
+        if greeted:  # the page has restored a broken connection
+            return
+        greeted = True
+        await worker.queue_frame(TTSSpeakFrame(greeting, append_to_context=True))
 
 
 async def prepare_speech() -> None:
