@@ -116,6 +116,9 @@ class SpeechConfig:
             of 62 after two windows, and the 95th percentile of the time to the final fell from
             0.39 to 0.34 s (two cores, ``base`` int8); wrong words 15 and 13 of 414.
         stop_s: seconds of silence before speech counts as stopped.
+        background_db: speech that is so much quieter than the caller's own does not count, once
+            theirs is known (see ``talkpath.agent.speech.level``); 0 lets all speech count, for
+            instance that of several people at one microphone.
     """
 
     threshold: float = 0.5
@@ -123,6 +126,7 @@ class SpeechConfig:
     barge_in_start_s: float = 0.064
     early_pause_s: float = 0.032
     stop_s: float = 0.2
+    background_db: float = 12.0
 
     def __post_init__(self) -> None:
         _require(0 < self.threshold < 1, "speech.threshold must lie between 0 and 1")
@@ -134,6 +138,10 @@ class SpeechConfig:
         _require(
             0.032 <= self.early_pause_s <= self.stop_s <= 10,
             "speech.early_pause_s must be at least 0.032 and speech.stop_s at least that",
+        )
+        _require(
+            self.background_db == 0 or 3 <= self.background_db <= 60,
+            "speech.background_db must be 0 or lie between 3 and 60 dB",
         )
 
 

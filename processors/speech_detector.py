@@ -37,6 +37,7 @@ from talkpath.agent.speech import (
     EarlyPause,
     SileroVad,
     SpeechEvent,
+    SpeechLevel,
     SpeechOnset,
     SpeechOnsetEnded,
     SpeechResumed,
@@ -60,7 +61,7 @@ _ERROR_PERIOD_S = 10.0
 
 
 class SpeechDetector(FrameProcessor):
-    """Finds speech in the incoming audio, at any sample rate, mono.
+    """Finds the caller's speech in the incoming audio, at any sample rate, mono.
 
     Put it right behind the transport's input. When no audio comes for a second in the middle
     of speech (a muted microphone), speech counts as stopped, and so does an onset. Windows that
@@ -69,13 +70,14 @@ class SpeechDetector(FrameProcessor):
     Args:
         vad: the model, shared by all sessions (``Runtime.vad``), which advances their
             streams in batches.
-        config: threshold and times.
+        config: threshold, times, and whose speech is background.
     """
 
     def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
         super().__init__()
         self._config = config or SpeechConfig()
-        self._tracker = SpeechTracker(vad, self._config)
+        level = SpeechLevel(self._config.background_db)
+        self._tracker = SpeechTracker(vad, self._config, level)
         self._resampler: Resampler | None = None
         self._last_audio = 0.0
         self._last_speaking = 0.0
@@ -101,7 +103,7 @@ class SpeechDetector(FrameProcessor):
             await self.broadcast_frame(SpeechControlParamsFrame, vad_params=params)
             self._watch = self.create_task(self._watch_for_silence())
         elif isinstance(frame, (BotStartedSpeakingFrame, BotStoppedSpeakingFrame)):
-            self._tracker.onset.listening = isinstance(frame, BotStartedSpeakingFrame)
+            self._tracker.bot_speaks(isinstance(frame, BotStartedSpeakingFrame))
         elif isinstance(frame, (EndFrame, CancelFrame)):
             await self._stop_watching()
 
@@ -163,7 +165,7 @@ class SpeechDetector(FrameProcessor):
             quiet_for_s = time.monotonic() - self._last_audio
             if quiet_for_s < _NO_AUDIO_S:
                 continue
-            for event in self._tracker.onset.end():
+            for event in self._tracker.end_onset():
                 await self._emit(event, quiet_for_s)
             if self._tracker.machine.speaking:
                 silence_s = self._tracker.machine.force_stop().silence_s + quiet_for_s

@@ -9,6 +9,7 @@ from talkpath.agent.speech.detector import (
     SpeechStopped,
     SpeechTracker,
 )
+from talkpath.agent.speech.level import SpeechLevel
 from talkpath.agent.speech.onset import OnsetMachine, SpeechOnset, SpeechOnsetEnded
 from talkpath.agent.speech.silero import WINDOW_S, WINDOW_SAMPLES, SileroState, SileroVad
 
@@ -20,6 +21,7 @@ __all__ = [
     "SileroState",
     "SileroVad",
     "SpeechEvent",
+    "SpeechLevel",
     "SpeechMachine",
     "SpeechOnset",
     "SpeechOnsetEnded",

@@ -22,6 +22,7 @@ import numpy as np
 
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.config import SpeechConfig
+from talkpath.agent.speech.level import SpeechLevel
 from talkpath.agent.speech.onset import OnsetEvent, OnsetMachine
 from talkpath.agent.speech.silero import (
     WINDOW_S,
@@ -110,12 +111,15 @@ class SpeechMachine:
         """Whether a window counts as speech where there was none before."""
         return probability >= self._threshold
 
+    def goes_on(self, probability: float) -> bool:
+        """Whether a window counts as speech where there was speech before."""
+        return probability >= max(self._threshold - _HYSTERESIS, _LEAST_THRESHOLD)
+
     def advance(self, probability: float) -> list[SpeechEvent]:
         """Take the next window's probability; give what follows from it, mostly nothing."""
         if self._state is _State.QUIET:
             return self._while_quiet(self.is_speech(probability))
-        going_on = max(self._threshold - _HYSTERESIS, _LEAST_THRESHOLD)
-        return self._while_speaking(probability >= going_on)
+        return self._while_speaking(self.goes_on(probability))
 
     def _while_quiet(self, speech: bool) -> list[SpeechEvent]:
         self._count = self._count + 1 if speech else 0
@@ -152,11 +156,20 @@ class SpeechMachine:
 
 
 class SpeechTracker:
-    """Follows one stream of audio: cuts it into windows, asks the model, runs the machine."""
+    """Follows one stream of audio: cuts it into windows, asks the model, runs the machine.
 
-    def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
+    Args:
+        vad: the model.
+        config: threshold and times.
+        level: tells whose speech is too quiet to count; None lets all speech count.
+    """
+
+    def __init__(
+        self, vad: SileroVad, config: SpeechConfig | None = None, level: SpeechLevel | None = None
+    ) -> None:
         self.machine = SpeechMachine(config)
-        self.onset = OnsetMachine(config)
+        self._onset = OnsetMachine(config)
+        self._level = level
         self._vad = vad
         self._state = SileroState()
         self._rest: FloatArray = np.zeros(0, dtype=np.float32)
@@ -166,15 +179,23 @@ class SpeechTracker:
     def restart(self) -> None:
         """Begin anew: what was heard so far is no speech, and nothing is told of its end."""
         self.machine.restart()
-        self.onset.end()
+        self._onset.end()
         self._rest = self._rest[:0]
+
+    def bot_speaks(self, speaks: bool) -> None:
+        """Hear that a bot speaks, or does no more: it is told of onsets meanwhile."""
+        self._onset.listening = speaks
+
+    def end_onset(self) -> list[OnsetEvent]:
+        """End an onset that is under way, because no more audio comes."""
+        return self._onset.end()
 
     def process(self, audio: FloatArray) -> list[SpeechEvent]:
         """Take the next samples, float32 ``[n]`` at 16 kHz, and give the events in them."""
         events: list[SpeechEvent] = []
         for window in self._windows(audio):
             probability = float(self._vad.advance(window[np.newaxis], [self._state])[0])
-            events += self._take(probability)
+            events += self._take(window, probability)
         return events
 
     async def hear(self, audio: FloatArray) -> list[SpeechEvent]:
@@ -185,7 +206,7 @@ class SpeechTracker:
         """
         events: list[SpeechEvent] = []
         for window in self._windows(audio):
-            events += self._take(await self._vad.probability(window, self._state))
+            events += self._take(window, await self._vad.probability(window, self._state))
         return events
 
     def _windows(self, audio: FloatArray) -> FloatArray:
@@ -195,11 +216,22 @@ class SpeechTracker:
         self._rest = samples[count * WINDOW_SAMPLES :]
         return samples[: count * WINDOW_SAMPLES].reshape(count, WINDOW_SAMPLES)
 
-    def _take(self, probability: float) -> list[SpeechEvent]:
-        events = self.machine.advance(probability)
-        onset = self.onset.advance(self.machine.is_speech(probability), self.machine.speaking)
+    def _take(self, window: FloatArray, probability: float) -> list[SpeechEvent]:
+        heard = 0.0 if self._is_background(window, probability) else probability
+        events = self.machine.advance(heard)
+        onset = self._onset.advance(self.machine.is_speech(heard), self.machine.speaking)
+        if self._level is not None and self.machine.speaking and self.machine.is_speech(heard):
+            self._level.learn()
         self._maybe_reset(probability)
         return [*onset, *events]
+
+    def _is_background(self, window: FloatArray, probability: float) -> bool:
+        return self._level is not None and self._level.is_background(
+            window,
+            self.machine.goes_on(probability),
+            going_on=self.machine.speaking,
+            bot_speaks=self._onset.listening,
+        )
 
     def _maybe_reset(self, probability: float) -> None:
         self._since_reset += 1

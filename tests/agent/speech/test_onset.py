@@ -69,7 +69,7 @@ def vad() -> SileroVad:
 def follow(vad: SileroVad, audio: FloatArray) -> list[tuple[float, SpeechEvent]]:
     """All events while a bot speaks, each with the seconds of audio so far."""
     tracker = SpeechTracker(vad)
-    tracker.onset.listening = True
+    tracker.bot_speaks(True)
     return [
         ((at + 512) / 16_000, event)
         for at in range(0, len(audio), 512)
