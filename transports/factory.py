@@ -10,6 +10,7 @@ from pipecat.runner.utils import create_transport as create_other_transport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 
+from talkpath.transports.inprocess import InProcessArguments, InProcessTransport
 from talkpath.transports.webrtc.media import WebRTCTransport
 from talkpath.transports.websocket import CHUNKS, CallerSerializer, with_hold
 
@@ -33,6 +34,8 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
     Raises:
         ValueError: Pipecat knows no transport for these arguments.
     """
+    if isinstance(runner_args, InProcessArguments):
+        return InProcessTransport(runner_args.line, audio_out=audio_out)
     if isinstance(runner_args, SmallWebRTCRunnerArguments):
         return WebRTCTransport(
             runner_args.webrtc_connection, audio_in_enabled=True, audio_out_enabled=audio_out
