@@ -22,12 +22,14 @@ from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
+from talkpath.transports.holding import HoldingOutput
+
 __all__ = ["Loudspeaker", "Microphone", "Room"]
 
 _BLOCK_S = 0.02
 
 
-class Loudspeaker(BaseOutputTransport):
+class Loudspeaker(HoldingOutput, BaseOutputTransport):
     """Pipecat's own output transport, with a list at its end.
 
     Args:

@@ -125,13 +125,14 @@ class BargeIn:
         """The bot has said all. Somebody who speaks already has the turn."""
         if not self._busy:
             return []
-        answered_s = self._backchannel_s
+        answered_s, held = self._backchannel_s, self.held
         self.interrupted()
         if self._speech is _Speech.SPEAKING and not self._noise:
             return [Interrupt()]
+        events: list[BargeInEvent] = [Resume()] if held else []
         if answered_s is not None and at_s - answered_s <= _ANSWER_S:
-            return [Answer()]
-        return []
+            events.append(Answer())
+        return events
 
     def onset(self, at_s: float, ago_s: float) -> list[BargeInEvent]:
         """A sound that may become speech."""

@@ -21,7 +21,7 @@ _UNFINISHED = 0.02  # as unfinished as it gets
 _WORDS_LOGIT = 4.0
 
 # Articles, conjunctions, prepositions and the like that hardly ever end a turn, of the languages
-# of the reference clips. Prepositions that do end sentences (in, on, over) are left out.
+# of the reference clips. Those that do end statements (in, on, over) are left out.
 _OPEN_WORDS = frozenset(
     # English
     "a an the to of and or but at for from with by as is are was were be than if when while "
@@ -49,6 +49,8 @@ def is_unfinished(text: str) -> bool:
         return False
     if text.endswith(_OPEN_ENDINGS):
         return True
+    if text.endswith("?"):  # "Where are you from?"
+        return False
     return text.split()[-1].rstrip(".?!\"'").lower() in _OPEN_WORDS
 
 
