@@ -199,8 +199,8 @@ def number(text: str) -> float | None:
     plain = re.sub(r"\bout of\s+(a\s+)?[\w.]+", " ", plain)
     minus = bool(re.search(r"(\bminus |\bnegative |(?<!\S)[-\u2212](?=\d))", plain))
     tokens = re.findall(r"\d+(?:\.\d+)?|[^\W\d]+(?:'[^\W\d]+)?", plain)
-    found, last_end = [], 0
-    position = 0
+    found: list[float] = []
+    position = last_end = 0
     while position < len(tokens):
         value, end = _number_at(tokens, position)
         if value is None:

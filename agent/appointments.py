@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+from talkpath.agent.bot_sections import WEEKDAYS, ReceptionistConfig
 from talkpath.agent.calendar_words import say_day, say_time
 from talkpath.agent.errors import TalkpathError
 
@@ -64,6 +65,19 @@ class OpeningHours:
     slot_minutes: int
     services: Mapping[str, int]
     days_ahead: int
+
+    @classmethod
+    def of(cls, config: ReceptionistConfig) -> "OpeningHours":
+        """Those of the settings."""
+        return cls(
+            timezone=ZoneInfo(config.timezone),
+            weekdays=frozenset(map(WEEKDAYS.index, config.weekdays)),
+            opens=datetime.time.fromisoformat(config.opens),
+            closes=datetime.time.fromisoformat(config.closes),
+            slot_minutes=config.slot_minutes,
+            services=config.services,
+            days_ahead=config.days_ahead,
+        )
 
     def starts(self, day: datetime.date, minutes: int) -> list[datetime.datetime]:
         """Every start on a day at which so many minutes fit, whether taken or not."""

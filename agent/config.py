@@ -16,7 +16,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from talkpath.agent.bot_sections import (
+    IdleConfig,
+    ReceptionistConfig,
+    RouterConfig,
+    SurveyConfig,
+)
 from talkpath.agent.errors import ConfigError
+from talkpath.agent.note_sections import CaptionsConfig, NotesConfig
 from talkpath.agent.sections import (
     ReplyConfig,
     ServeConfig,
@@ -28,11 +35,17 @@ from talkpath.agent.sections import (
 )
 
 __all__ = [
+    "CaptionsConfig",
     "Config",
+    "IdleConfig",
+    "NotesConfig",
+    "ReceptionistConfig",
     "ReplyConfig",
+    "RouterConfig",
     "ServeConfig",
     "ServerConfig",
     "SpeechConfig",
+    "SurveyConfig",
     "TurnConfig",
     "VoiceConfig",
     "WhisperConfig",
@@ -62,6 +75,12 @@ class Config:
     turn: TurnConfig = field(default_factory=TurnConfig)
     reply: ReplyConfig = field(default_factory=ReplyConfig)
     voice: VoiceConfig = field(default_factory=VoiceConfig)
+    idle: IdleConfig = field(default_factory=IdleConfig)
+    receptionist: ReceptionistConfig = field(default_factory=ReceptionistConfig)
+    survey: SurveyConfig = field(default_factory=SurveyConfig)
+    router: RouterConfig = field(default_factory=RouterConfig)
+    captions: CaptionsConfig = field(default_factory=CaptionsConfig)
+    notes: NotesConfig = field(default_factory=NotesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
 

@@ -6,19 +6,21 @@ speaks), ``SpeechOnsetEndedFrame`` or ``VADUserStartedSpeakingFrame``, ``EarlyPa
 ``EagerEndOfTurnCancelFrame`` or ``UserStoppedSpeakingFrame``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pipecat.frames.frames import SystemFrame
+from pipecat.frames.frames import ControlFrame, SystemFrame
 
 __all__ = [
     "EagerEndOfTurnFrame",
     "EarlyPauseFrame",
     "HoldPlaybackFrame",
     "NothingHeardFrame",
+    "ReplyCutFrame",
     "ResumePlaybackFrame",
     "SpeechOnsetEndedFrame",
     "SpeechOnsetFrame",
     "SpeechResumedFrame",
+    "TransferFrame",
 ]
 
 
@@ -93,3 +95,32 @@ class HoldPlaybackFrame(SystemFrame):
 @dataclass
 class ResumePlaybackFrame(SystemFrame):
     """It was a false alarm: the bot goes on from where it fell silent. Downstream."""
+
+
+@dataclass
+class TransferFrame(ControlFrame):
+    """The caller is to be handed over. Downstream, behind the words that announce it.
+
+    A transport that can transfer a call does so when the frame comes to its turn in the output;
+    the others pass it on. An interruption does not drop it.
+
+    Parameters:
+        target: where to: a telephone number, a SIP address, a bot's name or URL.
+    """
+
+    interruptible: bool = field(default=False, init=False)
+    target: str = ""
+
+
+@dataclass
+class ReplyCutFrame(ControlFrame):
+    """The reply's last sentence has no end: what of it was not given to the voice is dropped.
+
+    Downstream, between the reply's last text and its end.
+
+    Parameters:
+        broken: whether the reply broke off, perhaps in the middle of a word. If not, it reached
+            its longest, and a first sentence is spoken as far as it goes.
+    """
+
+    broken: bool = True

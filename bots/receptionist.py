@@ -1,0 +1,102 @@
+"""receptionist: books, moves and cancels appointments, and writes only what the caller agreed to.
+
+Run it with ``talkpath run receptionist``, or under Pipecat's runner with
+``python -m talkpath.bots.receptionist``.
+"""
+
+import asyncio
+import datetime
+from pathlib import Path
+
+from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.runner.types import RunnerArguments
+
+from talkpath.agent.appointments import AppointmentBook, OpeningHours
+from talkpath.agent.calendar_words import say_day, say_time
+from talkpath.agent.front_desk import FrontDesk
+from talkpath.agent.runtime import runtime
+from talkpath.bots.session import greet, make_worker, prepare_speech, run_under_pipecat, run_worker
+from talkpath.bots.stages import (
+    conversation,
+    hearing,
+    prepare_speaking,
+    prepare_thinking,
+    speaking,
+    thinking,
+)
+from talkpath.processors.front_desk import (
+    CallerWords,
+    PlayedWords,
+    desk_tools,
+    refuse_unknown_tools,
+)
+from talkpath.processors.idle_prompts import IdlePrompts
+from talkpath.transports.factory import create_transport
+
+__all__ = ["MODELS", "bot", "prepare"]
+
+MODELS = ("whisper", "reply", "voice")
+GREETING = "Hello, this is {business}. Would you like to book, move or cancel an appointment?"
+FAREWELL = "Thank you for calling. Goodbye."
+PROMPT = """\
+You are the receptionist of {business}. You are on the telephone: one short sentence at a time.
+Now it is {now}. Services: {services}. Open {opens} to {closes}.
+To book you need the name, the phone number, the service, the day and the time: ask for what is
+missing, one thing at a time. To move or cancel you need the phone number.
+Only the functions know and change appointments. Call a propose function as soon as you have what
+it needs; it speaks to the caller itself. When the caller has said yes to it, call confirm. When
+the caller changes anything, call the propose function again. When the caller wants nothing else,
+call end_call. Never say that something is booked, moved or cancelled."""
+
+
+async def prepare() -> None:
+    """Load the models before the first caller is let in."""
+    await prepare_speech()
+    await runtime().smart_turn()
+    await prepare_thinking()
+    await prepare_speaking()
+
+
+async def bot(runner_args: RunnerArguments) -> None:
+    """One session."""
+    config = runtime().config.receptionist
+    hours = OpeningHours.of(config)
+    book = await asyncio.to_thread(AppointmentBook, Path(config.database), hours)
+    now = datetime.datetime.now(hours.timezone)
+    desk = FrontDesk(book, lambda: datetime.datetime.now(hours.timezone))
+    prompt = PROMPT.format(
+        business=config.business,
+        now=f"{say_day(now.date())} {now.year}, {say_time(now.time())}",
+        services=", ".join(config.services),
+        opens=config.opens,
+        closes=config.closes,
+    )
+    transport = await create_transport(runner_args)
+    context = await conversation(LLMContext(tools=desk_tools(desk, FAREWELL)))
+    model, *text = await thinking(prompt)
+    refuse_unknown_tools(model)
+    worker = make_worker(
+        runner_args,
+        transport,
+        [
+            transport.input(),
+            *await hearing(),
+            DTMFAggregator(),
+            CallerWords(desk),
+            context.user(),
+            model,
+            *text,
+            IdlePrompts(runtime().config.idle),
+            await speaking(),
+            transport.output(),
+            PlayedWords(desk),
+            context.assistant(),
+        ],
+    )
+    greet(transport, worker, GREETING.format(business=config.business))
+    await run_worker(runner_args, worker)
+
+
+if __name__ == "__main__":
+    run_under_pipecat(prepare)

@@ -1,0 +1,87 @@
+"""Scripted dialogue: a bot that follows a plan instead of a language model.
+
+Frames in: ``TranscriptionFrame`` and the turns around it, ``InputDTMFFrame``. Frames out:
+everything, ``TTSSpeakFrame`` with what the dialogue says, and at its end ``TransferFrame`` where
+it sends the caller on, and ``EndWorkerFrame``. It stands behind the turns, before the voice.
+"""
+
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    Frame,
+    InputDTMFFrame,
+    OutputTransportMessageFrame,
+    TranscriptionFrame,
+    TTSSpeakFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.processors.frameworks.rtvi import models as rtvi
+
+from talkpath.agent.dialogue import Dialogue, Step
+from talkpath.processors.frames import TransferFrame
+from talkpath.processors.idle_prompts import hang_up
+
+__all__ = ["ScriptedDialogue"]
+
+
+class ScriptedDialogue(FrameProcessor):
+    """Gives a dialogue each turn's words, and each key, and says its answers.
+
+    A key silences the bot at once. What comes after the dialogue's end is not heard any more.
+
+    Args:
+        dialogue: the plan, for this one call; its start is the bot's greeting.
+    """
+
+    def __init__(self, dialogue: Dialogue) -> None:
+        super().__init__()
+        self._dialogue = dialogue
+        self._over = False
+        self._in_turn = False
+        self._bot_speaks = False
+        self._words: list[str] = []
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Forward the frame, then take in what the caller did."""
+        await super().process_frame(frame, direction)
+        await self.push_frame(frame, direction)
+        if isinstance(frame, BotStartedSpeakingFrame):
+            self._bot_speaks = True
+        elif isinstance(frame, BotStoppedSpeakingFrame):
+            self._bot_speaks = False
+        elif isinstance(frame, UserStartedSpeakingFrame):
+            self._in_turn = True
+        elif isinstance(frame, UserStoppedSpeakingFrame):
+            self._in_turn = False
+            await self._turn_over()
+        elif isinstance(frame, TranscriptionFrame):
+            if self._in_turn or not self._bot_speaks:  # else a mere "mhm", which takes no turn
+                self._words.append(frame.text.strip())
+            if not self._in_turn:
+                await self._turn_over()
+        elif isinstance(frame, InputDTMFFrame) and not self._over:
+            if self._bot_speaks:
+                await self.broadcast_interruption()  # type: ignore[no-untyped-call]
+            await self._do(self._dialogue.pressed(frame.button.value))
+
+    async def _turn_over(self) -> None:
+        text = " ".join(filter(None, self._words))
+        self._words.clear()
+        if text and not self._over:
+            await self._do(self._dialogue.heard(text))
+
+    async def _do(self, step: Step) -> None:
+        if not step.ends:
+            if step.say:
+                await self.push_frame(TTSSpeakFrame(step.say))
+            return
+        self._over = True
+        last: list[Frame] = []
+        if step.target:
+            # Not Pipecat's frame for server messages: that one would overtake the words.
+            message = rtvi.ServerMessage(data={"type": "transfer", "target": step.target})
+            last.append(TransferFrame(target=step.target))
+            last.append(OutputTransportMessageFrame(message=message.model_dump()))
+        await hang_up(self, step.say, *last)
