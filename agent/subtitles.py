@@ -8,6 +8,9 @@ A writer gives strings and knows no files::
         out.write(writer.segment(segment))
     out.write(writer.end(language="en", duration_s=61.2))
 
+A conversation is written turn by turn (``writer.turn``): a line each as text, and with the
+speaker's name where there are several.
+
 Formats: WebVTT is https://www.w3.org/TR/webvtt1/; SubRip has no standard, so what all players
 take is written: numbers from 1, a comma before the milliseconds, no markup.
 
@@ -20,10 +23,11 @@ segment's time by the length of the text.
 import json
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any
 
+from talkpath.agent.conversation import SpokenTurn
 from talkpath.agent.whisper.results import Segment
 
 __all__ = ["FORMATS", "Cue", "TranscriptWriter", "cues"]
@@ -75,8 +79,10 @@ class TranscriptWriter:
             raise ValueError(f"{form!r} is not a format; there are {', '.join(FORMATS)}")
         self._form = form
         self._cues = 0
-        self._last_ms = 0
+        self._last_ms: dict[str, int] = {}  # by speaker: people talk at the same time
         self._texts: list[str] = []
+        self._turns = 0
+        self._speaker = ""
 
     def begin(self, name: str) -> str:
         """Give what stands before the first segment of the file called ``name``."""
@@ -95,6 +101,20 @@ class TranscriptWriter:
             return self._json(segment, text)
         return "".join(self._cue(cue) for cue in self._following(segment))
 
+    def turn(self, turn: SpokenTurn) -> str:
+        """Give a turn's part; nothing for one without words."""
+        segments = [segment for segment in turn.segments if _clean(segment.text)]
+        if not segments:
+            return ""
+        self._turns += 1
+        name = _clean(turn.speaker).capitalize()
+        if self._form == "text":
+            return (f"{name}: " if name else "") + _clean(turn.text) + "\n"
+        if self._form == "json":
+            marks = {"turn": self._turns} | ({"speaker": turn.speaker} if name else {})
+            return "".join(self._json(one, _clean(one.text), **marks) for one in segments)
+        return "".join(self._spoken_cues(segments, name))
+
     def end(self, *, language: str | None, duration_s: float | None) -> str:
         """Give what stands after the last segment."""
         if self._form != "json":
@@ -106,11 +126,20 @@ class TranscriptWriter:
         }
         return "], " + json.dumps(rest, ensure_ascii=False)[1:] + "\n"
 
-    def _json(self, segment: Segment, text: str) -> str:
+    def _spoken_cues(self, segments: list[Segment], name: str) -> Iterator[str]:
+        """Cues that say who speaks: WebVTT with its own mark, SubRip where that changes."""
+        for segment in segments:
+            for cue in self._following(segment, name):
+                if self._form == "srt" and name and name != self._speaker:
+                    self._speaker = name
+                    cue = replace(cue, lines=(f"{name}: {cue.lines[0]}", *cue.lines[1:]))
+                yield self._cue(cue, name)
+
+    def _json(self, segment: Segment, text: str, **marks: Any) -> str:
         separator = ", " if self._texts else ""
         self._texts.append(text)
         start_s, end_s = round(segment.start_s, 3), round(segment.end_s, 3)
-        item: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "text": text}
+        item: dict[str, Any] = {"start_s": start_s, "end_s": end_s, "text": text, **marks}
         if segment.words:
             item["words"] = [
                 {
@@ -123,18 +152,18 @@ class TranscriptWriter:
             ]
         return separator + json.dumps(item, ensure_ascii=False)
 
-    def _following(self, segment: Segment) -> Iterator[Cue]:
-        for cue in cues(segment, not_before_ms=self._last_ms):
-            self._last_ms = cue.end_ms
+    def _following(self, segment: Segment, speaker: str = "") -> Iterator[Cue]:
+        for cue in cues(segment, not_before_ms=self._last_ms.get(speaker, 0)):
+            self._last_ms[speaker] = cue.end_ms
             yield cue
 
-    def _cue(self, cue: Cue) -> str:
+    def _cue(self, cue: Cue, speaker: str = "") -> str:
         self._cues += 1
         text = "\n".join(cue.lines)
         if self._form == "vtt":
-            for letter, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-                text = text.replace(letter, name)
-            return f"\n{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}\n{text}\n"
+            voice = f"<v {_escaped(speaker)}>" if speaker else ""
+            times = f"{_clock(cue.start_ms, '.')} --> {_clock(cue.end_ms, '.')}"
+            return f"\n{times}\n{voice}{_escaped(text)}\n"
         # An arrow would be taken for another cue's times; SubRip knows no way to escape it.
         text = text.replace("-->", "->")
         before = "\n" if self._cues > 1 else ""
@@ -263,6 +292,13 @@ def _clean(text: str) -> str:
     spaced = "".join(" " if letter.isspace() else letter for letter in text)
     kept = (letter for letter in spaced if unicodedata.category(letter) not in ("Cc", "Cs"))
     return " ".join("".join(kept).split())
+
+
+def _escaped(text: str) -> str:
+    """Letters that WebVTT takes for marks, by their names."""
+    for letter, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(letter, name)
+    return text
 
 
 def _clock(milliseconds: int, point: str) -> str:
