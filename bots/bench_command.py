@@ -14,7 +14,7 @@ __all__ = ["add_bench_actions"]
 class _Action:
     module: str
     what: str
-    whisper: bool = True
+    models: tuple[str, ...] = ("whisper",)
 
 
 _ACTIONS = {
@@ -26,6 +26,15 @@ _ACTIONS = {
         "talkpath.bots.bench_load", "many callers at once: times to the final, partials"
     ),
     "compare": _Action("talkpath.bots.bench_compare", "the same load, against Pipecat's service"),
+    "conversation": _Action(
+        "talkpath.bots.bench_conversation",
+        "scripted conversations: end of speech to the bot's first sound, in parts",
+        models=("whisper", "reply", "voice"),
+    ),
+    "turns": _Action(
+        "talkpath.agent.bench.turns",
+        "turn taking: false cut-offs and delay of each profile, against plain timeouts",
+    ),
     "windows": _Action(
         "talkpath.agent.bench.windows",
         "word error rate, loops and cost of encoder windows, against 30 s",
@@ -33,7 +42,7 @@ _ACTIONS = {
     "vad": _Action(
         "talkpath.agent.bench.vad",
         "cost of voice activity detection, against Silero's runtimes",
-        whisper=False,
+        models=(),
     ),
 }
 
@@ -57,7 +66,7 @@ def add_bench_actions(
             description=module.__doc__,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if action.whisper:
+        if "whisper" in action.models:
             add_settings(parser, *WHISPER_MODEL)
         module.add_arguments(parser)
-        parser.set_defaults(bench=module.run, models=("whisper",) if action.whisper else ())
+        parser.set_defaults(bench=module.run, models=action.models)
