@@ -61,8 +61,8 @@ $(BIN)/python:
 		[ -n "$$there" ] || rm -rf $(VENV); exit 1; }
 
 $(VENV)/.talkpath-run: EXTRAS := local
-$(VENV)/.talkpath-test: EXTRAS := local,test
-$(VENV)/.talkpath-check: EXTRAS := local,test,dev
+$(VENV)/.talkpath-test: EXTRAS := local,noise,test
+$(VENV)/.talkpath-check: EXTRAS := local,noise,test,dev
 $(VENV)/.talkpath-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --upgrade "pip>=24.1"
 	$(BIN)/python -m pip install -c constraints.txt -e ".[$(EXTRAS)]"

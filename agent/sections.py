@@ -11,6 +11,7 @@ from talkpath.agent.errors import ConfigError
 from talkpath.agent.server_url import Server, check_key
 
 __all__ = [
+    "NOISE_FILTERS",
     "ReplyConfig",
     "ServeConfig",
     "ServerConfig",
@@ -102,6 +103,10 @@ class WhisperConfig:
             raise ConfigError(f"whisper.api_key: {error}") from None
 
 
+NOISE_FILTERS = ("none", "rnnoise")
+"""What ``speech.noise_filter`` may be."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeechConfig:
     """Voice activity.
@@ -119,6 +124,11 @@ class SpeechConfig:
         background_db: speech that is so much quieter than the caller's own does not count, once
             theirs is known (see ``talkpath.agent.speech.level``); 0 lets all speech count, for
             instance that of several people at one microphone.
+        noise_filter: ``rnnoise`` (the ``noise`` extra) takes noise off what is searched for
+            speech, ``none`` does not. What becomes text stays as it is: see
+            ``talkpath.agent.speech.noise``.
+        mute_while_speaking: whether the caller is muted while the bot speaks, for speakerphones
+            without echo cancellation. There is no barge-in then.
     """
 
     threshold: float = 0.5
@@ -126,7 +136,9 @@ class SpeechConfig:
     barge_in_start_s: float = 0.064
     early_pause_s: float = 0.032
     stop_s: float = 0.2
-    background_db: float = 12.0
+    background_db: float = 10.0
+    noise_filter: str = "none"
+    mute_while_speaking: bool = False
 
     def __post_init__(self) -> None:
         _require(0 < self.threshold < 1, "speech.threshold must lie between 0 and 1")
@@ -142,6 +154,10 @@ class SpeechConfig:
         _require(
             self.background_db == 0 or 3 <= self.background_db <= 60,
             "speech.background_db must be 0 or lie between 3 and 60 dB",
+        )
+        _require(
+            self.noise_filter in NOISE_FILTERS,
+            f"speech.noise_filter is {self.noise_filter!r}; it must be none or rnnoise",
         )
 
 
@@ -289,6 +305,7 @@ class VoiceConfig:
         api_key: key for other services than ``piper`` (``OPENAI_API_KEY`` counts for ``openai``
             without a url).
         options: further arguments and settings of the service, by name.
+        fallback_model: a Piper voice that speaks when the service ``openai`` fails; None is none.
     """
 
     service: str = "piper"
@@ -297,6 +314,7 @@ class VoiceConfig:
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
     options: Mapping[str, str | int | float | bool] = field(default_factory=dict, repr=False)
+    fallback_model: str | None = None
 
     def __post_init__(self) -> None:
         _require(
@@ -308,11 +326,15 @@ class VoiceConfig:
             self.url is None or self.url.startswith(("http://", "https://", "ws://", "wss://")),
             f"voice.url is {self.url!r}; it must begin with http:// or https://",
         )
+        _require(
+            self.fallback_model is None or self.service == "openai",
+            "voice.fallback_model is for voice.service openai alone",
+        )
 
     @property
     def piper_model(self) -> str | None:
-        """The Piper voice that is needed, or None where another service speaks."""
-        return (self.model or _PIPER_VOICE) if self.service == "piper" else None
+        """The Piper voice that speaks, or stands in; None where neither is so."""
+        return (self.model or _PIPER_VOICE) if self.service == "piper" else self.fallback_model
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

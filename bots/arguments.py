@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from talkpath.agent.config import Config, load_config
+from talkpath.agent.sections import NOISE_FILTERS
 
 __all__ = [
+    "LISTENING",
     "SERVER",
     "WHISPER",
     "WHISPER_MODEL",
@@ -90,6 +92,24 @@ WHISPER = (
     ),
 )
 """The same, and what it listens for."""
+
+LISTENING = (
+    Setting(
+        "--noise-filter",
+        "speech.noise_filter",
+        "takes noise off what is searched for speech; rnnoise needs the noise extra",
+        choices=NOISE_FILTERS,
+    ),
+    Setting(
+        "--mute-while-speaking",
+        "speech.mute_while_speaking",
+        "mute the caller while the bot speaks, for speakerphones without echo cancellation; the "
+        "bot cannot be interrupted then",
+        type=bool,
+        default="no",
+    ),
+)
+"""What reaches the ears of a bot."""
 
 SERVER = (
     Setting(

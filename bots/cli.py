@@ -19,6 +19,7 @@ from pathlib import Path
 from talkpath.agent.config import Config
 from talkpath.agent.errors import ConfigError, TalkpathError, UnknownModel
 from talkpath.bots.arguments import (
+    LISTENING,
     SERVER,
     WHISPER,
     Parser,
@@ -87,6 +88,34 @@ _REPLY = (
         default="piper-en-us-joe",
     ),
 )
+_WRITTEN = (
+    Setting(
+        "--captions-folder",
+        "captions.folder",
+        "folder where the captions bot writes each call's captions",
+        "DIR",
+        default="none are written",
+    ),
+    Setting(
+        "--captions-format",
+        "captions.format",
+        "format of these captions",
+        choices=("text", "srt", "vtt", "json"),
+    ),
+    Setting(
+        "--notes-folder",
+        "notes.folder",
+        "folder where the notes bot writes each call's sound and words",
+        "DIR",
+    ),
+    Setting(
+        "--notes-database",
+        "notes.database",
+        "SQLite database where the notes bot writes them instead",
+        "FILE",
+        default="none",
+    ),
+)
 # Chatty at INFO: a line for each request, candidate pair or step of starting.
 _NOISY = ("aioice", "aiortc", "faster_whisper", "httpcore2", "httpx", "httpx2", "uvicorn")
 
@@ -149,7 +178,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Serve a bot until Ctrl-C. With webrtc, the page to talk to it is at /.",
     )
     run.add_argument("bot", metavar="BOT", help="a bot's name, or the path of a .py file")
-    add_settings(run, *SERVER, *WHISPER, *_ELSEWHERE, *_REPLY)
+    add_settings(run, *SERVER, *WHISPER, *LISTENING, *_ELSEWHERE, *_REPLY, *_WRITTEN)
     run.set_defaults(handler=_run)
 
     add_serve_command(commands, common, settings)

@@ -15,6 +15,7 @@ from pipecat.workers.runner import WorkerRunner
 
 from talkpath.agent.client import probe
 from talkpath.agent.runtime import runtime
+from talkpath.agent.speech.noise import NoiseFilter
 from talkpath.bots.stages import wanted_of_server
 from talkpath.processors.latency_timeline import LatencyTimeline
 from talkpath.processors.page_feed import PageFeed
@@ -91,10 +92,13 @@ async def prepare_speech() -> None:
     That none of them can be reached is no reason to stop: they may come later.
 
     Raises:
+        MissingDependency: the noise filter of the settings is not installed.
         ServersRefused: none of the servers will ever take this client: a wrong key, or so.
     """
     config = runtime().config
     await runtime().vad()
+    if config.speech.noise_filter != "none":
+        NoiseFilter()
     if not config.whisper.servers:
         await runtime().whisper()
     elif not await probe(

@@ -1,8 +1,9 @@
-"""The stages that bots put together: what hears, whose turn it is.
+"""The stages that bots put together: what hears, whose turn it is, what thinks, what speaks.
 
 Each reads the settings of the process, so a bot names its stages and their order alone.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,18 +14,33 @@ from pipecat.processors.aggregators.llm_response_universal import (
 )
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.services.stt_service import STTService
+from pipecat.services.tts_service import TTSService
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from talkpath.agent.client import ClientConfig
-from talkpath.agent.config import Config
+from talkpath.agent.config import Config, ReplyConfig
 from talkpath.agent.runtime import runtime
 from talkpath.agent.turns import TurnProfile, turn_profile
+from talkpath.processors.first_phrase import Phrases
+from talkpath.processors.half_duplex import MuteWhileSpeaking
 from talkpath.processors.remote_whisper import RemoteWhisper
+from talkpath.processors.reply import Reply
+from talkpath.processors.reply_filler import Filler
 from talkpath.processors.speech_detector import SpeechDetector
 from talkpath.processors.streaming_whisper import StreamingWhisper
 from talkpath.processors.turn_taking import turn_strategies
+from talkpath.processors.voices import make_voice
 
-__all__ = ["conversation", "hearing", "user_turns", "wanted_of_server"]
+__all__ = [
+    "conversation",
+    "hearing",
+    "prepare_speaking",
+    "prepare_thinking",
+    "speaking",
+    "thinking",
+    "user_turns",
+    "wanted_of_server",
+]
 
 # Should a machine of ours ever miss the end of a turn, Pipecat ends it so much later.
 _SAFETY_S = 3.0
@@ -35,6 +51,7 @@ async def hearing(
     task: str | None = None,
     words: bool = False,
     audio_passthrough: bool = True,
+    everybody: bool = False,
     profile: str = "balanced",
 ) -> list[FrameProcessor]:
     """All between the transport's input and the turns: who speaks, and what is said.
@@ -44,11 +61,16 @@ async def hearing(
         words: whether finals carry the times of their words.
         audio_passthrough: whether the audio goes on behind it; False saves work where nobody
             listens there.
+        everybody: whether speech far quieter than the caller's counts, too, as in a meeting.
         profile: the bot's own way of taking turns, where the settings name none.
     """
     shared = runtime()
+    speech = shared.config.speech
+    if everybody:
+        speech = replace(speech, background_db=0.0)
     return [
-        SpeechDetector(await shared.vad(), shared.config.speech),
+        *([MuteWhileSpeaking()] if speech.mute_while_speaking else []),
+        SpeechDetector(await shared.vad(), speech),
         await _speech_to_text(
             task=task,
             words=words,
@@ -82,6 +104,55 @@ async def user_turns(*, profile: str = "balanced") -> UserTurnProcessor:
         user_turn_strategies=params.user_turn_strategies,
         user_turn_stop_timeout=params.user_turn_stop_timeout,
     )
+
+
+async def prepare_thinking(prompt: str | None = None) -> None:
+    """Load what ``thinking`` needs, before the first caller is let in.
+
+    Args:
+        prompt: as for ``thinking``.
+    """
+    await runtime().reply_endpoint(_prompt(prompt))
+
+
+async def thinking(
+    prompt: str | None = None, *, fillers: Mapping[str, Filler | str] | None = None
+) -> list[FrameProcessor]:
+    """What makes a reply, from the context to sentences: the ``Reply``, and what cuts it.
+
+    Args:
+        prompt: the bot's own system message; one that the user has set goes over it.
+        fillers: by a tool's name, what is said while it runs.
+    """
+    shared = runtime()
+    config = replace(shared.config.reply, prompt=_prompt(prompt))
+    endpoint = await shared.reply_endpoint(config.prompt)
+    return [Reply(endpoint, config, fillers=fillers, metrics=shared.replies), Phrases()]
+
+
+async def prepare_speaking() -> None:
+    """Load what ``speaking`` needs, before the first caller is let in.
+
+    Raises:
+        ConfigError: there is no such service, or it refuses its options.
+    """
+    await speaking()
+
+
+async def speaking() -> TTSService:
+    """The voice of one session: Piper's in this process, or the service of the settings.
+
+    Raises:
+        ConfigError: there is no such service, or it refuses its options.
+    """
+    shared = runtime()
+    config = shared.config.voice
+    return make_voice(config, await shared.voice() if config.piper_model else None)
+
+
+def _prompt(own: str | None) -> str:
+    configured = runtime().config.reply.prompt
+    return own if own is not None and configured == ReplyConfig().prompt else configured
 
 
 def wanted_of_server(config: Config, **changes: Any) -> ClientConfig:

@@ -11,7 +11,6 @@ Frames in: audio. Frames out: everything, and after the audio that shows it
 
 import asyncio
 import time
-from dataclasses import replace
 
 from pipecat.audio.vad.vad_analyzer import VADParams
 from pipecat.frames.frames import (
@@ -45,6 +44,8 @@ from talkpath.agent.speech import (
     SpeechStopped,
     SpeechTracker,
 )
+from talkpath.agent.speech.noise import NoiseFilter
+from talkpath.processors.audio_frames import with_audio
 from talkpath.processors.frames import (
     EarlyPauseFrame,
     SpeechOnsetEndedFrame,
@@ -70,7 +71,10 @@ class SpeechDetector(FrameProcessor):
     Args:
         vad: the model, shared by all sessions (``Runtime.vad``), which advances their
             streams in batches.
-        config: threshold, times, and whose speech is background.
+        config: threshold, times, whose speech is background, and the noise filter.
+
+    Raises:
+        MissingDependency: the noise filter is not installed.
     """
 
     def __init__(self, vad: SileroVad, config: SpeechConfig | None = None) -> None:
@@ -78,6 +82,7 @@ class SpeechDetector(FrameProcessor):
         self._config = config or SpeechConfig()
         level = SpeechLevel(self._config.background_db)
         self._tracker = SpeechTracker(vad, self._config, level)
+        self._noise = NoiseFilter() if self._config.noise_filter == "rnnoise" else None
         self._resampler: Resampler | None = None
         self._last_audio = 0.0
         self._last_speaking = 0.0
@@ -140,7 +145,8 @@ class SpeechDetector(FrameProcessor):
     def _to_16_khz(self, frame: InputAudioRawFrame) -> FloatArray:
         if self._resampler is None or self._resampler.from_hz != frame.sample_rate:
             self._resampler = Resampler(frame.sample_rate)
-        return self._resampler.process(pcm16_to_float(frame.audio))
+        audio = self._resampler.process(pcm16_to_float(frame.audio))
+        return audio if self._noise is None else self._noise.process(audio)
 
     async def _emit(self, event: SpeechEvent, since_s: float) -> None:
         match event:
@@ -183,11 +189,4 @@ def _blocks(frame: InputAudioRawFrame) -> list[InputAudioRawFrame]:
     if len(frame.audio) <= step:
         return [frame]
     starts = range(0, len(frame.audio), step)
-    blocks = []
-    for start in starts:
-        block = replace(frame, audio=frame.audio[start : start + step])
-        # What a constructor does not take.
-        block.pts, block.metadata = frame.pts, frame.metadata
-        block.transport_source = frame.transport_source
-        blocks.append(block)
-    return blocks
+    return [with_audio(frame, frame.audio[start : start + step]) for start in starts]

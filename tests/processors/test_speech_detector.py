@@ -19,7 +19,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.filters.identity_filter import IdentityFilter
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
-from talkpath.agent.audio import FloatArray
+from talkpath.agent.audio import FloatArray, float_to_pcm16
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.speech import SileroState, SileroVad
 from talkpath.processors.frames import (
@@ -146,6 +146,17 @@ async def test_silence_and_noise_tell_nothing() -> None:
     async with call([SpeechDetector(vad()), tape]) as caller:
         await caller.say(np.concatenate([silence(2), noise]), pace_s=0)
     assert tape.events == []
+
+
+async def test_the_noise_filter_is_for_its_own_ear() -> None:
+    noise = np.random.default_rng(2).normal(0, 0.02, 6 * 16_000).astype(np.float32)
+    speech = join(["cards-005"])
+    audio = speech + noise[: len(speech)]
+    async with call([SpeechDetector(vad(), SpeechConfig(noise_filter="rnnoise"))]) as caller:
+        await caller.say(audio, pace_s=0)
+    assert caller.frames(VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+    passed = b"".join(frame.audio for frame in caller.frames(InputAudioRawFrame))
+    assert passed == float_to_pcm16(audio)
 
 
 async def test_audio_that_fails_to_come_stops_the_speech() -> None:

@@ -26,7 +26,7 @@ def vad() -> SileroVad:
 class Line:
     """A line with one tracker, on which stretches of audio are heard one after the other."""
 
-    def __init__(self, vad: SileroVad, background_db: float = 12.0) -> None:
+    def __init__(self, vad: SileroVad, background_db: float = 10.0) -> None:
         self.level = SpeechLevel(background_db)
         self.tracker = SpeechTracker(vad, level=self.level)
         self._speaking = False
@@ -53,7 +53,7 @@ def other(gain_db: float) -> Audio:
 
 
 def test_quiet_speech_in_the_callers_pauses_does_not_count(vad: SileroVad) -> None:
-    for background_db, counts in ((12.0, False), (0.0, True)):
+    for background_db, counts in ((10.0, False), (0.0, True)):
         line = Line(vad, background_db)
         line.hear(CALLER[0])
         line.tracker.bot_speaks(True)
