@@ -66,6 +66,7 @@ class TurnWatch:
         self._speaking = False
         self._held = False
         self._backchannel = False
+        self._resumed = False
 
     def eager(self) -> TurnEvent | None:
         """A reply is begun before the turn is over."""
@@ -93,14 +94,20 @@ class TurnWatch:
 
     def backchannel(self) -> TurnEvent | None:
         """The caller said "mhm" or the like, whether or not the bot fell silent for it."""
-        self._backchannel = True
+        self._backchannel, self._resumed = True, False
         return self._event(TurnEvent.BACKCHANNEL)
 
-    def resumed(self) -> TurnEvent | None:
-        """The bot goes on."""
-        false_alarm = self._held and not self._backchannel
+    def resumed(self) -> None:
+        """The bot goes on. Why may be told a little later."""
+        self._resumed = self._held and not self._backchannel
         self._held = False
-        return self._event(TurnEvent.FALSE_ALARM) if false_alarm else None
+
+    def settled(self) -> TurnEvent | None:
+        """Speech starts, or the session ends: nothing more is told of what was before."""
+        if not self._resumed:
+            return None
+        self._resumed = False
+        return self._event(TurnEvent.FALSE_ALARM)
 
     def interrupted(self) -> TurnEvent | None:
         """What the bot had yet to say is dropped."""

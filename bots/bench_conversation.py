@@ -42,6 +42,7 @@ from talkpath.agent.config import Config
 from talkpath.agent.errors import ConfigError, EngineError, TalkpathError
 from talkpath.agent.runtime import Runtime, set_runtime
 from talkpath.agent.turn_counts import TurnCounts
+from talkpath.agent.turns import PROFILES
 from talkpath.bots.arguments import Setting, add_settings
 from talkpath.bots.bench_caller import converse
 from talkpath.bots.bench_server import ServerProcess
@@ -56,7 +57,7 @@ _SETTINGS = (
         "--profile",
         "turn.profile",
         "when the bot takes its turn, on the side talkpath",
-        choices=("snappy", "balanced", "patient"),
+        choices=("auto", *PROFILES),
     ),
     Setting("--llm-url", "reply.url", "base URL of an OpenAI-compatible server", "URL"),
     Setting("--llm-model", "reply.model", "language model there, or in the model store", "NAME"),

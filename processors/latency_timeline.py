@@ -120,10 +120,12 @@ class LatencyTimeline(BaseObserver):
                 return watch.interrupted()
             case UserBackchannelFrame():
                 return watch.backchannel()
-            case ResumePlaybackFrame():
-                return watch.resumed()
+            case VADUserStartedSpeakingFrame() | EndFrame() | CancelFrame():
+                return watch.settled()
             case HoldPlaybackFrame():
                 watch.held()
+            case ResumePlaybackFrame():
+                watch.resumed()
             case BotStartedSpeakingFrame() | BotStoppedSpeakingFrame():
                 watch.bot_speaks(isinstance(frame, BotStartedSpeakingFrame))
         return None

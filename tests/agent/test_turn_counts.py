@@ -17,16 +17,27 @@ def test_an_eager_reply_is_used_or_thrown_away_once() -> None:
     assert watch.counts == TurnCounts(eager_started=2, eager_used=1, eager_discarded=1)
 
 
-def test_a_pause_for_a_backchannel_is_no_false_alarm() -> None:
+def test_the_bot_that_goes_on_for_no_backchannel_had_a_false_alarm() -> None:
     watch = TurnWatch()
     assert watch.backchannel() is TurnEvent.BACKCHANNEL  # the bot speaks on
     watch.held()
-    assert watch.resumed() is TurnEvent.FALSE_ALARM
+    watch.resumed()
+    assert watch.settled() is TurnEvent.FALSE_ALARM
+    assert watch.settled() is None
+
+
+def test_a_backchannel_is_no_false_alarm_whenever_it_is_told() -> None:
+    watch = TurnWatch()
     watch.held()
     watch.backchannel()
+    watch.resumed()
+    assert watch.settled() is None
     watch.held()
-    assert watch.resumed() is None
-    assert watch.counts == TurnCounts(false_alarms=1, backchannels=2)
+    watch.held()
+    watch.resumed()
+    watch.backchannel()
+    assert watch.settled() is None
+    assert watch.counts == TurnCounts(backchannels=2)
 
 
 def test_only_an_interruption_of_something_is_a_barge_in() -> None:
