@@ -12,6 +12,7 @@ from talkpath.agent.config import Config, load_config
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.metrics import Registry
 from talkpath.agent.models import ModelStore
+from talkpath.agent.reply_metrics import ReplyMetrics
 from talkpath.agent.turn_counts import TurnMetrics
 
 if TYPE_CHECKING:
@@ -39,12 +40,14 @@ class Runtime:
 
     Attributes:
         turns: what is counted of all sessions' turns.
+        replies: what is counted of all sessions' replies.
     """
 
     def __init__(self, config: Config, store: ModelStore | None = None) -> None:
         self.config = config
         self.store = store or ModelStore()
         self.turns = TurnMetrics()
+        self.replies = ReplyMetrics()
         self._tasks: dict[str, asyncio.Task[Any]] = {}
         self._reply_server: ReplyServer | None = None
 
@@ -112,10 +115,10 @@ class Runtime:
         return endpoint
 
     async def voice(self) -> "Voice":
-        """The Piper voice that speaks, where the settings have no other service.
+        """The Piper voice that speaks or stands in: see ``VoiceConfig``.
 
         Raises:
-            ConfigError: they have another.
+            ConfigError: the settings have none.
             ModelError: the voice is not to be had.
             MissingDependency: the voice's runtime is not installed.
         """
@@ -147,7 +150,7 @@ class Runtime:
 
     def registries(self) -> list[Registry]:
         """What is counted in this process, for ``render_prometheus``."""
-        registries = [self.turns.registry]
+        registries = [self.turns.registry, self.replies]
         whisper = self._tasks.get("whisper")
         if whisper and whisper.done() and not whisper.cancelled() and not whisper.exception():
             registries.append(whisper.result().metrics.registry)

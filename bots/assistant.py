@@ -5,7 +5,6 @@ Run it with ``talkpath run assistant``, or under Pipecat's runner with
 """
 
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.processors.aggregators.llm_text_processor import LLMTextProcessor
 from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.runtime import runtime
@@ -16,10 +15,14 @@ from talkpath.bots.session import (
     run_under_pipecat,
     run_worker,
 )
-from talkpath.bots.stages import conversation, hearing
-from talkpath.processors.first_phrase import FirstPhrase
-from talkpath.processors.piper_voice import PiperVoice
-from talkpath.processors.reply import Reply
+from talkpath.bots.stages import (
+    conversation,
+    hearing,
+    prepare_speaking,
+    prepare_thinking,
+    speaking,
+    thinking,
+)
 from talkpath.transports.factory import create_transport
 
 __all__ = ["GREETING", "MODELS", "bot", "prepare"]
@@ -30,16 +33,14 @@ GREETING = "Hello, what can I do for you?"
 
 async def prepare() -> None:
     """Load the models before the first caller is let in."""
-    shared = runtime()
     await prepare_speech()
-    await shared.smart_turn()
-    await shared.reply_endpoint()
-    await shared.voice()
+    await runtime().smart_turn()
+    await prepare_thinking()
+    await prepare_speaking()
 
 
 async def bot(runner_args: RunnerArguments) -> None:
     """One session."""
-    shared = runtime()
     transport = await create_transport(runner_args)
     context = await conversation(LLMContext())
     worker = make_worker(
@@ -49,9 +50,8 @@ async def bot(runner_args: RunnerArguments) -> None:
             transport.input(),
             *await hearing(),
             context.user(),
-            Reply(await shared.reply_endpoint(), shared.config.reply),
-            LLMTextProcessor(text_aggregator=FirstPhrase()),
-            PiperVoice(await shared.voice()),
+            *await thinking(),
+            await speaking(),
             transport.output(),
             context.assistant(),
         ],

@@ -1,14 +1,26 @@
-"""First phrase: the voice need not wait for a reply's whole first sentence."""
+"""First phrase: the voice need not wait for a reply's whole first sentence.
 
+``Phrases`` takes ``LLMTextFrame``, and ``ReplyCutFrame`` from the reply stage; it gives
+``AggregatedTextFrame``, each a sentence or a phrase that can be spoken by itself.
+"""
+
+import re
 from collections.abc import AsyncIterator
 
+from pipecat.frames.frames import AggregatedTextFrame, Frame
+from pipecat.processors.aggregators.llm_text_processor import LLMTextProcessor
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.utils.text.base_text_aggregator import Aggregation, BaseTextAggregator
 from pipecat.utils.text.simple_text_aggregator import SimpleTextAggregator
 
-__all__ = ["FirstPhrase"]
+from talkpath.processors.frames import ReplyCutFrame
+
+__all__ = ["FirstPhrase", "Phrases"]
 
 _SHORTEST = 16
 """Characters of a phrase that can be spoken by itself, about a second."""
+_WHOLE = re.compile(r"[^\W\d][.!?…][\"')]*\s*$")
+"""What ends so is a sentence even if nothing follows; "3." may have become "3.5"."""
 
 
 class FirstPhrase(BaseTextAggregator):
@@ -22,6 +34,7 @@ class FirstPhrase(BaseTextAggregator):
         super().__init__()
         self._sentences = SimpleTextAggregator()
         self._begun = False
+        self._has_sentence = False
 
     @property
     def text(self) -> Aggregation:
@@ -32,7 +45,7 @@ class FirstPhrase(BaseTextAggregator):
         """Take the next text of the model and give what can be spoken."""
         for char in text:
             async for sentence in self._sentences.aggregate(char):
-                self._begun = True
+                self._begun = self._has_sentence = True
                 yield sentence
             if not self._begun and char.isspace() and self._is_phrase(self.text.text):
                 self._begun = True
@@ -40,20 +53,46 @@ class FirstPhrase(BaseTextAggregator):
                 if phrase is not None:
                     yield phrase
 
+    async def cut(self, *, broken: bool) -> Aggregation | None:
+        """End a reply whose last sentence may have no end: give the rest, if it can be spoken.
+
+        See ``ReplyCutFrame``.
+        """
+        is_whole = _WHOLE.search(self.text.text) is not None
+        if not is_whole and (broken or self._has_sentence):
+            await self._sentences.reset()
+        return await self.flush()
+
     async def flush(self) -> Aggregation | None:
         """End the reply: give the rest."""
-        self._begun = False
+        self._begun = self._has_sentence = False
         return await self._sentences.flush()
 
     async def handle_interruption(self) -> None:
         """Forget the reply."""
-        self._begun = False
+        self._begun = self._has_sentence = False
         await self._sentences.handle_interruption()
 
     async def reset(self) -> None:
         """Forget everything."""
-        self._begun = False
+        self._begun = self._has_sentence = False
         await self._sentences.reset()
 
     def _is_phrase(self, text: str) -> bool:
         return len(text) >= _SHORTEST and text[-1] in ",;:"
+
+
+class Phrases(LLMTextProcessor):
+    """Cuts a reply where it can be spoken, and drops what was cut where it cannot."""
+
+    def __init__(self) -> None:
+        self._first_phrase = FirstPhrase()
+        super().__init__(text_aggregator=self._first_phrase)
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Drop the end of a reply that has none."""
+        if isinstance(frame, ReplyCutFrame):
+            rest = await self._first_phrase.cut(broken=frame.broken)
+            if rest is not None:  # before the apology that comes next
+                await self.push_frame(AggregatedTextFrame(rest.text, rest.type))
+        await super().process_frame(frame, direction)

@@ -1,142 +1,264 @@
 """Replies from any OpenAI-compatible server, and words for the caller when it fails.
 
-Frames in: ``LLMContextFrame``. Frames out: ``LLMTextFrame`` between the start and the end of
-a response; on a failure an ``ErrorFrame`` upstream and a spoken apology downstream.
+Frames in: ``LLMContextFrame``. Frames out: ``LLMTextFrame`` and the calls of tools between the
+start and the end of a response. On a failure an ``ErrorFrame`` upstream, and downstream a
+``ReplyCutFrame`` if there were words, and a spoken apology. A filler while a tool runs.
 """
 
-import asyncio
-import itertools
 import json
-from collections.abc import Sequence
-from typing import Any
-from urllib.parse import urlsplit
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, cast
 
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
-from pipecat.adapters.llm.services.open_ai_adapter import OpenAILLMInvocationParams
-from pipecat.frames.frames import ErrorFrame, TTSSpeakFrame
+from openai import AsyncOpenAI, AsyncStream
+from openai.types.chat import ChatCompletionChunk
+from openai.types.chat.chat_completion_chunk import ChoiceDeltaToolCall
+from pipecat.frames.frames import (
+    EagerEndOfTurnCancelFrame,
+    Frame,
+    FunctionCallCancelFrame,
+    FunctionCallFromLLM,
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
+    FunctionCallResultProperties,
+    FunctionCallsStartedFrame,
+    InterruptionFrame,
+    LLMContextFrame,
+    TTSSpeakFrame,
+    UserStartedSpeakingFrame,
+    UserStoppedSpeakingFrame,
+)
 from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.openai.llm import OpenAILLMService
+from pipecat.utils.types import assert_given
 
 from talkpath.agent.config import ReplyConfig
+from talkpath.agent.eager_replies import EagerReplies
+from talkpath.agent.recent_turns import token_estimate
 from talkpath.agent.reply import ReplyEndpoint
+from talkpath.agent.reply_metrics import EagerTokens, ReplyMetrics
+from talkpath.processors.frames import ReplyCutFrame
+from talkpath.processors.reply_filler import Filler, ReplyFiller
+from talkpath.processors.reply_stream import ReplyCut, ReplySource, is_openai, open_client
 
-__all__ = ["APOLOGY", "Reply"]
+__all__ = ["Reply"]
 
-APOLOGY = "Sorry, I cannot think of an answer right now. Please try again."
-
-_CONNECT_TIMEOUT_S = 3.0
-_SILENCE_TIMEOUT_S = 20.0
-"""Nobody on a telephone waits longer; the client's own limit is ten minutes."""
-_OPENAI_HOST = "api.openai.com"
-_CHARACTERS_PER_TOKEN = 3
-"""English has four or more."""
-_TOKENS_PER_MESSAGE = 8
+_MOST_CALLS = 16
+"""Calls of tools for one turn; a model that makes more goes round in circles."""
 
 
 class Reply(OpenAILLMService):
     """Pipecat's OpenAI service with a caller's patience instead of a program's.
 
+    Tools are registered as with any service of Pipecat's. A tool that raises, takes longer than
+    ``reply.tool_s``, does not exist or is called with arguments that are no JSON gives the model
+    an error, and the model answers. An interruption cancels a tool that was not registered with
+    ``cancel_on_interruption=False``.
+
     Args:
-        endpoint: the server; a local one needs no key.
-        config: system message and longest reply.
+        endpoint: the server, with its fallback; a local one needs no key.
+        config: system message, limits, and what is said when they are exceeded.
+        fillers: by a tool's name, what is said while it runs, in place of the settings' filler.
+        metrics: what counts along; by default nobody sees it.
     """
 
-    def __init__(self, endpoint: ReplyEndpoint, config: ReplyConfig) -> None:
-        host = urlsplit(endpoint.base_url).hostname or ""
-        self._is_local = host in ("127.0.0.1", "::1", "localhost")
-        self._budget = None
-        if endpoint.context_tokens is not None:
-            self._budget = endpoint.context_tokens - config.max_tokens
-        self._forgotten = 0
-        settings = OpenAILLMService.Settings(model=endpoint.model, system_instruction=config.prompt)
-        # OpenAI itself refuses the older name for its newer models; most others know no other.
-        if host == _OPENAI_HOST:
-            settings.max_completion_tokens = config.max_tokens
-        else:
-            settings.max_tokens = config.max_tokens
+    def __init__(
+        self,
+        endpoint: ReplyEndpoint,
+        config: ReplyConfig,
+        *,
+        fillers: Mapping[str, Filler | str] | None = None,
+        metrics: ReplyMetrics | None = None,
+    ) -> None:
+        self._endpoint = endpoint
+        self._config = config
+        self._figures = metrics or ReplyMetrics()
+        self._source = ReplySource(endpoint, config, self._figures)
+        self._eager = EagerReplies(self._figures)
+        default = Filler(config.filler, config.filler_after_s)
+        self._filler = ReplyFiller(self._say_filler, default, fillers)
+        self._has_words = False
+        self._too_long = False
+        self._impossible: set[str] = set()
         super().__init__(
             base_url=endpoint.base_url,
-            # Without a key the client would take OPENAI_API_KEY and give it to this server.
             api_key=endpoint.api_key or "none",
-            settings=settings,
+            settings=OpenAILLMService.Settings(
+                model=endpoint.model, system_instruction=config.prompt
+            ),
+            function_call_timeout_secs=config.tool_s,
         )
+        # Most servers know no other roles than user, assistant, system and tool.
+        self.supports_developer_role = is_openai(endpoint)
 
-    def create_client(
-        self,
-        api_key: str | None = None,
-        base_url: str | None = None,
-        organization: str | None = None,
-        project: str | None = None,
-        default_headers: Any = None,
-        **kwargs: Any,
-    ) -> AsyncOpenAI:
-        """Make the client: no second attempt, and no proxy on the way to this machine."""
-        timeout = Timeout(_SILENCE_TIMEOUT_S, connect=_CONNECT_TIMEOUT_S)
-        return AsyncOpenAI(
-            api_key=api_key,
-            base_url=base_url,
-            organization=organization,
-            project=project,
-            default_headers=default_headers,
-            max_retries=0,  # it would repeat what timed out, too
-            timeout=timeout,
-            http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=not self._is_local),
+    @property
+    def eager(self) -> EagerTokens:
+        """Replies of this session that were begun early, and their tokens."""
+        return self._eager.counts
+
+    def create_client(self, *args: Any, **kwargs: Any) -> AsyncOpenAI:
+        """Make the client for what is asked out of band (summaries)."""
+        return open_client(self._endpoint, self._config.first_word_s)
+
+    async def cleanup(self) -> None:
+        """Close the connections."""
+        self._filler.stop()
+        await super().cleanup()  # type: ignore[no-untyped-call]
+        await self._source.aclose()
+        await self._client.close()
+
+    async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
+        """Ask for one reply."""
+        given = await self.get_llm_adapter().get_llm_invocation_params(
+            context,
+            system_instruction=assert_given(self._settings.system_instruction),  # type: ignore[attr-defined]
+            convert_developer_to_user=not self.supports_developer_role,
         )
+        chunks = self._chunks(self.build_chat_completion_params(given))
+        return cast("AsyncStream[ChatCompletionChunk]", chunks)  # the base only iterates
 
-    def build_chat_completion_params(
-        self, params_from_context: OpenAILLMInvocationParams
-    ) -> dict[str, Any]:
-        """Put a request together; what the server has no room for is left out."""
-        params: dict[str, Any] = super().build_chat_completion_params(params_from_context)
-        if self._budget is not None:
-            params["messages"] = self._recent(params["messages"], self._budget)
-        return params
+    async def _chunks(self, params: Mapping[str, Any]) -> AsyncGenerator[ChatCompletionChunk]:
+        """Watch a reply on its way to the base class."""
+        tokens = sum(map(token_estimate, params["messages"]))
+        self._eager.spent(tokens)
+        async with aclosing(self._source.chunks(params)) as chunks:
+            async for chunk in chunks:
+                before = tokens
+                for choice in chunk.choices:
+                    self._filler.stop()
+                    self._too_long |= choice.finish_reason == "length"
+                    if choice.delta.content:
+                        self._has_words = True
+                        tokens += 1
+                    for piece in choice.delta.tool_calls or ():
+                        self._check(piece)
+                if chunk.usage is not None:  # the server knows better
+                    tokens = chunk.usage.total_tokens
+                self._eager.spent(tokens - before)
+                yield chunk
 
-    def _recent(self, messages: Sequence[Any], budget: int) -> list[Any]:
-        """Leave out the oldest turns, never the system message or the newest turn.
-
-        A turn begins with the user's message, so a tool's call and its result stay together.
-        The server reads again all that follows a cut, which takes a while: so a cut goes down
-        to half of the budget, and stays where it is until the conversation is full again.
-        """
-        heads = list(itertools.takewhile(lambda message: message["role"] == "system", messages))
-        rest = messages[len(heads) :]
-        starts = [number for number, message in enumerate(rest) if message["role"] == "user"]
-        if self._forgotten not in starts:  # also when another context is given
-            self._forgotten = 0
-        fixed = sum(map(_tokens, heads))
-        sizes = [_tokens(message) for message in rest]
-        if fixed + sum(sizes[self._forgotten :]) > budget:
-            for start in starts:
-                self._forgotten = max(self._forgotten, start)
-                if fixed + sum(sizes[self._forgotten :]) <= budget // 2:
-                    break
-        return [*heads, *rest[self._forgotten :]]
+    def _check(self, call: ChoiceDeltaToolCall) -> None:
+        """Note a call that cannot be made; the base would drop it, and nobody would answer."""
+        assert call.function is not None and call.id is not None
+        if not _is_object(call.function.arguments or "{}"):
+            self._impossible.add(call.id)
+            call.function.arguments = "{}"
 
     async def _process_context(self, context: LLMContext) -> None:
-        """Stream one reply; the patience is for each word, whatever the server does meanwhile."""
+        """Stream one reply, or apologise."""
+        self._has_words = self._too_long = False
+        self._impossible.clear()
+        if self._config.filler_s and not self._eager.undecided:
+            self._filler.wait(self._config.filler, self._config.filler_s)
         try:
-            async with asyncio.timeout(_SILENCE_TIMEOUT_S) as self._patience:
-                await super()._process_context(context)
-        except TimeoutError as error:
-            raise TimeoutError(f"no word for {_SILENCE_TIMEOUT_S:g} s") from error
+            _check_rounds(context)
+            await super()._process_context(context)
+        except ReplyCut:
+            await self.push_frame(ReplyCutFrame())
+            await self._apologise("cut", self._config.cut_apology)
+            raise
+        except Exception:
+            await self._apologise("apology", self._config.apology)
+            raise
+        finally:
+            self._filler.stop()
+        if self._too_long:
+            await self.push_frame(ReplyCutFrame(broken=False))
 
-    async def _push_llm_text(self, text: str) -> None:
-        self._patience.reschedule(asyncio.get_running_loop().time() + _SILENCE_TIMEOUT_S)
-        await super()._push_llm_text(text)
+    async def _apologise(self, kind: str, text: str) -> None:
+        self._filler.stop()
+        self._figures.apologies.add(of=kind)
+        await self._say(text)
 
-    async def push_error_frame(
-        self, error: ErrorFrame, force_treat_as_permanent: bool = False
+    async def _say_filler(self, text: str) -> None:
+        self._figures.fillers.add()
+        await self._say(text)
+
+    async def _say(self, text: str) -> None:
+        """Speak words that are not the model's: it should not learn to say them."""
+        if text:
+            await self.push_frame(TTSSpeakFrame(text, append_to_context=False))
+
+    async def run_function_calls(self, function_calls: Sequence[FunctionCallFromLLM]) -> None:
+        """Run the calls that can be made; the model is told of those that cannot."""
+        possible = [c for c in function_calls if c.tool_call_id not in self._impossible]
+        impossible = [c for c in function_calls if c.tool_call_id in self._impossible]
+        if self._eager.undecided:  # the base withdraws the reply, whatever is called
+            possible, impossible = list(function_calls), []
+        for number, call in enumerate(impossible, 1):
+            await self._refuse(call, run_llm=not possible and number == len(impossible))
+        await super().run_function_calls(possible)
+
+    async def _refuse(self, call: FunctionCallFromLLM, *, run_llm: bool) -> None:
+        """Answer a call without running it, with the frames of one that ran."""
+        described: dict[str, Any] = {
+            "function_name": call.function_name,
+            "tool_call_id": call.tool_call_id,
+            "arguments": {},
+        }
+        await self.broadcast_frame(FunctionCallsStartedFrame, function_calls=[call])
+        await self.broadcast_frame(
+            FunctionCallInProgressFrame, **described, cancel_on_interruption=True
+        )
+        error = f"{call.function_name} was not called: its arguments were no JSON object."
+        await self.broadcast_frame(
+            FunctionCallResultFrame,
+            **described,
+            result={"error": error},
+            properties=FunctionCallResultProperties(run_llm=run_llm),
+        )
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Take note of replies that are begun early."""
+        if isinstance(frame, LLMContextFrame):
+            self._eager.begun(early=frame.speculation)
+        await super().process_frame(frame, direction)
+
+    async def push_frame(
+        self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
     ) -> None:
-        """Report an error, and tell the caller, who would hear nothing otherwise."""
-        await super().push_error_frame(error, force_treat_as_permanent)
-        await self.push_frame(TTSSpeakFrame(APOLOGY, append_to_context=False))
+        """Push a frame; whatever decides about a reply or a tool comes through here."""
+        if isinstance(frame, FunctionCallResultFrame) and not frame.result:
+            # Pipecat lets the model answer only to what is true: not to an empty list.
+            frame.result = frame.result if frame.result is None else {"result": frame.result}
+        if direction is FrameDirection.DOWNSTREAM:
+            self._watch(frame)
+        await super().push_frame(frame, direction)
+
+    def _watch(self, frame: Frame) -> None:
+        if isinstance(frame, UserStartedSpeakingFrame):
+            self._eager.turn_started()
+        elif isinstance(frame, UserStoppedSpeakingFrame):
+            self._eager.turn_ended()
+        elif isinstance(frame, (EagerEndOfTurnCancelFrame, InterruptionFrame)):
+            self._eager.withdrawn()
+            self._filler.stop()
+        elif isinstance(frame, FunctionCallInProgressFrame) and frame.cancel_on_interruption:
+            self._filler.tool_started(
+                frame.tool_call_id, frame.function_name, has_spoken=self._has_words
+            )
+        elif isinstance(frame, (FunctionCallResultFrame, FunctionCallCancelFrame)):
+            self._filler.tool_ended(frame.tool_call_id)
 
 
-def _tokens(message: Any) -> int:
-    """Estimate a message's length, rather too high than too low."""
-    text = json.dumps(message, ensure_ascii=False, default=str)
-    # Tokens are bytes at worst, and for other scripts than Latin they may be.
-    ascii_characters = sum(map(str.isascii, text))
-    others = len(text.encode(errors="replace")) - ascii_characters
-    return _TOKENS_PER_MESSAGE + ascii_characters // _CHARACTERS_PER_TOKEN + others
+def _is_object(arguments: str) -> bool:
+    try:
+        return isinstance(json.loads(arguments), dict)
+    except ValueError:
+        return False
+
+
+def _check_rounds(context: LLMContext) -> None:
+    """Stop a model that calls tools for ever.
+
+    Raises:
+        RuntimeError: it did so since the caller's last words.
+    """
+    rounds = 0
+    for message in reversed(context.get_messages()):
+        if not isinstance(message, dict) or message.get("role") == "user":
+            break
+        rounds += bool(message.get("tool_calls"))
+    if rounds > _MOST_CALLS:
+        raise RuntimeError(f"the model called tools {rounds} times without an answer")

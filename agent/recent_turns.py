@@ -1,0 +1,55 @@
+"""Recent turns: what of a long conversation goes to a language model with little room."""
+
+import itertools
+import json
+from collections.abc import Sequence
+from typing import Any
+
+__all__ = ["RecentTurns", "token_estimate"]
+
+_CHARACTERS_PER_TOKEN = 3
+"""English has four or more."""
+_TOKENS_PER_MESSAGE = 8
+
+
+class RecentTurns:
+    """Leaves out the oldest turns, never the system message or the newest turn.
+
+    A turn begins with the user's message, so a tool's call and its result stay together.
+    The server reads again all that follows a cut, which takes a while: so a cut goes down
+    to half of the budget, and stays where it is until the conversation is full again.
+
+    Args:
+        budget: tokens that the server has for the conversation; None leaves out nothing.
+    """
+
+    def __init__(self, budget: int | None) -> None:
+        self._budget = budget
+        self._forgotten = 0
+
+    def of(self, messages: Sequence[Any]) -> list[Any]:
+        """Give the messages that fit, oldest first."""
+        if self._budget is None:
+            return list(messages)
+        heads = list(itertools.takewhile(lambda message: message["role"] == "system", messages))
+        rest = messages[len(heads) :]
+        starts = [number for number, message in enumerate(rest) if message["role"] == "user"]
+        if self._forgotten not in starts:  # also when another context is given
+            self._forgotten = 0
+        fixed = sum(map(token_estimate, heads))
+        sizes = [token_estimate(message) for message in rest]
+        if fixed + sum(sizes[self._forgotten :]) > self._budget:
+            for start in starts:
+                self._forgotten = max(self._forgotten, start)
+                if fixed + sum(sizes[self._forgotten :]) <= self._budget // 2:
+                    break
+        return [*heads, *rest[self._forgotten :]]
+
+
+def token_estimate(message: Any) -> int:
+    """Estimate a message's length in tokens, rather too high than too low."""
+    text = json.dumps(message, ensure_ascii=False, default=str)
+    # Tokens are bytes at worst, and for other scripts than Latin they may be.
+    ascii_characters = sum(map(str.isascii, text))
+    others = len(text.encode(errors="replace")) - ascii_characters
+    return _TOKENS_PER_MESSAGE + ascii_characters // _CHARACTERS_PER_TOKEN + others

@@ -1,0 +1,150 @@
+"""A conversation in text: the reply stage between its context and a voice that is instant."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from pipecat.frames.frames import (
+    AggregatedTextFrame,
+    ErrorFrame,
+    Frame,
+    LLMFullResponseEndFrame,
+    LLMMessagesAppendFrame,
+    TTSSpeakFrame,
+    TTSTextFrame,
+)
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.pipeline.worker import PipelineWorker
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.processors.aggregators.llm_response_universal import (
+    LLMContextAggregatorPair,
+    LLMUserAggregatorParams,
+)
+from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
+from pipecat.turns.user_turn_strategies import ExternalUserTurnStrategies
+from pipecat.workers.runner import WorkerRunner
+
+from talkpath.agent.config import ReplyConfig
+from talkpath.agent.reply import ReplyEndpoint
+from talkpath.processors.first_phrase import Phrases
+from talkpath.processors.reply import Reply
+
+__all__ = ["Talk", "replying", "talking"]
+
+
+class _Ears(FrameProcessor):
+    """Stands where the voice does: what would be spoken is heard at once, and is in the context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spoken: list[str] = []
+        self.ends = 0
+        self.changed = asyncio.Event()
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        await super().process_frame(frame, direction)
+        if isinstance(frame, (TTSSpeakFrame, AggregatedTextFrame)):
+            self.spoken.append(frame.text)
+            heard = TTSTextFrame(frame.text, "sentence")
+            heard.append_to_context = frame.append_to_context is not False
+            await self.push_frame(heard)
+        else:
+            self.ends += isinstance(frame, LLMFullResponseEndFrame)
+            await self.push_frame(frame, direction)
+        self.changed.set()
+
+
+class Talk:
+    """A running conversation.
+
+    Attributes:
+        reply: the stage.
+        worker: takes further frames.
+        errors: what was reported.
+    """
+
+    def __init__(self, worker: PipelineWorker, reply: Reply, ears: _Ears, context: Any) -> None:
+        self.worker = worker
+        self.reply = reply
+        self.errors: list[str] = []
+        self._ears = ears
+        self._context = context
+
+    @property
+    def spoken(self) -> list[str]:
+        """What the caller heard so far, sentence by sentence."""
+        return self._ears.spoken
+
+    @property
+    def messages(self) -> list[Any]:
+        """The conversation as the model knows it."""
+        return list(self._context.get_messages())
+
+    async def say(self, text: str) -> None:
+        """The caller says something; the model is asked."""
+        message: Any = {"role": "user", "content": text}
+        await self.worker.queue_frame(LLMMessagesAppendFrame([message], run_llm=True))
+
+    async def ask(self, text: str) -> list[str]:
+        """Say something and give what is heard until the end of the reply."""
+        before, ends = len(self.spoken), self._ears.ends
+        await self.say(text)
+        await self.until(lambda: self._ears.ends > ends)
+        return self.spoken[before:]
+
+    async def hear(self, text: str) -> None:
+        """Wait until a text was heard."""
+        await self.until(lambda: text in self.spoken)
+
+    async def interrupt(self) -> None:
+        """The caller speaks over the bot."""
+        await self.reply.broadcast_interruption()  # type: ignore[no-untyped-call]
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds that changes with what is heard."""
+        async with asyncio.timeout(10):
+            while not holds():
+                self._ears.changed.clear()
+                await self._ears.changed.wait()
+
+
+@contextlib.asynccontextmanager
+async def talking(
+    reply: Reply, *, tools: Any = None, params: LLMUserAggregatorParams | None = None
+) -> AsyncIterator[Talk]:
+    """Run a conversation with a reply stage."""
+    context = LLMContext() if tools is None else LLMContext(tools=tools)
+    quick = LLMUserAggregatorParams(user_turn_strategies=ExternalUserTurnStrategies())
+    pair = LLMContextAggregatorPair(context, user_params=params or quick)
+    ears = _Ears()
+    worker = PipelineWorker(
+        Pipeline([pair.user(), reply, Phrases(), ears, pair.assistant()]),
+        cancel_on_idle_timeout=False,
+    )
+    talk = Talk(worker, reply, ears, context)
+
+    @worker.event_handler("on_pipeline_error")  # type: ignore[untyped-decorator]
+    async def on_pipeline_error(worker: PipelineWorker, frame: ErrorFrame) -> None:
+        talk.errors.append(frame.error)
+
+    runner = WorkerRunner(handle_sigint=False)
+    await runner.add_workers(worker)
+    running = asyncio.create_task(runner.run())
+    try:
+        yield talk
+    finally:
+        await worker.cancel()
+        await running
+
+
+@contextlib.asynccontextmanager
+async def replying(
+    url: str, config: ReplyConfig | None = None, *, fallback_url: str | None = None, **options: Any
+) -> AsyncIterator[Talk]:
+    """Run a conversation with a server's model."""
+    fallback = None if fallback_url is None else ReplyEndpoint(base_url=fallback_url, model="two")
+    endpoint = ReplyEndpoint(base_url=url, model="one", fallback=fallback)
+    tools = options.pop("tools", None)
+    async with talking(Reply(endpoint, config or ReplyConfig(), **options), tools=tools) as talk:
+        yield talk

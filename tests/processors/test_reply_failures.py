@@ -1,0 +1,166 @@
+"""A language model's server that fails in every way, and what the caller hears of it."""
+
+import pytest
+
+from talkpath.agent.config import ReplyConfig
+from talkpath.agent.reply_metrics import ReplyMetrics
+from tests.llm_server import (
+    Answer,
+    BadJson,
+    Cut,
+    Endless,
+    Garbage,
+    HangUp,
+    NeverAnswers,
+    Say,
+    Status,
+    llm_server,
+    script,
+)
+from tests.processors.replying import replying
+
+QUICK = ReplyConfig(first_word_s=0.6, silence_s=0.3)
+SORRY, CUT = QUICK.apology, QUICK.cut_apology
+
+
+@pytest.mark.parametrize(
+    ("fault", "requests"),
+    [
+        (Status(500), 2),
+        (Status(429), 2),
+        (Status(429, retry_after_s=30), 1),
+        (Status(401), 1),
+        (HangUp(), 2),
+        (NeverAnswers(headers=False), 1),
+        (NeverAnswers(), 1),
+        (Say("Too late.", first_after_s=5), 1),
+        (Garbage(), 2),
+        (BadJson(), 2),
+        (Say(""), 2),
+        (Say(" \n "), 2),
+        (Cut(), 2),
+    ],
+    ids=str,
+)
+async def test_without_a_word_the_caller_hears_an_apology_and_the_session_goes_on(
+    fault: Answer, requests: int
+) -> None:
+    async with llm_server(script(*[fault] * requests, "All is well.")) as server:
+        async with replying(server.url, QUICK) as talk:
+            assert await talk.ask("Hello?") == [SORRY]
+            assert len(server.requests) == requests
+            assert len(talk.errors) == 1
+            assert await talk.ask("Are you there?") == ["All is well."]
+            # The apology is no answer of the model's, which should not learn to give it.
+            assert [message["role"] for message in talk.messages] == ["user", "user"]
+        assert not server.refusals
+
+
+@pytest.mark.parametrize("fault", [Status(503), HangUp(), Garbage(), Say("")], ids=str)
+async def test_a_second_request_may_go_well(fault: Answer) -> None:
+    async with llm_server(script(fault, "All is well.")) as server:
+        async with replying(server.url, QUICK) as talk:
+            assert await talk.ask("Hello?") == ["All is well."]
+            assert not talk.errors
+
+
+@pytest.mark.parametrize(
+    ("fault", "heard"),
+    [
+        ([Say("We are open. Come at nine or t"), Cut()], ["We are open.", CUT]),
+        ([Say("We are op"), Cut()], [CUT]),
+        ([Say("We are open."), Cut()], ["We are open.", CUT]),
+        ([Say("It costs 3."), Cut()], [CUT]),
+        ([Say("We are open. It costs"), Garbage()], ["We are open.", CUT]),
+        ([Say("We are open. It costs"), BadJson()], ["We are open.", CUT]),
+        ([Say("We are open. It costs"), NeverAnswers()], ["We are open.", CUT]),
+        ([Say("As you well know, we are op"), Cut()], ["As you well know,", CUT]),
+    ],
+)
+async def test_a_reply_that_breaks_off_ends_with_a_whole_and_an_apology(
+    fault: Answer, heard: list[str]
+) -> None:
+    async with llm_server(script(fault, "All is well.")) as server:
+        async with replying(server.url, QUICK) as talk:
+            assert await talk.ask("Hello?") == heard
+            assert len(server.requests) == 1, "what was begun is not begun anew"
+            assert await talk.ask("Pardon?") == ["All is well."]
+            said = [m["content"] for m in talk.messages if m["role"] == "assistant"]
+            assert said == ([" ".join(heard[:-1])] if heard[:-1] else [])
+        assert not server.refusals
+
+
+async def test_a_server_that_is_not_there_costs_no_time(free_port: int) -> None:
+    async with replying(f"http://127.0.0.1:{free_port}/v1") as talk:
+        assert await talk.ask("Hello?") == [ReplyConfig().apology]
+
+
+@pytest.mark.parametrize("text", ["and so on ", "and so on. ", "x"])
+async def test_an_endless_reply_has_an_end(text: str) -> None:
+    config = ReplyConfig(max_tokens=10)
+    async with llm_server(script(Endless(text))) as server:
+        async with replying(server.url, config) as talk:
+            heard = await talk.ask("Hello?")
+            assert len(" ".join(heard)) < 400
+            assert not talk.errors
+        await server.wait_for_abandoned(1)
+
+
+async def test_a_reply_that_reached_its_longest_ends_with_a_whole_sentence() -> None:
+    async with llm_server(script(Endless("One is one. Two and then"))) as server:
+        async with replying(server.url, ReplyConfig(max_tokens=10)) as talk:
+            heard = await talk.ask("Hello?")
+            assert heard[0] == "One is one."
+            assert all(text.endswith(".") for text in heard)
+
+
+@pytest.mark.parametrize(
+    "fault", [Status(401), Status(500), NeverAnswers(), Garbage(), HangUp()], ids=str
+)
+async def test_the_fallback_answers_and_is_asked_first_for_a_while(fault: Answer) -> None:
+    metrics = ReplyMetrics()
+    async with llm_server(script(fault)) as bad, llm_server(script("All is well.")) as good:
+        async with replying(bad.url, QUICK, fallback_url=good.url, metrics=metrics) as talk:
+            assert await talk.ask("Hello?") == ["All is well."]
+            asked = len(bad.requests)
+            assert await talk.ask("Are you there?") == ["All is well."]
+            assert len(bad.requests) == asked
+            assert not talk.errors
+        assert [request["model"] for request in good.requests] == ["two", "two"]
+        assert metrics.requests.values == {"first": asked, "fallback": 2}
+
+
+async def test_when_the_fallback_fails_too_the_apology_comes_within_the_limit() -> None:
+    async with llm_server(script(NeverAnswers())) as one, llm_server(script(Status(500))) as two:
+        async with replying(one.url, QUICK, fallback_url=two.url) as talk:
+            assert await talk.ask("Hello?") == [SORRY]
+        assert (len(one.requests), len(two.requests)) == (1, 2)
+
+
+async def test_a_key_stays_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "secret")
+    async with llm_server(script("All is well.")) as server:
+        async with replying(server.url) as talk:
+            await talk.ask("Hello?")
+        assert server.keys == ["none"]
+
+
+@pytest.mark.parametrize("proxy", ["HTTP_PROXY", "ALL_PROXY"])
+async def test_no_proxy_stands_between_a_bot_and_its_own_machine(
+    proxy: str, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    monkeypatch.setenv(proxy, f"http://127.0.0.1:{free_port}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    async with llm_server(script("All is well.")) as server:
+        async with replying(server.url) as talk:
+            assert await talk.ask("Hello?") == ["All is well."]
+
+
+async def test_a_filler_may_be_said_while_the_model_thinks() -> None:
+    config = ReplyConfig(filler_s=0.1, filler="Let me think.")
+    answer = script(Say("All is well.", first_after_s=0.4), "At once.")
+    async with llm_server(answer) as server:
+        async with replying(server.url, config) as talk:
+            assert await talk.ask("Hello?") == ["Let me think.", "All is well."]
+            assert await talk.ask("And now?") == ["At once."]
