@@ -24,12 +24,12 @@ from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from talkpath.transports.holding import HoldingOutput
 
-__all__ = ["Loudspeaker", "Microphone", "Room"]
+__all__ = ["HoldableLoudspeaker", "Loudspeaker", "Microphone", "Room"]
 
 _BLOCK_S = 0.02
 
 
-class Loudspeaker(HoldingOutput, BaseOutputTransport):
+class Loudspeaker(BaseOutputTransport):
     """Pipecat's own output transport, with a list at its end.
 
     Args:
@@ -77,6 +77,10 @@ class Loudspeaker(HoldingOutput, BaseOutputTransport):
         """Duration of what was played until the last sound, at 24 kHz."""
         last = self.last_sound(before=before)
         return sum(len(samples) for at, samples in self.played if at <= last) / 24_000
+
+
+class HoldableLoudspeaker(HoldingOutput, Loudspeaker):
+    """One that falls silent on a hold, as talkpath's transports do."""
 
 
 class Microphone(BaseInputTransport):
@@ -136,14 +140,14 @@ class Room(BaseTransport):
     def __init__(self) -> None:
         super().__init__()
         self.microphone = Microphone()
-        self.loudspeaker = Loudspeaker()
+        self.loudspeaker = HoldableLoudspeaker()
         self._register_event_handler("on_client_connected")
         self._register_event_handler("on_client_disconnected")
 
     def input(self) -> Microphone:
         return self.microphone
 
-    def output(self) -> Loudspeaker:
+    def output(self) -> HoldableLoudspeaker:
         return self.loudspeaker
 
     async def enter(self) -> None:
