@@ -12,6 +12,7 @@ from talkpath.agent.sections import NOISE_FILTERS
 __all__ = [
     "LISTENING",
     "SERVER",
+    "TURNS",
     "WHISPER",
     "WHISPER_MODEL",
     "Parser",
@@ -139,6 +140,32 @@ SERVER = (
     ),
 )
 """How callers reach a bot."""
+
+
+TURNS = (
+    Setting(
+        "--turn-profile",
+        "turn.profile",
+        "how soon the bot takes its turn and gives it up; auto is the bot's own",
+        choices=("auto", "snappy", "balanced", "patient"),
+    ),
+    Setting(
+        "--turn-wait",
+        "turn.wait_s",
+        "silence in seconds after which a turn is over however unfinished it sounds",
+        "SECONDS",
+        type=float,
+        default="the profile's",
+    ),
+    Setting(
+        "--eager",
+        "turn.eager",
+        "begin replies before the turn is certainly over",
+        type=bool,
+        default="the profile's",
+    ),
+)
+"""Whose turn it is."""
 
 
 def add_settings(parser: argparse.ArgumentParser, *settings: Setting) -> None:

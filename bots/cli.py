@@ -21,6 +21,7 @@ from talkpath.agent.errors import ConfigError, TalkpathError, UnknownModel
 from talkpath.bots.arguments import (
     LISTENING,
     SERVER,
+    TURNS,
     WHISPER,
     Parser,
     Setting,
@@ -178,7 +179,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Serve a bot until Ctrl-C. With webrtc, the page to talk to it is at /.",
     )
     run.add_argument("bot", metavar="BOT", help="a bot's name, or the path of a .py file")
-    add_settings(run, *SERVER, *WHISPER, *LISTENING, *_ELSEWHERE, *_REPLY, *_WRITTEN)
+    add_settings(run, *SERVER, *WHISPER, *LISTENING, *TURNS, *_ELSEWHERE, *_REPLY, *_WRITTEN)
     run.set_defaults(handler=_run)
 
     add_serve_command(commands, common, settings)
