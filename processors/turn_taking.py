@@ -20,6 +20,7 @@ from loguru import logger
 from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
+    EagerEndOfTurnCancelFrame,
     EagerTranscriptionFrame,
     Frame,
     InputAudioRawFrame,
@@ -270,6 +271,9 @@ class TurnStop(BaseUserTurnStopStrategy):
                 return machine.resumed()
             case VADUserStoppedSpeakingFrame():
                 return machine.stopped(_now_s(), frame.stop_secs)
+            case EagerEndOfTurnCancelFrame():
+                # Of the reply stage: a model that wants to call a tool may do so in earnest only.
+                machine.refused()
             case EagerTranscriptionFrame():
                 return machine.likely(frame.text, _now_s())
             case TranscriptionFrame():

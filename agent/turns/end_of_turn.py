@@ -102,6 +102,7 @@ class EndOfTurn:
         self._completeness: float | None = None
         self._awaited: int | None = None  # the ticket of a judgement
         self._likely: str | None = None  # what the speculative final says
+        self._refused = False  # an eager reply to this pause came to nothing
         self._silent_since_s = 0.0
 
     @property
@@ -181,6 +182,10 @@ class EndOfTurn:
             events += self._end()
         return events
 
+    def refused(self) -> None:
+        """Whoever was to begin the eager reply gave it up: the end will have to start it."""
+        self._eager, self._refused = None, True
+
     def ended(self) -> None:
         """Somebody else has ended the turn."""
         speaking = self._state is not _State.SILENT
@@ -206,7 +211,9 @@ class EndOfTurn:
         )
 
     def _maybe_eager(self) -> list[TurnEvent]:
-        if not self.profile.eager or self._eager is not None or self._state is _State.SPEAKING:
+        if not self.profile.eager or self._eager is not None or self._refused:
+            return []
+        if self._state is _State.SPEAKING:
             return []
         if self._completeness is None or self._completeness < _EAGER_FROM:
             return []

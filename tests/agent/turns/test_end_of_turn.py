@@ -222,6 +222,18 @@ def test_an_eager_reply_waits_for_the_words_of_earlier_pieces() -> None:
     assert not [event for event in caller.told if isinstance(event, End)]
 
 
+def test_an_eager_reply_that_was_given_up_is_begun_at_the_end() -> None:
+    caller = Caller(eager=True)
+    caller.speaks()
+    ticket = caller.pauses()
+    caller.is_judged(ticket, 0.98)
+    caller.likely_says("Hello there.")
+    caller.machine.refused()
+    caller.stops()
+    caller.said("Hello there.")
+    assert caller.told[1:] == [End("Hello there.", confirms_eager=False, completeness=0.98)]
+
+
 def test_what_sounds_unfinished_starts_no_eager_reply() -> None:
     caller = Caller(eager=True)
     caller.speaks()
