@@ -1,0 +1,117 @@
+"""Turn taking in whole calls: barge-in, backchannels, noise, and replies begun early."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from talkpath.agent.audio import FloatArray
+from talkpath.bots import assistant
+from talkpath.bots.testing import Caller, call
+from tests import speech
+from tests.llm_server import LlmServer, Request, Say, llm_server
+from tests.local_models import voice_model
+
+STORY = (
+    "Once upon a time there was a small harbour by the sea, with seven boats in it. Every morning "
+    "the boats went out, and every evening they came home again, full of silver fish. One day, "
+    "however, only six of them came back, and nobody could say where the last one was."
+)
+
+
+@pytest.fixture(autouse=True)
+def voice() -> Path:
+    return voice_model()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[LlmServer]:
+    def answer(request: Request) -> Say:
+        return Say(STORY)
+
+    async with llm_server(answer) as server:
+        yield server
+
+
+def settings(server: LlmServer, profile: str) -> dict[str, object]:
+    return {
+        "whisper.model": "tiny.en",
+        "reply.url": server.url,
+        "reply.model": "any",
+        "turn.profile": profile,
+    }
+
+
+def noise() -> FloatArray:
+    """A burst as of a door: loud, short, no voice."""
+    burst = np.random.default_rng(1).normal(0, 0.2, 4_800)
+    return (burst * np.linspace(1, 0, 4_800) ** 2).astype(np.float32)
+
+
+def bare(clip: FloatArray) -> FloatArray:
+    """The words without the silence around them."""
+    loud = np.nonzero(np.abs(clip) > 0.03)[0]
+    return clip[loud[0] : loud[-1]]
+
+
+def stories(caller: Caller) -> list[str]:
+    return [item.text for item in caller.transcript if item.who == "bot"][1:]
+
+
+async def test_backchannels_and_noise_do_not_stop_a_story_and_words_do(server: LlmServer) -> None:
+    async with call(assistant, settings=settings(server, "balanced")) as caller:
+        await caller.hears("what can I do")
+        await caller.says("Tell me a story about the sea.")
+        await caller.hears("Once upon a time")
+        await caller.says("Yeah.", over_bot=True)
+        await caller.silence(1.5)
+        await caller.plays(noise(), over_bot=True)
+        await caller.silence(1.5)
+        await caller.says("Okay.", over_bot=True)
+        await caller.hears("and every evening")
+        assert not caller.interruptions
+        said = await caller.says("Please stop the story now.", over_bot=True)
+        await caller.hears("Once upon a time", within_s=20)  # the answer to that
+    first = stories(caller)[0]
+    assert STORY.startswith(first) and "every evening" in first and first != STORY
+    assert len(caller.interruptions) == 1
+    assert caller.silent_after(said.start_s) - said.start_s < 0.5
+    # What the model is told that it said is what was heard; backchannels are no turns.
+    messages = [
+        (message["role"], message["content"])
+        for message in server.requests[-1]["messages"]
+        if message["role"] in ("user", "assistant")
+    ]
+    assert [role for role, _ in messages] == ["assistant", "user", "assistant", "user"]
+    assert messages[2][1] == first
+    assert "stop" in messages[3][1].lower()
+
+
+async def test_yes_over_the_last_words_is_an_answer(server: LlmServer) -> None:
+    async with call(assistant, settings=settings(server, "balanced")) as caller:
+        await caller.hears("what can I")
+        await caller.says("Yes.", over_bot=True)
+        await caller.hears("Once upon a time")
+    asked = server.requests[-1]["messages"][-1]
+    assert asked["role"] == "user" and asked["content"].lower().startswith("yes")
+
+
+async def test_a_reply_begun_early_is_spoken_once_and_one_to_half_a_turn_never(
+    server: LlmServer,
+) -> None:
+    one, other = (bare(speech.clip(name).samples()) for name in ("cards-001", "cards-003"))
+    in_one_breath = np.concatenate([one, speech.silence(0.13), other])
+    async with call(assistant, settings=settings(server, "snappy")) as caller:
+        await caller.hears("what can I do")
+        await caller.plays(in_one_breath)
+        await caller.hears("Once upon a time")
+        await caller.silence(0.5)
+        answered = len(stories(caller))
+    assert answered == 1
+    asked = [request["messages"][-1]["content"] for request in server.requests]
+    assert speech.word_error_rate(["ten of clubs seven of clubs"], [asked[-1]]) < 0.5
+    messages = server.requests[-1]["messages"]
+    assert sum(message["role"] == "user" for message in messages) == 1
+    (latency,) = caller.timeline
+    assert latency.eager_ms is not None
