@@ -225,6 +225,8 @@ class Reply(OpenAILLMService):
         if direction is FrameDirection.DOWNSTREAM:
             self._watch(frame)
         await super().push_frame(frame, direction)
+        if isinstance(frame, FunctionCallCancelFrame) and direction is FrameDirection.DOWNSTREAM:
+            await super().push_frame(_cancelled(frame))
 
     def _watch(self, frame: Frame) -> None:
         if isinstance(frame, UserStartedSpeakingFrame):
@@ -240,6 +242,21 @@ class Reply(OpenAILLMService):
             )
         elif isinstance(frame, (FunctionCallResultFrame, FunctionCallCancelFrame)):
             self._filler.tool_ended(frame.tool_call_id)
+
+
+def _cancelled(frame: FunctionCallCancelFrame) -> FunctionCallResultFrame:
+    """The same, for one whose start still waits behind speech and would come after its end.
+
+    Pipecat's context then has the call in progress for ever. Where the end was in time, this
+    result is of a call that is not running, and changes nothing.
+    """
+    return FunctionCallResultFrame(
+        function_name=frame.function_name,
+        tool_call_id=frame.tool_call_id,
+        arguments={},
+        result="CANCELLED",
+        properties=FunctionCallResultProperties(run_llm=frame.run_llm),
+    )
 
 
 def _is_object(arguments: str) -> bool:

@@ -9,8 +9,10 @@ from pipecat.frames.frames import (
     AggregatedTextFrame,
     ErrorFrame,
     Frame,
+    InterruptionFrame,
     LLMFullResponseEndFrame,
     LLMMessagesAppendFrame,
+    SystemFrame,
     TTSSpeakFrame,
     TTSTextFrame,
 )
@@ -41,9 +43,24 @@ class _Ears(FrameProcessor):
         self.spoken: list[str] = []
         self.ends = 0
         self.changed = asyncio.Event()
+        self.is_speaking = False
+        self._behind_speech: list[Frame] = []
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
+        down = direction is FrameDirection.DOWNSTREAM
+        if self.is_speaking and down and not isinstance(frame, SystemFrame):
+            self._behind_speech.append(frame)
+            return
+        await self._hear(frame, direction)
+        if isinstance(frame, InterruptionFrame):
+            self.is_speaking = False
+            kept = [frame for frame in self._behind_speech if not frame.interruptible]
+            self._behind_speech = []
+            for frame in kept:
+                await self._hear(frame, FrameDirection.DOWNSTREAM)
+
+    async def _hear(self, frame: Frame, direction: FrameDirection) -> None:
         if isinstance(frame, (TTSSpeakFrame, AggregatedTextFrame)):
             self.spoken.append(frame.text)
             heard = TTSTextFrame(frame.text, "sentence")
@@ -97,16 +114,21 @@ class Talk:
         """Wait until a text was heard."""
         await self.until(lambda: text in self.spoken)
 
+    def speak_on(self) -> None:
+        """From now to the next interruption all waits behind speech, as in a transport."""
+        self._ears.is_speaking = True
+
     async def interrupt(self) -> None:
         """The caller speaks over the bot."""
-        await self.reply.broadcast_interruption()  # type: ignore[no-untyped-call]
+        await self.worker.queue_frame(InterruptionFrame())
 
     async def until(self, holds: Callable[[], bool]) -> None:
-        """Wait until something holds that changes with what is heard."""
+        """Wait until something holds: at once if it changes with what is heard, else soon."""
         async with asyncio.timeout(10):
             while not holds():
                 self._ears.changed.clear()
-                await self._ears.changed.wait()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._ears.changed.wait(), 0.02)
 
 
 @contextlib.asynccontextmanager
