@@ -35,6 +35,7 @@ _NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
 ).split()
+_RELATIVE = (("day after tomorrow", 2), ("tomorrow", 1), ("today", 0), ("yesterday", -1))
 _MINUTES = {"fifteen": 15, "thirty": 30, "forty-five": 45, "ten": 10, "twenty": 20, "forty": 40}
 
 
@@ -59,7 +60,7 @@ def parse_day(text: str, today: datetime.date) -> datetime.date:
         return _date(year, month, day)
     if re.fullmatch(r"\d{1,2}[./ -]\d{1,2}([./ -]\d{2,4})?", plain):
         raise Unclear("Is that day and month, or month and day? Please say the month's name.")
-    for words, days in (("day after tomorrow", 2), ("tomorrow", 1), ("today", 0)):
+    for words, days in _RELATIVE:
         if words in plain:
             return today + datetime.timedelta(days=days)
     weekday = _one_of(plain, _WEEKDAYS)

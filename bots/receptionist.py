@@ -37,6 +37,7 @@ from talkpath.transports.factory import create_transport
 __all__ = ["MODELS", "bot", "prepare"]
 
 MODELS = ("whisper", "reply", "voice")
+PROFILE = "patient"  # people think while they say names, numbers and days
 GREETING = "Hello, this is {business}. Would you like to book, move or cancel an appointment?"
 FAREWELL = "Thank you for calling. Goodbye."
 PROMPT = """\
@@ -73,7 +74,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         closes=config.closes,
     )
     transport = await create_transport(runner_args)
-    context = await conversation(LLMContext(tools=desk_tools(desk, FAREWELL)))
+    context = await conversation(LLMContext(tools=desk_tools(desk, FAREWELL)), profile=PROFILE)
     model, *text = await thinking(prompt)
     refuse_unknown_tools(model)
     worker = make_worker(
@@ -81,7 +82,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            *await hearing(),
+            *await hearing(profile=PROFILE),
             DTMFAggregator(),
             CallerWords(desk),
             context.user(),

@@ -6,8 +6,7 @@ sentences, word for word, and the model is not asked to put them in words of its
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable
 
 from pipecat.adapters.llm.schemas.function_schema import FunctionSchema
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
@@ -143,7 +142,7 @@ def desk_tools(desk: FrontDesk, farewell: str) -> ToolsSchema:
     return ToolsSchema(standard_tools=tools)
 
 
-def refuse_unknown_tools(llm: LLMService[Any]) -> None:
+def refuse_unknown_tools(llm: FrameProcessor) -> None:
     """Let a model that calls a tool which does not exist say what it can do.
 
     Pipecat would ask the model again at once, and a small one calls the same tool for ever.
@@ -152,6 +151,7 @@ def refuse_unknown_tools(llm: LLMService[Any]) -> None:
     async def handle(params: FunctionCallParams) -> None:
         await _tell(params, Answer("problem", _CANNOT))
 
+    assert isinstance(llm, LLMService)
     llm.register_function(None, handle)
 
 
@@ -165,11 +165,8 @@ async def _say(params: FunctionCallParams, desk: FrontDesk, work: Awaitable[Answ
         answer = await work
     except asyncio.CancelledError:
         if desk.outcome != before:
-            note: Mapping[str, str] = {
-                "role": "user",
-                "content": f"(Note: this was done. Tell me. {desk.outcome})",
-            }
-            params.context.add_message(dict(note))  # type: ignore[arg-type]
+            note = f"This was done, and the caller was not told: {desk.outcome}"
+            params.context.add_message({"role": "developer", "content": note})
         raise
     await _tell(params, answer)
 

@@ -16,6 +16,7 @@ OPENS, CLOSES = datetime.time(9), datetime.time(17)
         ("2026-11-24", "2026-11-24"),
         ("tomorrow", "2026-11-22"),
         ("The day after tomorrow.", "2026-11-23"),
+        ("yesterday", "2026-11-20"),
         ("Tuesday", "2026-11-24"),
         ("next Friday", "2026-11-27"),
         ("the 24th", "2026-11-24"),
