@@ -94,10 +94,10 @@ def _arguments(service: type[TTSService], config: VoiceConfig) -> dict[str, Any]
     for name, value in wanted.items():
         if value is None:
             continue
-        if name in takes:
-            arguments[name] = value
-        elif name in has:
+        if name in has:  # first: many constructors still take the same, but deprecate it
             settings[name] = value
+        elif name in takes:
+            arguments[name] = value
         else:
             raise ConfigError(f"{config.service} has no {name}: see voice.options")
     if settings and kind is not None:

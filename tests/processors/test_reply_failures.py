@@ -1,9 +1,18 @@
 """A language model's server that fails in every way, and what the caller hears of it."""
 
 import pytest
+from pipecat.frames.frames import ErrorFrame, LLMContextFrame, TTSAudioRawFrame, TTSTextFrame
+from pipecat.pipeline.pipeline import Pipeline
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.tests.utils import run_test
 
 from talkpath.agent.config import ReplyConfig
+from talkpath.agent.reply import ReplyEndpoint
 from talkpath.agent.reply_metrics import ReplyMetrics
+from talkpath.agent.voice import Voice
+from talkpath.processors.first_phrase import Phrases
+from talkpath.processors.piper_voice import PiperVoice
+from talkpath.processors.reply import Reply
 from tests.llm_server import (
     Answer,
     BadJson,
@@ -17,6 +26,7 @@ from tests.llm_server import (
     llm_server,
     script,
 )
+from tests.local_models import voice_model
 from tests.processors.replying import replying
 
 QUICK = ReplyConfig(first_word_s=0.6, silence_s=0.3)
@@ -88,6 +98,24 @@ async def test_a_reply_that_breaks_off_ends_with_a_whole_and_an_apology(
             said = [m["content"] for m in talk.messages if m["role"] == "assistant"]
             assert said == ([" ".join(heard[:-1])] if heard[:-1] else [])
         assert not server.refusals
+
+
+async def test_the_apology_is_heard_behind_what_was_whole() -> None:
+    voice = await Voice.load(voice_model())
+    async with llm_server(script([Say("We are open. Come at ni"), Cut()])) as server:
+        endpoint = ReplyEndpoint(base_url=server.url, model="any")
+        stages = [Reply(endpoint, QUICK), Phrases(), PiperVoice(voice)]
+        question = LLMContextFrame(LLMContext([{"role": "user", "content": "Hello?"}]))
+        down, up = await run_test(Pipeline(stages), frames_to_send=[question])
+    voice.close()
+    heard = [frame for frame in down if isinstance(frame, (TTSAudioRawFrame, TTSTextFrame))]
+    words = [frame.text for frame in heard if isinstance(frame, TTSTextFrame)]
+    assert " ".join(words) == f"We are open. {CUT}"
+    sound_s = sum(len(f.audio) / 48_000 for f in heard if isinstance(f, TTSAudioRawFrame))
+    assert 2 < sound_s < 8
+    kept = [f.text for f in heard if isinstance(f, TTSTextFrame) and f.append_to_context]
+    assert " ".join(kept) == "We are open."
+    assert [frame for frame in up if isinstance(frame, ErrorFrame)]
 
 
 async def test_a_server_that_is_not_there_costs_no_time(free_port: int) -> None:
