@@ -69,7 +69,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            *await hearing(audio_passthrough=False),
+            *await hearing(),
             await user_turns(),
             ScriptedDialogue(routing),
             IdlePrompts(runtime().config.idle, prompt=routing.silent),

@@ -50,7 +50,6 @@ async def hearing(
     *,
     task: str | None = None,
     words: bool = False,
-    audio_passthrough: bool = True,
     everybody: bool = False,
     profile: str = "balanced",
 ) -> list[FrameProcessor]:
@@ -59,8 +58,6 @@ async def hearing(
     Args:
         task: ``transcribe``, ``translate`` into English, or None for the settings'.
         words: whether finals carry the times of their words.
-        audio_passthrough: whether the audio goes on behind it; False saves work where nobody
-            listens there.
         everybody: whether speech far quieter than the caller's counts, too, as in a meeting.
         profile: the bot's own way of taking turns, where the settings name none.
     """
@@ -71,12 +68,7 @@ async def hearing(
     return [
         *([MuteWhileSpeaking()] if speech.mute_while_speaking else []),
         SpeechDetector(await shared.vad(), speech),
-        await _speech_to_text(
-            task=task,
-            words=words,
-            audio_passthrough=audio_passthrough,
-            eager=_profile(profile).eager,
-        ),
+        await _speech_to_text(task=task, words=words, eager=_profile(profile).eager),
     ]
 
 
@@ -188,9 +180,7 @@ async def _turns(profile: TurnProfile) -> LLMUserAggregatorParams:
     )
 
 
-async def _speech_to_text(
-    *, task: str | None, words: bool, audio_passthrough: bool, eager: bool
-) -> STTService:
+async def _speech_to_text(*, task: str | None, words: bool, eager: bool) -> STTService:
     """In this process, or at the servers of the settings, which know nothing of eager finals."""
     config = runtime().config
     whisper = config.whisper
@@ -199,7 +189,6 @@ async def _speech_to_text(
             await runtime().whisper(),
             task=task,
             words=words,
-            audio_passthrough=audio_passthrough,
             eager=eager,
         )
     changes: dict[str, Any] = {"word_timestamps": words}
@@ -209,5 +198,4 @@ async def _speech_to_text(
         whisper.servers,
         config=wanted_of_server(config, **changes),
         api_key=whisper.api_key,
-        audio_passthrough=audio_passthrough,
     )

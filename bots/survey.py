@@ -64,7 +64,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            *await hearing(audio_passthrough=False),
+            *await hearing(),
             await user_turns(),
             ScriptedDialogue(interview),
             IdlePrompts(config.idle, prompt=interview.silent),

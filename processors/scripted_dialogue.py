@@ -11,10 +11,7 @@ from pipecat.frames.frames import (
     Frame,
     InputDTMFFrame,
     OutputTransportMessageFrame,
-    TranscriptionFrame,
     TTSSpeakFrame,
-    UserStartedSpeakingFrame,
-    UserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.processors.frameworks.rtvi import models as rtvi
@@ -22,6 +19,7 @@ from pipecat.processors.frameworks.rtvi import models as rtvi
 from talkpath.agent.dialogue import Dialogue, Step
 from talkpath.processors.frames import TransferFrame
 from talkpath.processors.idle_prompts import hang_up
+from talkpath.processors.turn_texts import TurnWords
 
 __all__ = ["ScriptedDialogue"]
 
@@ -39,9 +37,8 @@ class ScriptedDialogue(FrameProcessor):
         super().__init__()
         self._dialogue = dialogue
         self._over = False
-        self._in_turn = False
         self._bot_speaks = False
-        self._words: list[str] = []
+        self._words = TurnWords()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Forward the frame, then take in what the caller did."""
@@ -51,26 +48,15 @@ class ScriptedDialogue(FrameProcessor):
             self._bot_speaks = True
         elif isinstance(frame, BotStoppedSpeakingFrame):
             self._bot_speaks = False
-        elif isinstance(frame, UserStartedSpeakingFrame):
-            self._in_turn = True
-        elif isinstance(frame, UserStoppedSpeakingFrame):
-            self._in_turn = False
-            await self._turn_over()
-        elif isinstance(frame, TranscriptionFrame):
-            if self._in_turn or not self._bot_speaks:  # else a mere "mhm", which takes no turn
-                self._words.append(frame.text.strip())
-            if not self._in_turn:
-                await self._turn_over()
-        elif isinstance(frame, InputDTMFFrame) and not self._over:
+        text = self._words.take(frame)
+        if self._over:
+            return
+        if text:
+            await self._do(self._dialogue.heard(text))
+        elif isinstance(frame, InputDTMFFrame):
             if self._bot_speaks:
                 await self.broadcast_interruption()  # type: ignore[no-untyped-call]
             await self._do(self._dialogue.pressed(frame.button.value))
-
-    async def _turn_over(self) -> None:
-        text = " ".join(filter(None, self._words))
-        self._words.clear()
-        if text and not self._over:
-            await self._do(self._dialogue.heard(text))
 
     async def _do(self, step: Step) -> None:
         if not step.ends:

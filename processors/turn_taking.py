@@ -219,7 +219,8 @@ class TurnStop(BaseUserTurnStopStrategy):
     Args:
         profile: threshold, longest wait and whether the reply begins early.
         stop_s: seconds of silence after which the detector says that speech has stopped.
-        analyser: the session's Smart Turn, or None: then silence alone decides.
+        analyser: the session's Smart Turn, or None: then silence alone decides, as it does
+            where no audio comes by.
     """
 
     def __init__(
@@ -311,7 +312,7 @@ class TurnStop(BaseUserTurnStopStrategy):
 
     async def _judge(self, ticket: int, silence_s: float) -> None:
         completeness = None
-        if self._audio is not None:
+        if self._audio is not None and self._audio.seconds:
             try:
                 completeness = await self._audio.completeness(silence_s)
             except Exception as error:  # onnxruntime's have no base; silence decides instead

@@ -1,16 +1,19 @@
 """Turn texts: what the caller said, one whole turn at a time, and what the bot says to it.
 
 For bots without a language model. It stands behind ``user_turns()`` and before the voice. Frames
-in: transcripts and the end of turns. Frames out: everything, and at the end of each turn a
-``TTSSpeakFrame`` if there is something to say.
+in: transcripts, backchannels, and the turns around them. Frames out: everything, and at the end
+of each turn a ``TTSSpeakFrame`` if there is something to say.
 """
 
 from collections.abc import Awaitable, Callable
 
 from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
     Frame,
     TranscriptionFrame,
     TTSSpeakFrame,
+    UserBackchannelFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
 )
@@ -18,13 +21,48 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from talkpath.agent.whisper.agreement import join_texts
 
-__all__ = ["TurnTexts"]
+__all__ = ["TurnTexts", "TurnWords"]
+
+
+class TurnWords:
+    """Puts the transcripts of a turn together, whatever the order in which the frames come.
+
+    What is said over the bot waits until it is clear whether it takes the turn; what comes after
+    the end of its turn is one of its own.
+    """
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._in_turn = False
+        self._bot_speaks = False
+
+    def take(self, frame: Frame) -> str | None:
+        """Take a frame; the text of the whole turn if it is over with that, else None."""
+        match frame:
+            case BotStartedSpeakingFrame():
+                self._bot_speaks = True
+            case BotStoppedSpeakingFrame():
+                self._bot_speaks = False
+            case UserStartedSpeakingFrame():
+                self._in_turn = True
+            case UserStoppedSpeakingFrame():
+                self._in_turn = False
+                return self._over()
+            case UserBackchannelFrame() if frame.text in self._texts:
+                self._texts.remove(frame.text)
+            case TranscriptionFrame():
+                self._texts.append(frame.text)
+                if not self._in_turn and not self._bot_speaks:
+                    return self._over()
+        return None
+
+    def _over(self) -> str | None:
+        texts, self._texts = self._texts, []
+        return join_texts(texts) or None
 
 
 class TurnTexts(FrameProcessor):
-    """Gathers the transcripts of a turn and asks for the answer when it is over.
-
-    A transcript that comes after the end of its turn has an answer of its own.
+    """Asks for the answer to each turn.
 
     Args:
         answer: gets the turn's text and gives what to say, or None to say nothing.
@@ -33,29 +71,13 @@ class TurnTexts(FrameProcessor):
     def __init__(self, answer: Callable[[str], Awaitable[str | None]]) -> None:
         super().__init__()
         self._answer = answer
-        self._texts: list[str] = []
-        self._in_turn = False
+        self._words = TurnWords()
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Forward the frame; gather, or answer."""
+        """Forward the frame; at the end of a turn, answer."""
         await super().process_frame(frame, direction)
         await self.push_frame(frame, direction)
-        if direction is not FrameDirection.DOWNSTREAM:
-            return
-        if isinstance(frame, UserStartedSpeakingFrame):
-            self._in_turn = True
-        elif isinstance(frame, UserStoppedSpeakingFrame):
-            self._in_turn = False
-            await self._end_turn()
-        elif isinstance(frame, TranscriptionFrame):
-            self._texts.append(frame.text)
-            if not self._in_turn:
-                await self._end_turn()
-
-    async def _end_turn(self) -> None:
-        texts, self._texts = self._texts, []
-        if not texts:
-            return
-        text = await self._answer(join_texts(texts))
-        if text:
-            await self.push_frame(TTSSpeakFrame(text))
+        text = self._words.take(frame)
+        answer = await self._answer(text) if text else None
+        if answer:
+            await self.push_frame(TTSSpeakFrame(answer))

@@ -35,6 +35,11 @@ class TurnAudio:
         self._blocks: deque[FloatArray] = deque()
         self._samples = 0
 
+    @property
+    def seconds(self) -> float:
+        """How much there is."""
+        return self._samples / SAMPLE_RATE_HZ
+
     def append(self, audio: FloatArray) -> None:
         """Take the next samples, float32 ``[n]``, 16 kHz."""
         self._blocks.append(audio)
