@@ -219,7 +219,9 @@ class SpeechTracker:
     def _take(self, window: FloatArray, probability: float) -> list[SpeechEvent]:
         heard = 0.0 if self._is_background(window, probability) else probability
         events = self.machine.advance(heard)
-        onset = self._onset.advance(self.machine.is_speech(heard), self.machine.speaking)
+        onset = self._onset.advance(
+            heard, speech=self.machine.is_speech(heard), speaking=self.machine.speaking
+        )
         if self._level is not None and self.machine.speaking and self.machine.is_speech(heard):
             self._level.learn()
         self._maybe_reset(probability)

@@ -137,7 +137,7 @@ async def test_while_the_bot_speaks_a_first_sign_comes_before_the_start() -> Non
         if item.direction is FrameDirection.DOWNSTREAM and isinstance(item.frame, (*EVENTS, *SIGNS))
     ]
     assert told[:4] == [*SIGNS, SpeechOnsetFrame, VADUserStartedSpeakingFrame]
-    assert all(0.06 < frame.ago_s < 0.15 for frame in caller.frames(SpeechOnsetFrame))
+    assert all(0.03 < frame.ago_s < 0.15 for frame in caller.frames(SpeechOnsetFrame))
 
 
 async def test_silence_and_noise_tell_nothing() -> None:

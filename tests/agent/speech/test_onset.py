@@ -19,35 +19,43 @@ from talkpath.agent.speech import (
 )
 from tests.speech import clips, join, silence
 
-# Letters: S a window of speech, . silence, + and - begin and end listening, ! no more audio.
-# Two windows to an onset, five to a start.
+# Letters: S a window of speech, h half so, m less, . silence, + and - begin and end listening,
+# ! no more audio. Five windows of speech in a row are a start.
+PROBABILITY = {"S": 0.9, "h": 0.45, "m": 0.38, ".": 0.0}
 TABLE = [
-    ("speech is shown early", "+SS", ["onset 2"]),
-    ("one window is none", "+S.S.S", []),
+    ("a window that is certain", "+S", ["onset 1"]),
+    ("two that are half so", "+hh", ["onset 2"]),
+    ("one of them a little more", "+mh.", ["onset 2"]),
+    ("too little", "+h.m.mmm.h", []),
     ("nobody listens", "SSSS", []),
-    ("speech that was under way when listening began", "SSS+S", ["onset 4"]),
-    ("it starts", "+SSSSS....", ["onset 2", "started"]),
-    ("it comes to nothing", "+SS...", ["onset 2", "ended"]),
-    ("a hole is no end", "+SS..SS..S", ["onset 2"]),
-    ("it comes to nothing twice", "+SS...SSS...", ["onset 2", "ended"] * 2),
-    ("it ends though nobody listens any more", "+SS-...SS...", ["onset 2", "ended"]),
+    ("speech that was under way when listening began", "SSS+S", ["onset 2"]),
+    ("it starts", "+SSSSS....", ["onset 1", "started"]),
+    ("it comes to nothing", "+SS...", ["onset 1", "ended"]),
+    ("what was only likely lasts as long", "+hhh..", ["onset 2", "ended"]),
+    ("a hole is no end", "+SS..SS..S", ["onset 1"]),
+    ("it comes to nothing twice", "+SS...SSS...", ["onset 1", "ended"] * 2),
+    ("it ends though nobody listens any more", "+SS-...SS...", ["onset 1", "ended"]),
     ("none within speech", "SSSSS+SSSS", ["started"]),
-    ("no more audio", "+SS!", ["onset 2", "ended"]),
-    ("no more audio without one", "+S!S", []),
+    ("no more audio", "+SS!", ["onset 1", "ended"]),
+    ("no more audio without one", "+h!h", []),
 ]
 
 
 @pytest.mark.parametrize(("name", "windows", "expected"), TABLE, ids=[row[0] for row in TABLE])
 def test_transitions(name: str, windows: str, expected: list[str]) -> None:
-    machine = OnsetMachine(SpeechConfig(barge_in_start_s=0.064))
+    machine = OnsetMachine(SpeechConfig(barge_in_threshold=0.8))
     told: list[str] = []
     run = 0
     for letter in windows:
         if letter in "+-":
             machine.listening = letter == "+"
             continue
-        run = run + 1 if letter == "S" else 0
-        events = machine.end() if letter == "!" else machine.advance(letter == "S", run >= 5)
+        speech = letter == "S"
+        run = run + 1 if speech else 0
+        if letter == "!":
+            events = machine.end()
+        else:
+            events = machine.advance(PROBABILITY[letter], speech=speech, speaking=run >= 5)
         told += [_text(event) for event in events] + (["started"] if run == 5 else [])
     assert told == expected
 
