@@ -23,6 +23,9 @@ from pipecat.frames.frames import (
     EagerEndOfTurnCancelFrame,
     EagerTranscriptionFrame,
     Frame,
+    FunctionCallCancelFrame,
+    FunctionCallInProgressFrame,
+    FunctionCallResultFrame,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
     TranscriptionFrame,
@@ -118,6 +121,7 @@ class TurnStart(BaseUserTurnStartStrategy):
         self._alarm = _Alarm(self.create_task)
         self._backchannel: TranscriptionFrame | None = None
         self._worded = False  # this turn has words
+        self._tools: set[str] = set()  # that run
 
     async def cleanup(self) -> None:
         """Forget the time that was waited for."""
@@ -161,7 +165,14 @@ class TurnStart(BaseUserTurnStartStrategy):
             case BotStartedSpeakingFrame():
                 return machine.speaking()
             case BotStoppedSpeakingFrame():
-                return machine.idle(_now_s())
+                events = machine.idle(_now_s())
+                # It has only said that it looks something up.
+                return [*events, *machine.thinking(_now_s())] if self._tools else events
+            case FunctionCallInProgressFrame():
+                self._tools.add(frame.tool_call_id)
+                return machine.thinking(_now_s())
+            case FunctionCallResultFrame() | FunctionCallCancelFrame():
+                self._tools.discard(frame.tool_call_id)
         return []
 
     async def _handle(self, events: list[BargeInEvent], frame: Frame | None = None) -> bool:

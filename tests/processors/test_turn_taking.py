@@ -1,16 +1,24 @@
 """Turn taking in whole calls: barge-in, backchannels, noise, and replies begun early."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.runner.types import RunnerArguments
+from pipecat.services.llm_service import FunctionCallParams
 
 from talkpath.agent.audio import FloatArray
 from talkpath.bots import assistant
+from talkpath.bots.session import greet, make_worker, run_worker
+from talkpath.bots.stages import conversation, hearing, speaking, thinking
 from talkpath.bots.testing import Caller, call
+from talkpath.transports.factory import create_transport
 from tests import speech
-from tests.llm_server import LlmServer, Request, Say, llm_server
+from tests.llm_server import Call, LlmServer, Request, Say, llm_server, script
 from tests.local_models import voice_model
 
 STORY = (
@@ -115,3 +123,37 @@ async def test_a_reply_begun_early_is_spoken_once_and_one_to_half_a_turn_never(
     assert sum(message["role"] == "user" for message in messages) == 1
     (latency,) = caller.timeline
     assert latency.eager_ms is not None
+
+
+async def test_okay_to_one_moment_please_does_not_cancel_the_tool_that_runs() -> None:
+    async def look_up(params: FunctionCallParams) -> None:
+        """Look up the opening hours."""
+        await asyncio.sleep(6)
+        await params.result_callback({"opens": "nine"})
+
+    async def clerk(runner_args: RunnerArguments) -> None:
+        transport = await create_transport(runner_args)
+        context = await conversation(LLMContext(tools=ToolsSchema([look_up])))
+        stages = [
+            *await hearing(),
+            context.user(),
+            *await thinking(),
+            await speaking(),
+        ]
+        pipeline = [transport.input(), *stages, transport.output(), context.assistant()]
+        worker = make_worker(runner_args, transport, pipeline)
+        greet(transport, worker, "Hello.")
+        await run_worker(runner_args, worker)
+
+    answers = script(Call("look_up", {}), Say("We open at nine."))
+    async with (
+        llm_server(answers) as server,
+        call(clerk, settings=settings(server, "balanced")) as caller,
+    ):
+        await caller.hears("hello")
+        await caller.says("When do you open?")
+        await caller.hears_turn()  # one moment, please
+        await caller.says("Okay.", over_bot=True)
+        await caller.hears("open at nine")
+    (tool,) = caller.tools
+    assert not tool.cancelled and not caller.interruptions
