@@ -17,7 +17,7 @@ from talkpath.bots.session import (
     run_under_pipecat,
     run_worker,
 )
-from talkpath.bots.stages import hearing, speaking, user_turns
+from talkpath.bots.stages import hearing, prepare_speaking, speaking, user_turns
 from talkpath.processors.turn_texts import TurnTexts
 from talkpath.transports.factory import create_transport
 
@@ -40,7 +40,7 @@ async def prepare() -> None:
             "English only; take base, small or a larger model without .en"
         )
     await shared.smart_turn()
-    await speaking()
+    await prepare_speaking()
 
 
 async def bot(runner_args: RunnerArguments) -> None:

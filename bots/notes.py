@@ -21,7 +21,7 @@ from talkpath.bots.session import (
     run_under_pipecat,
     run_worker,
 )
-from talkpath.bots.stages import hearing, speaking, user_turns
+from talkpath.bots.stages import hearing, prepare_speaking, speaking, user_turns
 from talkpath.processors.idle_prompts import hang_up
 from talkpath.processors.recorder import Recorder
 from talkpath.processors.turn_texts import TurnTexts
@@ -44,7 +44,7 @@ async def prepare() -> None:
     """Load the models before the first caller is let in."""
     await prepare_speech()
     await runtime().smart_turn()
-    await speaking()
+    await prepare_speaking()
 
 
 async def bot(runner_args: RunnerArguments) -> None:

@@ -1,6 +1,7 @@
 """The page feed in a real pipeline with RTVI: what goes out to the page."""
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ async def test_captions_grow_word_by_word_until_they_are_final(base: WhisperEngi
         await caller.until(lambda: messages(caller, "caption"))
         await caller.say(audio[48_000:], pace_s=0.01)
     captions = messages(caller, "caption")
-    keys = {"type", "utterance", "stable", "rest", "final", "language"}
+    keys = {"type", "utterance", "stable", "rest", "final", "language", "spoken"}
     shown: dict[int, Message] = {}
     for caption in captions:
         assert set(caption) == keys
@@ -79,6 +80,34 @@ async def test_captions_grow_word_by_word_until_they_are_final(base: WhisperEngi
     # One for each transcript, however many processors pass it on.
     transcripts = caller.frames(InterimTranscriptionFrame, TranscriptionFrame, NothingHeardFrame)
     assert len(captions) == len(transcripts)
+
+    # And when it was said, for subtitles: half a second into it, and after the pause.
+    said = messages(caller, "cues")
+    assert [one["utterance"] for one in said] == list(shown)
+    assert [one["language"] for one in said] == ["en"] * len(said)
+    for one in said:
+        joined = " ".join(segment["text"] for segment in one["segments"])
+        assert joined == shown[one["utterance"]]["stable"]
+        assert " ".join(line for cue in one["cues"] for line in cue["lines"]) == joined
+    first, second = clip(sentences[0]).duration_s, clip(sentences[1]).duration_s
+    cues = [cue for one in said for cue in one["cues"]]
+    assert 0 <= cues[0]["start_ms"] <= 1000
+    assert all(before["end_ms"] <= after["start_ms"] for before, after in pairwise(cues))
+    assert cues[-1]["end_ms"] == pytest.approx(1000 * (first + second + 2.0), abs=600)
+
+
+async def test_a_translation_is_english_and_tells_what_was_spoken() -> None:
+    async with engine("base", WhisperConfig(language="de")) as running:
+        async with call(
+            path(StreamingWhisper(running, task="translate")),
+            rtvi=True,
+            observe=lambda worker: PageFeed(worker.rtvi),
+        ) as caller:
+            await caller.say(join(["librivox-0880"]))
+            await caller.until(lambda: messages(caller, "cues"))
+    caption = messages(caller, "caption")[-1]
+    assert (caption["language"], caption["spoken"]) == ("en", "de")
+    assert messages(caller, "cues")[0]["language"] == "en"
 
 
 async def test_an_utterance_without_words_vanishes() -> None:
@@ -100,7 +129,9 @@ async def test_an_utterance_without_words_vanishes() -> None:
         "rest": "",
         "final": True,
         "language": None,
+        "spoken": None,
     }
+    assert not messages(caller, "cues")
 
 
 async def test_transcripts_of_others_are_not_shown(base: WhisperEngine) -> None:

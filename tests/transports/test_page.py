@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from pipecat.frames.frames import (
     ErrorFrame,
     InterimTranscriptionFrame,
@@ -44,11 +46,16 @@ asyncio.run(serve(StageBot(), Config(server=ServerConfig(port={port}))))
 """
 
 
-@pytest.fixture
-async def browser(need_tool: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Browser]:
-    async with chromium(
-        need_tool("chromium"), microphone=microphone_wav(tmp_path / "tone.wav")
-    ) as started:
+# One browser for all: what a visit leaves behind is gone with its context.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser(
+    need_tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Browser]:
+    tone = microphone_wav(tmp_path_factory.mktemp("microphone") / "tone.wav")
+    async with chromium(need_tool("chromium"), microphone=tone) as started:
         yield started
 
 
@@ -157,6 +164,77 @@ async def test_captions_are_solid_where_they_stand_and_pale_where_they_may_chang
             "The quick brown fox. It jumps."
         )
         await expect(page.locator(".entry.you .firm").first).to_have_attribute("class", "firm")
+        assert await page.locator(".part").first.get_attribute("lang") == "en"
+
+
+async def test_captions_are_saved_as_files_during_the_call_and_after_it(browser: Browser) -> None:
+    async def saved(page: Page, format: str) -> str:
+        await page.get_by_label("Format of the captions").select_option(format)
+        async with page.expect_download() as download:
+            await page.get_by_role("button", name="Save captions").click()
+        file = await download.value
+        assert file.suggested_filename.endswith(f".{format}")
+        return await asyncio.to_thread(Path(await file.path()).read_text, "utf-8")
+
+    async def said(scene: Scene, utterance: int, start_ms: int, *lines: str) -> None:
+        cue = {"start_ms": start_ms, "end_ms": start_ms + 1500, "lines": lines}
+        segment = {"start_s": start_ms / 1000, "end_s": start_ms / 1000 + 1.5, "words": []}
+        segment["text"] = " ".join(lines)
+        await scene.caption(utterance, " ".join(lines), final=True)
+        await scene.message(
+            {
+                "type": "cues",
+                "utterance": utterance,
+                "language": "en",
+                "segments": [segment],
+                "cues": [cue],
+            }
+        )
+
+    async with (
+        served(bot := StageBot()) as url,
+        visiting(browser, url, width=360, height=640) as page,
+    ):
+        scene = await connect(page, bot)
+        save = page.get_by_role("button", name="Save captions")
+        await expect(save).to_be_hidden()
+        await said(scene, 1, 0, "Salt & pepper,", "if a < b.")
+        await said(scene, 2, 3_661_020, "Please.")
+        await expect(save).to_be_visible()
+        assert await page.evaluate("document.documentElement.scrollWidth") == 360
+        assert await saved(page, "txt") == "Salt & pepper, if a < b. Please.\n"
+        await scene.frames(UserStartedSpeakingFrame(), UserStoppedSpeakingFrame())
+        await expect(page.locator("#note-you")).to_have_text("silent")
+        await said(scene, 3, 3_700_000, "Thank you.")
+        await expect(page.locator(".entry.you").last).to_contain_text("Thank you.")
+        await page.get_by_role("button", name="Disconnect").click()
+        await expect(page.get_by_role("status")).to_have_text("Not connected")
+
+        assert await saved(page, "txt") == "Salt & pepper, if a < b. Please.\nThank you.\n"
+        assert await saved(page, "srt") == (
+            "1\n00:00:00,000 --> 00:00:01,500\nSalt & pepper,\nif a < b.\n\n"
+            "2\n01:01:01,020 --> 01:01:02,520\nPlease.\n\n"
+            "3\n01:01:40,000 --> 01:01:41,500\nThank you.\n"
+        )
+        assert (await saved(page, "vtt")).startswith(
+            "WEBVTT\n\n00:00:00.000 --> 00:00:01.500\nSalt &amp; pepper,\nif a &lt; b.\n\n"
+        )
+        segments = json.loads(await saved(page, "json"))["segments"]
+        assert [(one["turn"], one["text"]) for one in segments] == [
+            (1, "Salt & pepper, if a < b."),
+            (1, "Please."),
+            (2, "Thank you."),
+        ]
+        await connect(page, bot)  # the next call has captions of its own
+        await expect(save).to_be_hidden()
+
+
+async def test_a_translation_says_which_language_it_was(browser: Browser) -> None:
+    async with served(bot := StageBot()) as url, visiting(browser, url) as page:
+        scene = await connect(page, bot)
+        caption = {"type": "caption", "utterance": 1, "rest": "", "final": True, "language": "en"}
+        await scene.message({**caption, "stable": "Good morning.", "spoken": "de"})
+        await expect(page.locator(".entry.you .who")).to_contain_text("German")
         assert await page.locator(".part").first.get_attribute("lang") == "en"
 
 

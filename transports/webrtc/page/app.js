@@ -2,6 +2,7 @@
 
 import { Conversation } from "./captions.js";
 import { CallError } from "./errors.js";
+import { Export } from "./export.js";
 import { Latency } from "./latency.js";
 import { Meters } from "./meters.js";
 import * as microphone from "./microphone.js";
@@ -37,6 +38,7 @@ const latency = new Latency({
   turns: $("turns"),
   toggle: $("timing-toggle"),
 });
+const captions = new Export({ group: $("export"), format: $("export-format"), save: $("export-save") });
 const meters = new Meters();
 
 /** @type {keyof typeof STATES} */
@@ -149,9 +151,11 @@ function receive(type, data) {
     case "server-message":
       if (data.type === "caption") {
         conversation.caption(data);
+        captions.caption(data);
         // A bot without turns says nothing of its own about who speaks.
         if (!turns) speaking("you", !data.final);
       }
+      if (data.type === "cues") captions.add(data);
       if (data.type === "turn-latency") latency.add(data);
       if (data.type === "turn-counts") latency.count(data);
       break;
@@ -171,6 +175,7 @@ function receive(type, data) {
     case "user-stopped-speaking":
       speaking("you", false);
       conversation.turnEnded();
+      captions.turnEnded();
       break;
     case "bot-started-speaking":
       speaking("bot", true);
@@ -199,6 +204,7 @@ async function connect() {
     await microphone.fill($("microphone"));
     if (token !== attempt) return;
     conversation.begin();
+    captions.begin();
     latency.count({});
     turns = false;
     mine = session = new Session(opened, {

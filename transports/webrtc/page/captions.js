@@ -5,6 +5,7 @@
 const KEPT = 500; // entries; older ones leave the page
 const NEAR_END_PX = 64;
 const NEW_ENTRY_AFTER_MS = 4_000;
+const LANGUAGES = new Intl.DisplayNames(["en"], { type: "language" });
 
 /**
  * A stretch of one speaker.
@@ -74,9 +75,9 @@ export class Conversation {
 
   /**
    * A caption of the caller's words.
-   * @param {{utterance: number, stable: string, rest: string, final: boolean, language: string | null}} caption
+   * @param {{utterance: number, stable: string, rest: string, final: boolean, language: string | null, spoken: string | null}} caption
    */
-  caption({ utterance, stable, rest, final, language }) {
+  caption({ utterance, stable, rest, final, language, spoken }) {
     if (!this.#captioned) {
       this.#captioned = true;
       // This bot sends captions: transcripts shown so far would say everything twice.
@@ -87,6 +88,7 @@ export class Conversation {
       }
     }
     this.#say(`${this.#call}u${utterance}`, stable, rest, final, language);
+    if (spoken && spoken !== language) this.#nameLanguage(`${this.#call}u${utterance}`, spoken);
   }
 
   /**
@@ -198,6 +200,23 @@ export class Conversation {
       this.#announce("You", entry, part);
     }
     this.#follow();
+  }
+
+  /**
+   * Show which language an entry was translated from.
+   * @param {string} key
+   * @param {string} code
+   */
+  #nameLanguage(key, code) {
+    const entry = this.#entries.find((one) => one.parts.has(key));
+    if (!entry) return;
+    let note = entry.item.querySelector(".spoken");
+    if (!note) {
+      note = document.createElement("span");
+      note.className = "note spoken";
+      entry.item.firstElementChild.append(note);
+    }
+    note.textContent = LANGUAGES.of(code) ?? code;
   }
 
   /**
