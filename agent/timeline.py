@@ -106,11 +106,13 @@ class TurnClock:
         self.last = last
         self._count = 0
         self._heard = _Turn()
+        self._hearing = False
         self._answered: _Turn | None = None
 
     def speech_started(self) -> None:
         """Speech starts: a turn that was not decided goes on."""
         self._heard = _Turn()
+        self._hearing = True
 
     def speech_stopped(self, at_s: float, silence_s: float, ended_at_s: float = 0.0) -> None:
         """Take a stop of speech.
@@ -125,10 +127,12 @@ class TurnClock:
         heard.speech_end_s, heard.ended_at_s = at_s - silence_s, ended_at_s
         heard.moments[Moment.STOP] = at_s
         self._heard = heard
+        self._hearing = True
 
     def eager(self, at_s: float) -> None:
-        """A reply is begun before the turn is over."""
-        self._heard.eager_at_s = at_s
+        """A reply is begun before the turn is over; told after that, it was not."""
+        if self._hearing:
+            self._heard.eager_at_s = at_s
 
     def withdrawn(self) -> None:
         """The eager reply is thrown away."""
@@ -166,6 +170,7 @@ class TurnClock:
             return None
         before = self.ended()
         turn, self._heard = self._heard, _Turn()
+        self._hearing = False
         turn.moments[Moment.TURN] = at_s
         self._answered = turn
         return self.ended() if self.last is Moment.TURN else before

@@ -62,15 +62,21 @@ class TurnWatch:
 
     def __init__(self) -> None:
         self.counts = TurnCounts()
+        self._hearing = False
         self._eager = False
         self._speaking = False
         self._held = False
         self._backchannel = False
         self._resumed = False
 
+    def speech_starts(self) -> TurnEvent | None:
+        """The caller starts to speak."""
+        self._hearing = True
+        return self.settled()
+
     def eager(self) -> TurnEvent | None:
-        """A reply is begun before the turn is over."""
-        if self._eager:
+        """A reply is begun before the turn is over; told after that, it was not."""
+        if self._eager or not self._hearing:
             return None
         self._eager = True
         return self._event(TurnEvent.EAGER_STARTED)
@@ -81,6 +87,7 @@ class TurnWatch:
 
     def turn_over(self) -> TurnEvent | None:
         """The caller's turn is over."""
+        self._hearing = False
         return self._eager_ends(TurnEvent.EAGER_USED)
 
     def bot_speaks(self, speaking: bool) -> None:
@@ -103,7 +110,7 @@ class TurnWatch:
         self._held = False
 
     def settled(self) -> TurnEvent | None:
-        """Speech starts, or the session ends: nothing more is told of what was before."""
+        """Nothing more is told of what was before: speech starts, or the session ends."""
         if not self._resumed:
             return None
         self._resumed = False

@@ -120,7 +120,9 @@ class LatencyTimeline(BaseObserver):
                 return watch.interrupted()
             case UserBackchannelFrame():
                 return watch.backchannel()
-            case VADUserStartedSpeakingFrame() | EndFrame() | CancelFrame():
+            case VADUserStartedSpeakingFrame():
+                return watch.speech_starts()
+            case EndFrame() | CancelFrame():
                 return watch.settled()
             case HoldPlaybackFrame():
                 watch.held()

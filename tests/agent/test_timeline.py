@@ -167,6 +167,7 @@ def test_a_turn_that_is_never_answered_is_told_when_the_next_one_is_over() -> No
 
 def eager_turn(clock: TurnClock) -> None:
     """A reply begun in the early pause, with its first token before the turn is over."""
+    clock.speech_started()
     clock.eager(1.1)
     clock.speech_stopped(1.2, 0.2, ended_at_s=1000.0)
     clock.mark(Moment.TOKEN, 1.22)
@@ -184,6 +185,19 @@ def test_what_an_eager_reply_has_before_the_turn_is_over_costs_nothing() -> None
     answered = (("first-token", 0), ("first-audio", 100), ("first-packet", 10))
     assert turn == TurnLatency(1, (*heard, *answered), 410, ended_at_s=1000.0, eager_ms=200)
     assert str(turn).endswith("first-packet 10, eager by 200)")
+
+
+def test_a_reply_that_is_begun_with_the_decision_is_not_eager() -> None:
+    clock = TurnClock()
+    clock.speech_started()
+    clock.speech_stopped(1.2, 0.2)
+    clock.mark(Moment.TURN, 1.3)
+    clock.eager(1.3)
+    clock.mark(Moment.TOKEN, 1.4)
+    turn = clock.mark(Moment.PACKET, 1.5)
+    assert turn is not None
+    assert turn.eager_ms is None
+    assert ("first-token", 100) in turn.parts
 
 
 def test_an_eager_reply_that_is_withdrawn_never_was() -> None:

@@ -7,6 +7,7 @@ from talkpath.agent.turn_counts import TurnCounts, TurnEvent, TurnMetrics, TurnW
 
 def test_an_eager_reply_is_used_or_thrown_away_once() -> None:
     watch = TurnWatch()
+    watch.speech_starts()
     assert watch.eager() is TurnEvent.EAGER_STARTED
     assert watch.eager() is None
     assert watch.withdrawn() is TurnEvent.EAGER_DISCARDED
@@ -14,6 +15,7 @@ def test_an_eager_reply_is_used_or_thrown_away_once() -> None:
     watch.eager()
     assert watch.turn_over() is TurnEvent.EAGER_USED
     assert watch.turn_over() is None
+    assert watch.eager() is None  # the turn is over: this one is not early
     assert watch.counts == TurnCounts(eager_started=2, eager_used=1, eager_discarded=1)
 
 
@@ -22,7 +24,7 @@ def test_the_bot_that_goes_on_for_no_backchannel_had_a_false_alarm() -> None:
     assert watch.backchannel() is TurnEvent.BACKCHANNEL  # the bot speaks on
     watch.held()
     watch.resumed()
-    assert watch.settled() is TurnEvent.FALSE_ALARM
+    assert watch.speech_starts() is TurnEvent.FALSE_ALARM
     assert watch.settled() is None
 
 
