@@ -126,6 +126,8 @@ def run(args: argparse.Namespace, config: Config) -> int:
     """
     if args.conversations < 1:
         raise ConfigError("--conversations must be 1 or more")
+    if args.json is not None and not args.json.parent.is_dir():
+        raise ConfigError(f"cannot write {args.json}: there is no folder {args.json.parent}")
     check_plot(args.plot)
     load_bot(args.bot)  # a mistyped name is told at once
     if config.whisper.language == "auto":
@@ -173,11 +175,8 @@ async def measure(
     os.environ.setdefault("LOGURU_LEVEL", "ERROR")
     recordings, choices = await _recorded(data) if data else await _spoken(config)
     plan = script(conversations, choices, seed=seed)
-    async with contextlib.AsyncExitStack() as stack:
-        called = [
-            _Called(side, await stack.enter_async_context(_side(side, bot, config)))
-            for side in sides
-        ]
+    async with _servers(sides, bot, config) as servers:
+        called = [_Called(side, server) for side, server in zip(sides, servers, strict=True)]
         total = len(plan) * len(sides)
         with tqdm(total=total, unit="call", file=sys.stderr, disable=None) as bar:
             for index, turns in enumerate(plan):
@@ -249,27 +248,37 @@ async def _recorded(data: Path) -> tuple[list[FloatArray], list[list[int]]]:
 
 
 @contextlib.asynccontextmanager
-async def _side(side: str, bot: str, config: Config) -> AsyncIterator[ServerProcess]:
-    """A side's bot in a process of its own inside the block."""
+async def _servers(
+    sides: Sequence[str], bot: str, config: Config
+) -> AsyncIterator[list[ServerProcess]]:
+    """The bot of each side in a process of its own inside the block, all of them ready."""
     # Spawned, not forked: no side inherits threads or warm caches.
     context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
     server = dataclasses.replace(config.server, host="127.0.0.1", port=0, transport="websocket")
     config = dataclasses.replace(config, server=server)
-    process = context.Process(target=_serve, args=(side, bot, config, theirs), daemon=True)
-    process.start()
-    theirs.close()
+    started = []
     try:
-        url = await asyncio.to_thread(_wait, ours)
-        if isinstance(url, Exception):
-            raise url
-        assert process.pid is not None
-        yield ServerProcess(url.replace("http://", "ws://"), process.pid)
+        for side in sides:
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(side, bot, config, theirs), daemon=True)
+            process.start()
+            theirs.close()
+            started.append((process, ours))
+        servers = []
+        for process, ours in started:
+            url = await asyncio.to_thread(_wait, ours)
+            if isinstance(url, Exception):
+                raise url
+            assert process.pid is not None
+            servers.append(ServerProcess(url.replace("http://", "ws://"), process.pid))
+        yield servers
     finally:
-        process.terminate()
-        await asyncio.to_thread(process.join, _END_S)
-        process.kill()
-        await asyncio.to_thread(process.join)
+        for process, _ in started:
+            process.terminate()
+        for process, _ in started:
+            await asyncio.to_thread(process.join, _END_S)
+            process.kill()
+            await asyncio.to_thread(process.join)
 
 
 def _wait(ours: Connection) -> str | Exception:

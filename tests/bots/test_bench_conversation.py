@@ -1,40 +1,41 @@
 """Conversations with real bots over real sockets: who was answered, never how fast."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from talkpath.agent.config import Config, ReplyConfig, TurnConfig, WhisperConfig
+from talkpath.agent.timeline import Moment
+from talkpath.bots.bench_conversation import measure
 from talkpath.bots.cli import main
-from tests.local_models import reply_model, voice_model
+from tests.llm_server import Say, llm_server
+from tests.local_models import voice_model
 
 
-def test_both_sides_are_called_and_their_parts_add_up(
-    tmp_path: Path, model: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+async def test_both_sides_are_called_answer_and_tell_parts_that_add_up(
+    model: Callable[[str], Path],
 ) -> None:
     model("tiny.en")
-    reply_model()
     voice_model()
-    file, plot = tmp_path / "turns.json", tmp_path / "turns.png"
-    sides = ["--sides", "talkpath", "pipecat", "--conversations", "1", "--profile", "snappy"]
-    outputs = ["--json", str(file), "--plot", str(plot)]
-    assert main(["bench", "conversation", "--model", "tiny.en", *sides, *outputs]) == 0
-    table = capsys.readouterr().out
-    assert "pipecat by talkpath: p50 " in table
-    figures = json.loads(file.read_text())
-    assert list(figures) == ["talkpath", "pipecat"]
-    for side in figures.values():
-        assert side["conversations"] == 1
-        assert side["turns"] == side["answered"] >= 1
-        assert side["processor"] > 0
-        for turn in side["every_turn"]:
-            names = [name for name, _ in turn["parts"]]
-            assert names == ["stop", "final", "turn", "first-token", "first-audio", "first-packet"]
-            apart_ms = turn["whole_ms"] - sum(ms for _, ms in turn["parts"])
-            assert abs(apart_ms) < 0.5 * turn["whole_ms"]
-            assert turn["sound_ms"] >= turn["whole_ms"]
-    assert plot.read_bytes().startswith(b"\x89PNG")
+    async with llm_server(lambda _: Say("It is Paris, of course.")) as server:
+        config = Config(
+            whisper=WhisperConfig(model="tiny.en", language="en"),
+            turn=TurnConfig(profile="snappy"),
+            reply=ReplyConfig(url=server.url, model="any"),
+        )
+        reports = await measure(["talkpath", "pipecat"], "assistant", config, 1)
+        assert len(server.requests) >= 2
+    assert [report.side for report in reports] == ["talkpath", "pipecat"]
+    for report in reports:
+        assert report.conversations == 1
+        assert len(report.turns) == report.kind("answered") == 1
+        assert report.processor_s > 0
+        turn = report.turns[0]
+        assert [name for name, _ in turn.parts] == [moment.value for moment in Moment]
+        assert turn.whole_ms and turn.sound_ms and turn.apart_ms
+        assert turn.sound_ms >= turn.whole_ms
+        assert abs(turn.apart_ms) < 0.5 * turn.whole_ms
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,7 @@ def test_both_sides_are_called_and_their_parts_add_up(
     [
         (["--conversations", "0"], "--conversations must be 1 or more"),
         (["--bot", "no-such-bot"], "there is no bot 'no-such-bot'"),
+        (["--json", "/nowhere/turns.json"], "there is no folder /nowhere"),
         (["--data", "/nowhere"], "cannot read /nowhere/manifest.jsonl"),
     ],
 )
