@@ -176,11 +176,10 @@ class EndOfTurn:
 
     def tick(self, at_s: float) -> list[TurnEvent]:
         """Time has passed."""
-        events = self._maybe_eager()
         due_s = self.due_s
         if due_s is not None and (at_s >= due_s or not self._said):
-            events += self._end()
-        return events
+            return self._end()
+        return self._maybe_eager()
 
     def refused(self) -> None:
         """Whoever was to begin the eager reply gave it up: the end will have to start it."""

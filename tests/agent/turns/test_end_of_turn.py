@@ -222,6 +222,12 @@ def test_an_eager_reply_waits_for_the_words_of_earlier_pieces() -> None:
     assert not [event for event in caller.told if isinstance(event, End)]
 
 
+def test_nothing_is_eager_about_a_turn_that_is_over() -> None:
+    caller = Caller(eager=True)
+    a_sentence(caller, "Hello there.", 0.98)
+    assert caller.told == [End("Hello there.", confirms_eager=False, completeness=0.98)]
+
+
 def test_an_eager_reply_that_was_given_up_is_begun_at_the_end() -> None:
     caller = Caller(eager=True)
     caller.speaks()
