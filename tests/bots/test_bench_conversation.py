@@ -1,5 +1,6 @@
 """Conversations with real bots over real sockets: who was answered, never how fast."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,20 +12,24 @@ from talkpath.bots.bench_conversation import measure
 from talkpath.bots.cli import main
 from tests.llm_server import Say, llm_server
 from tests.local_models import voice_model
+from tests.speech import clip
 
 
 async def test_both_sides_are_called_answer_and_tell_parts_that_add_up(
-    model: Callable[[str], Path],
+    tmp_path: Path, model: Callable[[str], Path]
 ) -> None:
     model("tiny.en")
     voice_model()
+    said = clip("cards-001")
+    line = {"id": said.id, "file": str(said.path), "text": said.text}
+    (tmp_path / "manifest.jsonl").write_text(json.dumps(line))
     async with llm_server(lambda _: Say("It is Paris, of course.")) as server:
         config = Config(
             whisper=WhisperConfig(model="tiny.en", language="en"),
             turn=TurnConfig(profile="snappy"),
             reply=ReplyConfig(url=server.url, model="any"),
         )
-        reports = await measure(["talkpath", "pipecat"], "assistant", config, 1)
+        reports = await measure(["talkpath", "pipecat"], "assistant", config, 1, data=tmp_path)
         assert len(server.requests) >= 2
     assert [report.side for report in reports] == ["talkpath", "pipecat"]
     for report in reports:
