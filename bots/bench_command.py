@@ -31,6 +31,11 @@ _ACTIONS = {
         "scripted conversations: end of speech to the bot's first sound, in parts",
         models=("whisper", "reply", "voice"),
     ),
+    "barge-in": _Action(
+        "talkpath.bots.bench_barge_in",
+        "how fast a bot falls silent when somebody speaks to it",
+        models=("whisper", "voice"),
+    ),
     "turns": _Action(
         "talkpath.agent.bench.turns",
         "turn taking: false cut-offs and delay of each profile, against plain timeouts",
