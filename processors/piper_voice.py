@@ -39,6 +39,9 @@ _SHORTEST = 16
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=\W*[A-Z])")
 _PHRASE_END = re.compile(r"(?<=[.!?…,;:])\s+")
 _SILENCE_S = 0.02
+_SLOW_S = 30.0
+"""Seconds that a phrase may take on a busy machine. After that (3 by default), Pipecat takes the
+reply for spoken, and counts as heard what is yet to be said."""
 
 _QUEUED_WITH_AUDIO = (
     AggregatedTextFrame,  # TTSTextFrame too
@@ -67,6 +70,7 @@ class PiperVoice(TTSService):
             push_text_frames=False,
             push_start_frame=True,
             push_stop_frames=True,
+            stop_frame_timeout_s=_SLOW_S,
             # A reply of nothing but symbols is no reason to give up on the voice.
             max_consecutive_zero_audio_contexts=0,
             text_transforms=[("*", strip_markdown)],
@@ -98,6 +102,8 @@ class PiperVoice(TTSService):
                     yield frame
         except Exception as error:
             yield ErrorFrame(error=f"the voice failed: {error}", exception=error)
+            if self.audio_context_available(context_id):  # there is nothing to wait for
+                await self.remove_audio_context(context_id)
 
     async def _speak(self, phrase: str, context_id: str) -> AsyncGenerator[Frame, None]:
         spoken = await self._voice.say(phrase, self.sample_rate)
