@@ -107,6 +107,9 @@ def load_config(
         merged.update(_from_file(file))
     merged.update(_from_environment(environ))
     merged.update({name: value for name, value in (flags or {}).items() if value is not None})
+    is_openai = merged.get("voice.service") == "openai" and "voice.url" not in merged
+    if is_openai and environ.get("OPENAI_API_KEY"):  # it goes to no other server
+        merged.setdefault("voice.api_key", environ["OPENAI_API_KEY"])
     sections: dict[str, dict[str, Any]] = {}
     known = _settings()
     for name, value in merged.items():

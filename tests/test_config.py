@@ -86,6 +86,14 @@ def test_a_key_of_a_wrong_type_is_not_repeated(tmp_path: Path, text: str, name: 
     assert "471" not in str(caught.value)
 
 
+def test_openais_key_goes_to_openais_voice_alone() -> None:
+    environ = {"OPENAI_API_KEY": "secret", "TALKPATH_VOICE_SERVICE": "openai"}
+    assert load_config(environ=environ).voice.api_key == "secret"
+    assert load_config(environ={"TALKPATH_VOICE_SERVICE": "openai"}).voice.api_key is None
+    environ["TALKPATH_VOICE_URL"] = "http://gpu-1/v1"
+    assert load_config(environ=environ).voice.api_key is None
+
+
 def test_options_are_a_table_in_a_file_and_json_in_the_environment(tmp_path: Path) -> None:
     file = _file(tmp_path, "[voice.options]\nspeed = 1.5\nstyle = 'calm'\n")
     assert load_config(environ={}, file=file).voice.options == {"speed": 1.5, "style": "calm"}
