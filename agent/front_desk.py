@@ -36,6 +36,7 @@ _REMEMBERED = 500
 _SIMILAR = 0.7
 """Ratio of `difflib.SequenceMatcher` from which a name is one that was heard: recognizers and
 models spell names in their own ways."""
+_WITHIN_NUMBERS = frozenset("double triple and then uh um er".split())
 _NAME = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .'\u2019-])+")
 _LONGEST_NAME = 80
 _OFFERED = 3
@@ -316,7 +317,7 @@ class FrontDesk:
         number = digits(text)
         if not 5 <= len(number) <= 15:
             raise Unclear("What is your phone number, please?")
-        if number not in digits(" ".join(self._heard)):
+        if not any(run in (number, number * 2) for run in _numbers(" ".join(self._heard))):
             raise Unclear("I am not sure about the phone number. Please say it digit by digit.")
         return number
 
@@ -331,6 +332,17 @@ class FrontDesk:
             if not any(_alike(part, word) for word in heard) and part not in spelled:
                 raise Unclear("I am not sure about the name. Please say it again and spell it.")
         return name
+
+
+def _numbers(text: str) -> list[str]:
+    """Runs of digits with nothing else between them: a time of day is no part of a number."""
+    runs = [""]
+    for word in words(text):
+        if digits(word) or word in _WITHIN_NUMBERS:
+            runs[-1] += f" {word}"
+        elif runs[-1]:
+            runs.append("")
+    return [digits(run) for run in runs]
 
 
 def _alike(name: str, heard: str) -> bool:

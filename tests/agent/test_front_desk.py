@@ -274,6 +274,26 @@ async def test_nobody_else_s_appointment_is_found_by_a_number_that_was_not_said(
     assert "not sure about the phone number" in (await desk.propose_cancellation(PHONE)).say
 
 
+@pytest.mark.parametrize(
+    ("said", "number", "known"),
+    [
+        (["My number is 555", "0101."], "5550101", True),
+        (["555 0101, yes, 555 0101."], "5550101", True),
+        (["Tomorrow at 10 a.m., 555 0101."], "105550101", False),
+        (["555 0101.", "At 4."], "55501014", False),
+        (["555 0101."], "50101", False),
+    ],
+)
+async def test_a_number_is_the_one_that_was_said_from_its_first_digit_to_its_last(
+    book: AppointmentBook, said: list[str], number: str, known: bool
+) -> None:
+    desk = FrontDesk(book, lambda: NOW)
+    for text in said:
+        desk.heard(text)
+    answer = await desk.propose_cancellation(number)
+    assert ("find no appointment" in answer.say) is known
+
+
 async def test_free_times_are_those_of_the_next_day_that_has_any(
     desk: FrontDesk, book: AppointmentBook
 ) -> None:

@@ -3,10 +3,11 @@
 The decent one reads the conversation by rules and calls the tools as a model of some size would.
 """
 
+import itertools
 import re
 from typing import Any
 
-from talkpath.agent.answers import choices, digits, yes_no
+from talkpath.agent.answers import choices, digits, words, yes_no
 from tests.llm_server import Answer, Call, Request, Say, last_user
 
 __all__ = ["BadModel", "decent_model"]
@@ -17,7 +18,6 @@ _DAY = re.compile(
 )
 _TIME = re.compile(r"\b(?:\d+(?::\d+)?|nine|ten|eleven|two|three|four) ?(?:am|pm|o'clock|in the)")
 _NAME = re.compile(r"[Nn]ame is (\w+ \w+)")
-_PHONE = re.compile(r"number is ([^a-zA-Z]+|.*)", re.DOTALL)
 
 
 def decent_model(request: Request) -> Answer:
@@ -33,7 +33,7 @@ def decent_model(request: Request) -> Answer:
     everything = " ".join(users)
     details = {
         "name": _last(_NAME, everything),
-        "phone": digits(_last(_PHONE, everything)),
+        "phone": _phone(everything),
         "service": " ".join(choices(everything, {"check-up": ["check up", "checkup"]})),
         "day": _last(_DAY, everything.lower()),
         "time": _last(_TIME, everything.lower().replace(".", "")).replace("in the", "am"),
@@ -49,6 +49,12 @@ def _proposed(request: Request) -> bool:
     """Whether the last call of a tool was a proposal."""
     calls = [call for message in request["messages"] for call in message.get("tool_calls") or ()]
     return bool(calls) and calls[-1]["function"]["name"].startswith("propose")
+
+
+def _phone(text: str) -> str:
+    """The digits behind the last "number is", up to the next word that is none."""
+    spoken = words(text.lower().rpartition("number is")[2]) if "number is" in text.lower() else []
+    return digits(" ".join(itertools.takewhile(digits, spoken)))
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str:

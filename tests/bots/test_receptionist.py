@@ -1,6 +1,8 @@
-"""Twelve calls and more to the receptionist: real speech, real ears, a real database.
+"""Twelve calls and more to the receptionist, with a real database and a real server for the model.
 
-What the language model does is scripted behind a real server; in two calls it is a bad one.
+Four callers speak aloud and are heard by Whisper: the one who corrects himself, the one who talks
+over the bot, the one who says nothing, and the one whose model is too small. The others type.
+What the language model says is scripted, and in one call it is a bad one.
 """
 
 import asyncio
@@ -15,8 +17,10 @@ import pytest
 
 from talkpath.agent.appointments import AppointmentBook, OpeningHours
 from talkpath.agent.config import ReceptionistConfig
-from talkpath.bots.testing import Caller, call
+from talkpath.bots import receptionist
+from talkpath.bots.testing import call
 from tests.bots.receptionist_brain import BadModel, decent_model
+from tests.bots.typed_calls import typed_call, without_sound
 from tests.llm_server import llm_server
 from tests.local_models import reply_model, voice_model
 
@@ -27,8 +31,9 @@ BOOK = "I would like to book a check-up, {when}. " + DETAILS
 
 
 @pytest.fixture
-def settings(tmp_path: Path) -> dict[str, Any]:
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     voice_model()
+    without_sound(receptionist, monkeypatch)
     return {
         "whisper.model": "tiny.en",
         "idle.after_s": 4.0,
@@ -39,13 +44,17 @@ def settings(tmp_path: Path) -> dict[str, Any]:
 
 
 @contextlib.asynccontextmanager
-async def calling(settings: dict[str, Any]) -> AsyncIterator[Caller]:
-    async with call("receptionist", settings=settings) as caller:
+async def calling(settings: dict[str, Any], *, aloud: bool = False) -> AsyncIterator[Any]:
+    """Call, by voice (tiny.en is at the other end) or typed."""
+    made: Any = call("receptionist", settings=settings)
+    if not aloud:
+        made = typed_call(receptionist, settings)
+    async with made as caller:
         await caller.hears("book, move or cancel an appointment?")
         yield caller
 
 
-async def agrees(caller: Caller, outcome: str) -> None:
+async def agrees(caller: Any, outcome: str) -> None:
     """Hear a proposal out, say yes, and goodbye."""
     await caller.hears("Shall I", within_s=30)
     await caller.says("Yes, please.")
@@ -53,7 +62,7 @@ async def agrees(caller: Caller, outcome: str) -> None:
     await says_goodbye(caller)
 
 
-async def says_goodbye(caller: Caller) -> None:
+async def says_goodbye(caller: Any) -> None:
     await caller.says("No, nothing else. Goodbye.")
     await caller.hears("Thank you for calling. Goodbye.")
     await caller.is_hung_up_on()
@@ -66,12 +75,12 @@ class Calls:
         self._settings = settings
 
     async def corrects_the_time(self) -> None:
-        async with calling(self._settings) as caller:
+        async with calling(self._settings, aloud=True) as caller:
             await caller.says(
-                BOOK.format(when="tomorrow at ten o'clock", name="Anna Miller", number=ANNA)
+                BOOK.format(when="tomorrow at 10 a.m.", name="Anna Miller", number=ANNA)
             )
             await caller.hears("at 10 AM. Shall I book it?", within_s=30)
-            await caller.says("No, at eleven o'clock.")
+            await caller.says("No, at 11 a.m.")
             await caller.hears("at 11 AM.", within_s=30)
             await agrees(caller, "Your check-up is booked for")
 
@@ -79,7 +88,7 @@ class Calls:
         async with calling(self._settings) as caller:
             number = "five five five, zero one zero two"
             await caller.says(
-                BOOK.format(when="on February 30 at two o'clock", name="Peter Brown", number=number)
+                BOOK.format(when="on February 30 at 2 p.m.", name="Peter Brown", number=number)
             )
             await caller.hears("There is no 30 February. Which day would you like?", within_s=20)
             await caller.says("Then the day after tomorrow.")
@@ -89,7 +98,7 @@ class Calls:
         async with calling(self._settings) as caller:
             number = "five five five, zero one zero three"
             await caller.says(
-                BOOK.format(when="yesterday at ten o'clock", name="Mary Jones", number=number)
+                BOOK.format(when="yesterday at 10 a.m.", name="Mary Jones", number=number)
             )
             await caller.hears("has already passed", within_s=20)
             await caller.says("I don't want it any more.")
@@ -100,17 +109,17 @@ class Calls:
         async with calling(self._settings) as caller:
             number = "five five five, zero one zero four"
             await caller.says(
-                BOOK.format(when="tomorrow at nine o'clock", name="Susan Clark", number=number)
+                BOOK.format(when="tomorrow at 9 a.m.", name="Susan Clark", number=number)
             )
             await caller.hears("at 9 AM is taken. On that day I have", within_s=20)
-            await caller.says("Then at four o'clock.")
+            await caller.says("Then at 4 p.m.")
             await agrees(caller, "is booked for")
 
     async def wants_the_same_time_as_another(self, name: str, number: str) -> bool:
         """Whether this caller got it."""
         async with calling(self._settings) as caller:
             await caller.says(
-                BOOK.format(when="the day after tomorrow at ten o'clock", name=name, number=number)
+                BOOK.format(when="the day after tomorrow at 10 a.m.", name=name, number=number)
             )
             await caller.hears("Shall I", within_s=30)
             await self._both()
@@ -120,10 +129,10 @@ class Calls:
         return "is booked for" in answer.text
 
     async def talks_over_the_proposal(self) -> None:
-        async with calling(self._settings) as caller:
+        async with calling(self._settings, aloud=True) as caller:
             number = "five five five, zero one zero seven"
             await caller.says(
-                BOOK.format(when="tomorrow at two o'clock", name="David Green", number=number)
+                BOOK.format(when="tomorrow at 2 p.m.", name="David Green", number=number)
             )
             await caller.hears("A check-up for", within_s=20)
             await caller.says("Yes, yes, that is fine, please do it.", over_bot=True)
@@ -131,7 +140,7 @@ class Calls:
             await agrees(caller, "is booked for")
 
     async def says_nothing(self) -> None:
-        async with calling(self._settings) as caller:
+        async with calling(self._settings, aloud=True) as caller:
             await caller.hears("Are you still there?")
             await caller.hears("I will hang up now. Goodbye.", within_s=30)
             await caller.is_hung_up_on()
@@ -140,7 +149,7 @@ class Calls:
         async with calling(self._settings) as caller:
             number = "five five five, zero one zero eight"
             await caller.says(
-                BOOK.format(when="tomorrow at three o'clock", name="Laura White", number=number)
+                BOOK.format(when="tomorrow at 3 p.m.", name="Laura White", number=number)
             )
             await caller.hears("Shall I book it?", within_s=30)
             await caller.hears("Are you still there?")
@@ -170,14 +179,14 @@ class Calls:
             await caller.hears("What is your phone?", within_s=20)
             await caller.says("My number is five five five, zero two zero three.")
             await caller.hears("What is your time?", within_s=20)
-            await caller.says("At three o'clock.")
+            await caller.says("At 3 p.m.")
             await agrees(caller, "Your check-up is now on")
 
     async def hangs_up_before_the_yes(self) -> None:
         async with calling(self._settings) as caller:
             number = "five five five, zero one one one"
             await caller.says(
-                BOOK.format(when="tomorrow at three o'clock", name="Tom Baker", number=number)
+                BOOK.format(when="tomorrow at 3 p.m.", name="Tom Baker", number=number)
             )
             await caller.hears("Shall I book it?", within_s=30)
             await caller.hangs_up()
@@ -257,12 +266,12 @@ async def test_a_model_that_invents_everything_writes_nothing(settings: dict[str
     async with llm_server(BadModel()) as server:
         async with calling(settings | {"reply.url": server.url}) as caller:
             for said in (
-                BOOK.format(when="tomorrow at ten o'clock", name="Anna Miller", number=ANNA),
+                BOOK.format(when="tomorrow at 10 a.m.", name="Anna Miller", number=ANNA),
                 "Yes.",
                 "Yes, please.",
                 "Yes.",
                 "Yes, tomorrow.",
-                "At ten o'clock.",
+                "At 10 a.m.",
             ):
                 await caller.says(said)
                 await caller.hears_turn(within_s=40)
@@ -274,9 +283,9 @@ async def test_a_model_too_small_for_the_job_writes_nothing_wrong(settings: dict
     reply_model()
     _, tomorrow = seeded(settings)
     before = rows(settings, tomorrow)
-    async with calling(settings | {"reply.model": "smollm2-135m"}) as caller:
+    async with calling(settings | {"reply.model": "smollm2-135m"}, aloud=True) as caller:
         for said in (
-            BOOK.format(when="tomorrow at ten o'clock", name="Anna Miller", number=ANNA),
+            BOOK.format(when="tomorrow at 10 a.m.", name="Anna Miller", number=ANNA),
             "Yes, please book it.",
         ):
             await caller.says(said)
