@@ -1,0 +1,77 @@
+"""The router: callers who say or press where they want to go, one of them aloud."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from talkpath.bots import router
+from talkpath.bots.testing import call
+from tests.bots.typed_calls import typed_call, without_sound
+from tests.local_models import voice_model
+
+
+@pytest.fixture
+def settings(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    voice_model()
+    without_sound(router, monkeypatch)
+    return {"whisper.model": "tiny.en", "idle.after_s": 4.0}
+
+
+def target(caller: Any) -> list[str]:
+    """Where the program at the other end was told to go."""
+    data = [message.get("data") for message in caller.messages]
+    return [each["target"] for each in data if isinstance(each, dict) and "target" in each]
+
+
+async def test_callers_are_sent_where_they_want_to_go_or_to_the_fallback(
+    settings: dict[str, Any],
+) -> None:
+    async def aloud() -> None:
+        async with call("router", settings=settings) as caller:
+            await caller.hears("or just talk?")
+            await caller.says("I would like to cancel my appointment.")
+            await caller.hears("I will put you through to appointments.")
+            await caller.is_hung_up_on()
+            assert target(caller) == ["receptionist"]
+
+    async def by_key_over_the_bot() -> None:
+        async with typed_call(router, settings) as caller:
+            await caller.hears("Hello")
+            await caller.presses("2")
+            await caller.hears("I will put you through to the survey.")
+            await caller.is_hung_up_on()
+            assert target(caller) == ["survey"]
+            assert caller.interruptions
+
+    async def undecided() -> None:
+        async with typed_call(router, settings) as caller:
+            await caller.hears("or just talk?")
+            await caller.says("I want to talk about my appointment.")
+            await caller.hears("Do you mean appointments or the assistant?")
+            await caller.says("The second one.")
+            await caller.hears("I will put you through to the assistant.")
+            await caller.is_hung_up_on()
+            assert target(caller) == ["assistant"]
+
+    async def not_understood() -> None:
+        async with typed_call(router, settings) as caller:
+            await caller.hears("or just talk?")
+            await caller.says("The weather is lovely.")
+            await caller.hears("You can say appointments, the survey or the assistant.")
+            await caller.says("I like blue.")
+            await caller.hears("press 1 for appointments")
+            await caller.says("I like green.")
+            await caller.hears("I will put you through to the assistant.")
+            await caller.is_hung_up_on()
+            assert target(caller) == ["assistant"]
+
+    async def silent() -> None:
+        async with typed_call(router, settings) as caller:
+            await caller.hears("or just talk?")
+            await caller.hears("I did not hear anything. Hello.")
+            await caller.hears("I will hang up now. Goodbye.", within_s=40)
+            await caller.is_hung_up_on()
+            assert target(caller) == []
+
+    await asyncio.gather(aloud(), by_key_over_the_bot(), undecided(), not_understood(), silent())
