@@ -6,19 +6,11 @@ A turn's end and its words come as frames of two kinds, and either may be the fi
 overtake transcripts. Whoever wants the words of a whole turn gets them here, once both are there.
 """
 
-from pipecat.frames.frames import (
-    BotStartedSpeakingFrame,
-    BotStoppedSpeakingFrame,
-    Frame,
-    InputDTMFFrame,
-    TranscriptionFrame,
-    UserStartedSpeakingFrame,
-    UserStoppedSpeakingFrame,
-    VADUserStartedSpeakingFrame,
-)
+from pipecat.frames.frames import Frame, InputDTMFFrame, VADUserStartedSpeakingFrame
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from talkpath.processors.frames import EagerEndOfTurnFrame, EarlyPauseFrame, SpeechResumedFrame
+from talkpath.processors.turn_texts import TurnWords
 
 __all__ = ["Listener"]
 
@@ -33,9 +25,7 @@ class Listener(FrameProcessor):
 
     def __init__(self) -> None:
         super().__init__()
-        self._in_turn = False
-        self._bot_speaks = False
-        self._words: list[str] = []
+        self._words = TurnWords()
 
     async def on_speech_started(self) -> None:
         """Somebody speaks; it may be a cough yet."""
@@ -71,30 +61,6 @@ class Listener(FrameProcessor):
             case InputDTMFFrame():
                 await self.on_key(frame.button.value)
             case _:
-                await self._follow(frame)
-
-    async def _follow(self, frame: Frame) -> None:
-        match frame:
-            case BotStartedSpeakingFrame():
-                self._bot_speaks = True
-            case BotStoppedSpeakingFrame():
-                self._bot_speaks = False
-            case UserStartedSpeakingFrame():
-                self._in_turn = True
-            case UserStoppedSpeakingFrame():
-                self._in_turn = False
-                await self._turn_over()
-            case TranscriptionFrame():
-                # Words over the bot that took no turn are a mere "mhm".
-                if self._in_turn or not self._bot_speaks:
-                    self._words.append(frame.text.strip())
-                if not self._in_turn:
-                    await self._turn_over()
-            case _:
-                pass
-
-    async def _turn_over(self) -> None:
-        text = " ".join(filter(None, self._words))
-        self._words.clear()
-        if text:
-            await self.on_end_of_turn(text)
+                text = self._words.take(frame)
+                if text is not None:
+                    await self.on_end_of_turn(text)

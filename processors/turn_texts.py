@@ -11,6 +11,7 @@ from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     BotStoppedSpeakingFrame,
     Frame,
+    InterruptionFrame,
     TranscriptionFrame,
     TTSSpeakFrame,
     UserBackchannelFrame,
@@ -41,7 +42,8 @@ class TurnWords:
         match frame:
             case BotStartedSpeakingFrame():
                 self._bot_speaks = True
-            case BotStoppedSpeakingFrame():
+            # The interruption comes first, when its words are on their way.
+            case BotStoppedSpeakingFrame() | InterruptionFrame():
                 self._bot_speaks = False
             case UserStartedSpeakingFrame():
                 self._in_turn = True

@@ -205,7 +205,7 @@ class Ear(BaseObserver):
 
     def _tool_ended(self, call_id: str, result: Any, *, cancelled: bool) -> None:
         call = self.tools.get(call_id)
-        if call is not None:
+        if call is not None and not call.cancelled:  # some are told a result as well
             self.tools[call_id] = ToolCall(call.name, call.arguments, result, call.at_s, cancelled)
 
 

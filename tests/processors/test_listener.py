@@ -6,7 +6,9 @@ from pipecat.frames.frames import (
     BotStartedSpeakingFrame,
     Frame,
     InputDTMFFrame,
+    InterruptionFrame,
     TranscriptionFrame,
+    UserBackchannelFrame,
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
@@ -46,6 +48,7 @@ def words(text: str) -> TranscriptionFrame:
 
 
 BEGINS, ENDS = UserStartedSpeakingFrame(), UserStoppedSpeakingFrame()
+BREAK, MHM = InterruptionFrame(), UserBackchannelFrame("mhm", "", "")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +61,8 @@ BEGINS, ENDS = UserStartedSpeakingFrame(), UserStoppedSpeakingFrame()
         ([BEGINS, words("One "), words("two."), ENDS], ["One two."]),
         ([BEGINS, ENDS, words("late")], ["late"]),
         ([BEGINS, ENDS], []),
-        ([BotStartedSpeakingFrame(), words("mhm"), BEGINS, words("no"), ENDS], ["no"]),
+        ([BotStartedSpeakingFrame(), words("mhm"), MHM, BEGINS, words("no"), ENDS], ["no"]),
+        ([BotStartedSpeakingFrame(), BREAK, BEGINS, ENDS, words("no")], ["no"]),
     ],
 )
 async def test_each_thing_a_caller_does_is_told_once(
