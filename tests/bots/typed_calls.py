@@ -23,6 +23,7 @@ from pipecat.utils.time import time_now_iso8601
 
 from talkpath.agent.voice import SpokenSentence, SpokenWord
 from talkpath.bots.testing import Caller, call
+from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.piper_voice import PiperVoice
 
 __all__ = ["TypedCall", "typed_call", "without_sound"]
@@ -39,6 +40,13 @@ class Keyboard(FrameProcessor):
         await asyncio.sleep(_SPEAKING_S)
         await self.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=0.2)
         await self.push_frame(TranscriptionFrame(text, "", time_now_iso8601(), finalized=True))
+
+    async def cough(self) -> None:
+        """A sound like speech, in which there are no words."""
+        await self.broadcast_frame(VADUserStartedSpeakingFrame)
+        await asyncio.sleep(_SPEAKING_S)
+        await self.broadcast_frame(VADUserStoppedSpeakingFrame, stop_secs=0.2)
+        await self.push_frame(NothingHeardFrame())
 
     async def process_frame(self, frame: Any, direction: Any) -> None:
         await super().process_frame(frame, direction)
@@ -62,6 +70,9 @@ class TypedCall:
     def __init__(self, caller: Caller, keyboard: Keyboard) -> None:
         self._caller = caller
         self._keyboard = keyboard
+
+    async def coughs(self) -> None:
+        await self._keyboard.cough()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._caller, name)
