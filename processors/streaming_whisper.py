@@ -68,7 +68,7 @@ _DRAIN_S = 10.0
 # Whisper is so unsure of its translations that the guard sends most of them back. Drawn again at
 # five temperatures, in the longer window, 4 s of speech took 4 to 8 s (``base``, two cores, five
 # languages), and nonsense came out as often as before.
-_TRANSLATING = (0.0,)
+_TRANSLATING = (0.0, 0.4)
 
 
 class StreamingWhisper(STTService):

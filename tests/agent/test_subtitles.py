@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from talkpath.agent.conversation import BOT, CALLER, SpokenTurn, TurnKeeper
 from talkpath.agent.subtitles import FORMATS, TranscriptWriter, cues
 from talkpath.agent.whisper.results import Segment, Word
 
@@ -182,3 +183,72 @@ def test_cues_with_words_follow_on_each_other(
     for cue in cues(segment, not_before_ms=not_before_ms):
         assert last_ms <= cue.start_ms < cue.end_ms
         last_ms = cue.end_ms
+
+
+TALK = [
+    SpokenTurn(BOT, (Segment(0.0, 1.5, "Hello, who is it?"),)),
+    SpokenTurn(
+        CALLER,
+        (Segment(1.2, 2.0, "It is me.", (Word(1.3, 1.9, "me", 0.9),)), Segment(2.0, 3.0, "<Joe>.")),
+        "en",
+    ),
+    SpokenTurn(CALLER, (Segment(5.0, 6.0, "Still me."),), "en"),
+    SpokenTurn(BOT, (Segment(7.0, 8.0, " "),)),
+]
+
+
+def write_turns(form: str) -> str:
+    writer = TranscriptWriter(form)
+    parts = [writer.begin("call"), *(writer.turn(turn) for turn in TALK)]
+    return "".join([*parts, writer.end(language="en", duration_s=8.0)])
+
+
+def test_a_conversation_as_text_has_a_line_for_each_turn() -> None:
+    assert write_turns("text") == (
+        "Bot: Hello, who is it?\nCaller: It is me. <Joe>.\nCaller: Still me.\n"
+    )
+
+
+def test_subrip_names_a_speaker_where_that_changes_and_speakers_may_overlap() -> None:
+    assert write_turns("srt") == (
+        "1\n00:00:00,000 --> 00:00:01,500\nBot: Hello, who is it?\n\n"
+        "2\n00:00:01,200 --> 00:00:02,000\nCaller: It is me.\n\n"
+        "3\n00:00:02,000 --> 00:00:03,000\n<Joe>.\n\n"
+        "4\n00:00:05,000 --> 00:00:06,000\nStill me.\n"
+    )
+
+
+def test_webvtt_has_a_voice_for_each_cue() -> None:
+    text = write_turns("vtt")
+    assert "\n00:00:00.000 --> 00:00:01.500\n<v Bot>Hello, who is it?\n" in text
+    assert "\n00:00:02.000 --> 00:00:03.000\n<v Caller>&lt;Joe&gt;.\n" in text
+
+
+def test_json_numbers_the_turns() -> None:
+    segments = json.loads(write_turns("json"))["segments"]
+    assert [(one["turn"], one["speaker"]) for one in segments] == [
+        (1, "bot"),
+        (2, "caller"),
+        (2, "caller"),
+        (3, "caller"),
+    ]
+
+
+def test_a_single_speaker_has_no_name() -> None:
+    writer = TranscriptWriter("srt")
+    turn = SpokenTurn("", (Segment(0.0, 1.0, "Alone."),))
+    assert writer.turn(turn) == "1\n00:00:00,000 --> 00:00:01,000\nAlone.\n"
+
+
+def test_turns_are_kept_apart_by_speaker_and_none_grows_for_ever() -> None:
+    keeper = TurnKeeper()
+    assert keeper.end(CALLER) is None
+    keeper.add(CALLER, [Segment(0.0, 1.0, "One"), Segment(1.0, 1.5, "")], "de")
+    keeper.add(BOT, [Segment(0.5, 2.0, "Two.")])
+    keeper.add(CALLER, [Segment(2.0, 3.0, "three.", (Word(2.4, 2.9, "three.", 0.8),))])
+    turn = keeper.end(CALLER)
+    assert turn is not None
+    assert (turn.text, turn.language, turn.start_s, turn.end_s) == ("One three.", "de", 0.0, 2.9)
+    assert [turn.text for turn in keeper.end_all()] == ["Two."]
+    turns = [keeper.add(CALLER, [Segment(at, at + 1.0, "word")]) for at in range(1200)]
+    assert len([turn for turn in turns if turn]) == 2
