@@ -1,6 +1,9 @@
 """A desk with a real database, a caller's words, and a language model that may be a bad one."""
 
+import asyncio
+import contextlib
 import datetime
+import sqlite3
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -149,6 +152,29 @@ async def test_words_of_the_bot_after_the_yes_take_nothing_away(
     desk.heard("Yes.")
     play(desk, "One moment.")
     assert (await desk.confirm()).status == "done"
+
+
+async def test_a_write_that_is_interrupted_is_done_and_known(
+    desk: FrontDesk, book: AppointmentBook, tmp_path: Path
+) -> None:
+    play(desk, (await proposed(desk)).say)
+    desk.heard("Yes.")
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / "appointments.db", isolation_level=None)
+    ) as other:
+        other.execute("BEGIN IMMEDIATE")  # the desk's write has to wait for this one
+        confirming = asyncio.create_task(desk.confirm())
+        await asyncio.wait({confirming}, timeout=0.1)
+        assert not confirming.done()
+        confirming.cancel()
+        await asyncio.wait({confirming}, timeout=0.1)
+        assert not confirming.done()
+        other.execute("COMMIT")
+        with pytest.raises(asyncio.CancelledError):
+            await confirming
+    assert rows(book) == ["check-up 24 10:00"]
+    assert desk.outcome == "Your check-up is booked for Tuesday, 24 November at 10 AM."
+    assert (await desk.confirm()).say.startswith(desk.outcome)
 
 
 async def test_a_correction_replaces_what_was_proposed(
