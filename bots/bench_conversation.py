@@ -59,9 +59,21 @@ _SETTINGS = (
         "when the bot takes its turn, on the side talkpath",
         choices=("auto", *PROFILES),
     ),
-    Setting("--llm-url", "reply.url", "base URL of an OpenAI-compatible server", "URL"),
+    Setting(
+        "--llm-url",
+        "reply.url",
+        "base URL of an OpenAI-compatible server",
+        "URL",
+        default="the language model runs in each side's process",
+    ),
     Setting("--llm-model", "reply.model", "language model there, or in the model store", "NAME"),
-    Setting("--voice", "voice.model", "Piper voice in the model store, or a file", "NAME"),
+    Setting(
+        "--voice",
+        "voice.model",
+        "Piper voice in the model store, or a file",
+        "NAME",
+        default="piper-en-us-joe",
+    ),
 )
 _READY_S = 300.0
 _END_S = 20.0
