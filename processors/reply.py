@@ -5,6 +5,7 @@ start and the end of a response. On a failure an ``ErrorFrame`` upstream, and do
 ``ReplyCutFrame`` if there were words, and a spoken apology. A filler while a tool runs.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
@@ -161,8 +162,9 @@ class Reply(OpenAILLMService):
         except Exception:
             await self._apologise("apology", self._config.apology)
             raise
-        finally:
+        except asyncio.CancelledError:
             self._filler.stop()
+            raise
         if self._too_long:
             await self.push_frame(ReplyCutFrame(broken=False))
 

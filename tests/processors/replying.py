@@ -32,7 +32,10 @@ from talkpath.agent.reply import ReplyEndpoint
 from talkpath.processors.first_phrase import Phrases
 from talkpath.processors.reply import Reply
 
-__all__ = ["Talk", "replying", "talking"]
+__all__ = ["PATIENT", "Talk", "replying", "talking"]
+
+PATIENT = ReplyConfig(first_word_s=30, silence_s=30)
+"""Where nothing is to be waited for, a busy machine has its time."""
 
 
 class _Ears(FrameProcessor):
@@ -124,7 +127,7 @@ class Talk:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         """Wait until something holds: at once if it changes with what is heard, else soon."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not holds():
                 self._ears.changed.clear()
                 with contextlib.suppress(TimeoutError):
@@ -164,9 +167,12 @@ async def talking(
 async def replying(
     url: str, config: ReplyConfig | None = None, *, fallback_url: str | None = None, **options: Any
 ) -> AsyncIterator[Talk]:
-    """Run a conversation with a server's model."""
+    """Run a conversation with a server's model; by default a busy machine has its time."""
     fallback = None if fallback_url is None else ReplyEndpoint(base_url=fallback_url, model="two")
     endpoint = ReplyEndpoint(base_url=url, model="one", fallback=fallback)
     tools = options.pop("tools", None)
-    async with talking(Reply(endpoint, config or ReplyConfig(), **options), tools=tools) as talk:
+    async with talking(
+        Reply(endpoint, config or PATIENT, **options),
+        tools=tools,
+    ) as talk:
         yield talk

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from talkpath.processors.reply import Reply
 from talkpath.processors.reply_stream import ReplySource
 from tests.llm_server import Say, Wait, llm_server, script
 from tests.local_models import reply_model
-from tests.processors.replying import replying
+from tests.processors.replying import PATIENT, replying
 
 
 @pytest.fixture
@@ -50,7 +51,7 @@ async def test_the_local_model_answers_a_conversation_that_is_too_long_for_it(
     before = list(long.get_messages())
     for asked in (context, long):
         frame = LLMContextFrame(asked)
-        reply = Reply(server.endpoint, ReplyConfig(first_word_s=20))
+        reply = Reply(server.endpoint, ReplyConfig(first_word_s=60))
         down, up = await run_test(reply, frames_to_send=[frame])
         kinds = [type(frame) for frame in down]
         start, end = kinds.index(LLMFullResponseStartFrame), kinds.index(LLMFullResponseEndFrame)
@@ -62,13 +63,13 @@ async def test_the_local_model_answers_a_conversation_that_is_too_long_for_it(
 
 async def test_a_local_reply_is_no_longer_than_the_setting(server: ReplyServer) -> None:
     question = LLMContext([{"role": "user", "content": "Tell me a long story about a dog."}])
-    reply = Reply(server.endpoint, ReplyConfig(max_tokens=5, first_word_s=20))
+    reply = Reply(server.endpoint, ReplyConfig(max_tokens=5, first_word_s=60))
     down, _ = await run_test(reply, frames_to_send=[LLMContextFrame(question)])
     assert 0 < len([frame for frame in down if isinstance(frame, LLMTextFrame)]) <= 5
 
 
 async def test_a_request_is_streamed_and_has_prompt_model_and_longest_reply() -> None:
-    config = ReplyConfig(prompt="Be brief.", max_tokens=7)
+    config = replace(PATIENT, prompt="Be brief.", max_tokens=7)
     async with llm_server(script("All is well.")) as server:
         async with replying(server.url, config) as talk:
             await talk.ask("Hello?")

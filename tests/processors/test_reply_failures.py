@@ -1,5 +1,8 @@
 """A language model's server that fails in every way, and what the caller hears of it."""
 
+import asyncio
+from dataclasses import replace
+
 import pytest
 from pipecat.frames.frames import ErrorFrame, LLMContextFrame, TTSAudioRawFrame, TTSTextFrame
 from pipecat.pipeline.pipeline import Pipeline
@@ -23,14 +26,27 @@ from tests.llm_server import (
     NeverAnswers,
     Say,
     Status,
+    Wait,
     llm_server,
     script,
 )
 from tests.local_models import voice_model
-from tests.processors.replying import replying
+from tests.processors.replying import PATIENT, replying
 
-QUICK = ReplyConfig(first_word_s=0.6, silence_s=0.3)
-SORRY, CUT = QUICK.apology, QUICK.cut_apology
+HURRIED = ReplyConfig(first_word_s=2, silence_s=2)
+SORRY, CUT = HURRIED.apology, HURRIED.cut_apology
+
+
+async def check_apology(fault: Answer, requests: int, config: ReplyConfig = PATIENT) -> None:
+    async with llm_server(script(*[fault] * requests, "All is well.")) as server:
+        async with replying(server.url, config) as talk:
+            assert await talk.ask("Hello?") == [SORRY]
+            assert len(server.requests) == requests
+            assert len(talk.errors) == 1
+            assert await talk.ask("Are you there?") == ["All is well."]
+            # The apology is no answer of the model's, which should not learn to give it.
+            assert SORRY not in str(talk.messages)
+        assert not server.refusals
 
 
 @pytest.mark.parametrize(
@@ -41,9 +57,6 @@ SORRY, CUT = QUICK.apology, QUICK.cut_apology
         (Status(429, retry_after_s=30), 1),
         (Status(401), 1),
         (HangUp(), 2),
-        (NeverAnswers(headers=False), 1),
-        (NeverAnswers(), 1),
-        (Say("Too late.", first_after_s=5), 1),
         (Garbage(), 2),
         (BadJson(), 2),
         (Say(""), 2),
@@ -55,23 +68,31 @@ SORRY, CUT = QUICK.apology, QUICK.cut_apology
 async def test_without_a_word_the_caller_hears_an_apology_and_the_session_goes_on(
     fault: Answer, requests: int
 ) -> None:
-    async with llm_server(script(*[fault] * requests, "All is well.")) as server:
-        async with replying(server.url, QUICK) as talk:
-            assert await talk.ask("Hello?") == [SORRY]
-            assert len(server.requests) == requests
-            assert len(talk.errors) == 1
-            assert await talk.ask("Are you there?") == ["All is well."]
-            # The apology is no answer of the model's, which should not learn to give it.
-            assert [message["role"] for message in talk.messages] == ["user", "user"]
-        assert not server.refusals
+    await check_apology(fault, requests)
+
+
+async def test_a_server_that_takes_too_long_is_asked_once_and_the_session_goes_on() -> None:
+    faults = (NeverAnswers(headers=False), NeverAnswers(), Say("Too late.", first_after_s=60))
+    await asyncio.gather(*(check_apology(fault, 1, HURRIED) for fault in faults))
 
 
 @pytest.mark.parametrize("fault", [Status(503), HangUp(), Garbage(), Say("")], ids=str)
 async def test_a_second_request_may_go_well(fault: Answer) -> None:
     async with llm_server(script(fault, "All is well.")) as server:
-        async with replying(server.url, QUICK) as talk:
+        async with replying(server.url, PATIENT) as talk:
             assert await talk.ask("Hello?") == ["All is well."]
             assert not talk.errors
+
+
+async def check_cut(fault: Answer, heard: list[str], config: ReplyConfig = PATIENT) -> None:
+    async with llm_server(script(fault, "All is well.")) as server:
+        async with replying(server.url, config) as talk:
+            assert await talk.ask("Hello?") == heard
+            assert len(server.requests) == 1, "what was begun is not begun anew"
+            assert await talk.ask("Pardon?") == ["All is well."]
+        said = [m["content"] for m in server.requests[1]["messages"] if m["role"] == "assistant"]
+        assert said == ([" ".join(heard[:-1])] if heard[:-1] else [])
+        assert not server.refusals
 
 
 @pytest.mark.parametrize(
@@ -83,28 +104,25 @@ async def test_a_second_request_may_go_well(fault: Answer) -> None:
         ([Say("It costs 3."), Cut()], [CUT]),
         ([Say("We are open. It costs"), Garbage()], ["We are open.", CUT]),
         ([Say("We are open. It costs"), BadJson()], ["We are open.", CUT]),
-        ([Say("We are open. It costs"), NeverAnswers()], ["We are open.", CUT]),
         ([Say("As you well know, we are op"), Cut()], ["As you well know,", CUT]),
     ],
+    ids=["later", "first", "end", "number", "garbage", "json", "phrase"],
 )
 async def test_a_reply_that_breaks_off_ends_with_a_whole_and_an_apology(
     fault: Answer, heard: list[str]
 ) -> None:
-    async with llm_server(script(fault, "All is well.")) as server:
-        async with replying(server.url, QUICK) as talk:
-            assert await talk.ask("Hello?") == heard
-            assert len(server.requests) == 1, "what was begun is not begun anew"
-            assert await talk.ask("Pardon?") == ["All is well."]
-            said = [m["content"] for m in talk.messages if m["role"] == "assistant"]
-            assert said == ([" ".join(heard[:-1])] if heard[:-1] else [])
-        assert not server.refusals
+    await check_cut(fault, heard)
+
+
+async def test_a_reply_that_pauses_too_long_ends_likewise() -> None:
+    await check_cut([Say("We are open. It costs"), NeverAnswers()], ["We are open.", CUT], HURRIED)
 
 
 async def test_the_apology_is_heard_behind_what_was_whole() -> None:
     voice = await Voice.load(voice_model())
     async with llm_server(script([Say("We are open. Come at ni"), Cut()])) as server:
         endpoint = ReplyEndpoint(base_url=server.url, model="any")
-        stages = [Reply(endpoint, QUICK), Phrases(), PiperVoice(voice)]
+        stages = [Reply(endpoint, PATIENT), Phrases(), PiperVoice(voice)]
         question = LLMContextFrame(LLMContext([{"role": "user", "content": "Hello?"}]))
         down, up = await run_test(Pipeline(stages), frames_to_send=[question])
     voice.close()
@@ -125,7 +143,7 @@ async def test_a_server_that_is_not_there_costs_no_time(free_port: int) -> None:
 
 @pytest.mark.parametrize("text", ["and so on ", "and so on. ", "x"])
 async def test_an_endless_reply_has_an_end(text: str) -> None:
-    config = ReplyConfig(max_tokens=10)
+    config = replace(PATIENT, max_tokens=10)
     async with llm_server(script(Endless(text))) as server:
         async with replying(server.url, config) as talk:
             heard = await talk.ask("Hello?")
@@ -136,19 +154,16 @@ async def test_an_endless_reply_has_an_end(text: str) -> None:
 
 async def test_a_reply_that_reached_its_longest_ends_with_a_whole_sentence() -> None:
     async with llm_server(script(Endless("One is one. Two and then"))) as server:
-        async with replying(server.url, ReplyConfig(max_tokens=10)) as talk:
+        async with replying(server.url, replace(PATIENT, max_tokens=10)) as talk:
             heard = await talk.ask("Hello?")
             assert heard[0] == "One is one."
             assert all(text.endswith(".") for text in heard)
 
 
-@pytest.mark.parametrize(
-    "fault", [Status(401), Status(500), NeverAnswers(), Garbage(), HangUp()], ids=str
-)
-async def test_the_fallback_answers_and_is_asked_first_for_a_while(fault: Answer) -> None:
+async def check_fallback(fault: Answer, config: ReplyConfig) -> None:
     metrics = ReplyMetrics()
     async with llm_server(script(fault)) as bad, llm_server(script("All is well.")) as good:
-        async with replying(bad.url, QUICK, fallback_url=good.url, metrics=metrics) as talk:
+        async with replying(bad.url, config, fallback_url=good.url, metrics=metrics) as talk:
             assert await talk.ask("Hello?") == ["All is well."]
             asked = len(bad.requests)
             assert await talk.ask("Are you there?") == ["All is well."]
@@ -158,17 +173,23 @@ async def test_the_fallback_answers_and_is_asked_first_for_a_while(fault: Answer
         assert metrics.requests.values == {"first": asked, "fallback": 2}
 
 
-async def test_when_the_fallback_fails_too_the_apology_comes_within_the_limit() -> None:
-    async with llm_server(script(NeverAnswers())) as one, llm_server(script(Status(500))) as two:
-        async with replying(one.url, QUICK, fallback_url=two.url) as talk:
+async def test_the_fallback_answers_and_is_asked_first_for_a_while() -> None:
+    faults = (Status(401), Status(500), Garbage(), HangUp())
+    await asyncio.gather(*(check_fallback(fault, PATIENT) for fault in faults))
+    await check_fallback(NeverAnswers(), replace(HURRIED, first_word_s=4))
+
+
+async def test_when_the_fallback_fails_too_the_caller_hears_the_apology() -> None:
+    async with llm_server(script(NeverAnswers())) as one, llm_server(script(Status(401))) as two:
+        async with replying(one.url, HURRIED, fallback_url=two.url) as talk:
             assert await talk.ask("Hello?") == [SORRY]
-        assert (len(one.requests), len(two.requests)) == (1, 2)
+        assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
 async def test_a_key_stays_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     async with llm_server(script("All is well.")) as server:
-        async with replying(server.url) as talk:
+        async with replying(server.url, PATIENT) as talk:
             await talk.ask("Hello?")
         assert server.keys == ["none"]
 
@@ -181,14 +202,17 @@ async def test_no_proxy_stands_between_a_bot_and_its_own_machine(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     async with llm_server(script("All is well.")) as server:
-        async with replying(server.url) as talk:
+        async with replying(server.url, PATIENT) as talk:
             assert await talk.ask("Hello?") == ["All is well."]
 
 
 async def test_a_filler_may_be_said_while_the_model_thinks() -> None:
-    config = ReplyConfig(filler_s=0.1, filler="Let me think.")
-    answer = script(Say("All is well.", first_after_s=0.4), "At once.")
-    async with llm_server(answer) as server:
+    config = replace(PATIENT, filler_s=0.1, filler="Let me think.")
+    go_on = asyncio.Event()
+    async with llm_server(script([Wait(go_on), Say("All is well.")])) as server:
         async with replying(server.url, config) as talk:
-            assert await talk.ask("Hello?") == ["Let me think.", "All is well."]
-            assert await talk.ask("And now?") == ["At once."]
+            await talk.say("Hello?")
+            await talk.hear("Let me think.")
+            go_on.set()
+            await talk.hear("All is well.")
+            assert talk.spoken == ["Let me think.", "All is well."]

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,12 +17,11 @@ from pipecat.processors.aggregators.llm_response_universal import LLMUserAggrega
 from pipecat.services.llm_service import FunctionCallParams
 from pipecat.turns.user_turn_strategies import EagerUserTurnStrategies
 
-from talkpath.agent.config import ReplyConfig
 from talkpath.agent.reply import ReplyEndpoint
 from talkpath.processors.reply import Reply
 from talkpath.processors.reply_filler import Filler
 from tests.llm_server import Answer, Call, Cut, Request, Say, llm_server, script, tool_results
-from tests.processors.replying import replying, talking
+from tests.processors.replying import PATIENT, replying, talking
 
 
 class Desk:
@@ -120,7 +120,7 @@ async def test_a_filler_is_said_while_a_tool_takes_its_time(
 ) -> None:
     desk = Desk()
     desk.go_on.clear()
-    config = ReplyConfig(filler_after_s=0.1)
+    config = replace(PATIENT, filler_after_s=0.1)
     async with llm_server(told) as server:
         async with replying(server.url, config, tools=desk.tools, fillers=fillers) as talk:
             await talk.say("A table at ten!")
@@ -136,7 +136,7 @@ async def test_a_filler_is_said_while_a_tool_takes_its_time(
 async def test_an_interruption_cancels_the_tool_and_leaves_a_valid_conversation() -> None:
     desk = Desk()
     desk.go_on.clear()
-    config = ReplyConfig(filler_after_s=0)
+    config = replace(PATIENT, filler_after_s=0)
     answers = script([Say("Let me see."), BOOK], "Never mind then.")
     async with llm_server(answers) as server:
         async with replying(server.url, config, tools=desk.tools) as talk:
@@ -180,7 +180,7 @@ async def test_a_tool_that_fails_is_told_to_the_model_and_the_caller_hears_its_w
 async def test_a_tool_that_takes_too_long_is_cancelled_and_told_to_the_model() -> None:
     desk = Desk()
     desk.go_on.clear()
-    config = ReplyConfig(tool_s=0.2)
+    config = replace(PATIENT, tool_s=0.2)
     async with llm_server(told) as server:
         async with replying(server.url, config, tools=desk.tools) as talk:
             await talk.say("A table at ten!")
@@ -229,7 +229,7 @@ async def test_a_model_that_calls_tools_for_ever_is_stopped_with_an_apology() ->
     async with llm_server(script(BOOK)) as server:
         async with replying(server.url, tools=desk.tools) as talk:
             await talk.say("A table at ten!")
-            await talk.hear(ReplyConfig().apology)
+            await talk.hear(PATIENT.apology)
         assert 10 < len(server.requests) < 20
 
 
@@ -238,7 +238,7 @@ async def test_an_eager_reply_runs_no_tool_and_the_turn_is_answered_once_it_is_o
     params = LLMUserAggregatorParams(user_turn_strategies=EagerUserTurnStrategies())
     async with llm_server(told) as server:
         endpoint = ReplyEndpoint(base_url=server.url, model="any")
-        reply = Reply(endpoint, ReplyConfig())
+        reply = Reply(endpoint, PATIENT)
         async with talking(reply, tools=desk.tools, params=params) as talk:
             await talk.worker.queue_frame(ProposedUserStartedSpeakingFrame())
             words = ("A table at ten!", "caller", "now")
@@ -257,7 +257,7 @@ async def test_an_eager_reply_runs_no_tool_and_the_turn_is_answered_once_it_is_o
 async def test_an_eager_reply_is_used_when_the_turn_is_over_and_counted() -> None:
     params = LLMUserAggregatorParams(user_turn_strategies=EagerUserTurnStrategies())
     async with llm_server(script("All is well.")) as server:
-        reply = Reply(ReplyEndpoint(base_url=server.url, model="any"), ReplyConfig())
+        reply = Reply(ReplyEndpoint(base_url=server.url, model="any"), PATIENT)
         async with talking(reply, params=params) as talk:
             await talk.worker.queue_frame(ProposedUserStartedSpeakingFrame())
             words = ("How are you?", "caller", "now")
@@ -274,9 +274,8 @@ async def test_an_eager_reply_is_used_when_the_turn_is_over_and_counted() -> Non
 
 async def test_a_failing_eager_reply_apologises_only_once_the_turn_is_over() -> None:
     params = LLMUserAggregatorParams(user_turn_strategies=EagerUserTurnStrategies())
-    config = ReplyConfig(first_word_s=0.3)
     async with llm_server(script([Say("We are op"), Cut()], "All is well.")) as server:
-        reply = Reply(ReplyEndpoint(base_url=server.url, model="any"), config)
+        reply = Reply(ReplyEndpoint(base_url=server.url, model="any"), PATIENT)
         async with talking(reply, params=params) as talk:
             await talk.worker.queue_frame(ProposedUserStartedSpeakingFrame())
             words = ("How are you?", "caller", "now")
@@ -285,4 +284,4 @@ async def test_a_failing_eager_reply_apologises_only_once_the_turn_is_over() -> 
             assert talk.spoken == []
             await talk.worker.queue_frame(TranscriptionFrame(*words))
             await talk.worker.queue_frame(ProposedUserStoppedSpeakingFrame())
-            await talk.hear(config.cut_apology)
+            await talk.hear(PATIENT.cut_apology)
