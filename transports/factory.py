@@ -54,10 +54,16 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
     def telephony() -> FastAPIWebsocketParams:
         return FastAPIWebsocketParams(audio_in_enabled=True, audio_out_enabled=audio_out)
 
+    def evaluation() -> TransportParams:
+        from pipecat.evals.transport import EvalTransportParams
+
+        return EvalTransportParams(audio_in_enabled=True, audio_out_enabled=audio_out)
+
     def other() -> TransportParams:
         return TransportParams(audio_in_enabled=True, audio_out_enabled=audio_out)
 
     makers: dict[str, Any] = dict.fromkeys(_TELEPHONY, telephony)
-    makers["eval"] = makers["websocket"] = telephony
+    makers["eval"] = evaluation
+    makers["websocket"] = telephony
     makers["daily"] = makers["livekit"] = other
     return with_hold(await create_other_transport(runner_args, makers))

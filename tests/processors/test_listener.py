@@ -16,7 +16,7 @@ from pipecat.frames.frames import (
 
 from talkpath.processors.frames import EagerEndOfTurnFrame, EarlyPauseFrame, SpeechResumedFrame
 from talkpath.processors.listener import Listener
-from tests.processors.caller import call
+from tests.processors.caller import Call, call
 
 
 class Diary(Listener):
@@ -47,6 +47,10 @@ def words(text: str) -> TranscriptionFrame:
     return TranscriptionFrame(text, "", "")
 
 
+def passed(line: Call, frame: Frame) -> bool:
+    return any(seen is frame for seen in line.frames(Frame))
+
+
 BEGINS, ENDS = UserStartedSpeakingFrame(), UserStoppedSpeakingFrame()
 BREAK, MHM = InterruptionFrame(), UserBackchannelFrame("mhm", "", "")
 
@@ -58,7 +62,7 @@ BREAK, MHM = InterruptionFrame(), UserBackchannelFrame("mhm", "", "")
         ([EarlyPauseFrame(0.03), SpeechResumedFrame()], ["pause of 0.03", "resumed"]),
         ([EagerEndOfTurnFrame(0.9)], ["over at 0.9"]),
         ([InputDTMFFrame(button=KeypadEntry.POUND)], ["key #"]),
-        ([BEGINS, words("One "), words("two."), ENDS], ["One two."]),
+        ([BEGINS, words("One"), words("two."), ENDS], ["One two."]),
         ([BEGINS, ENDS, words("late")], ["late"]),
         ([BEGINS, ENDS], []),
         ([BotStartedSpeakingFrame(), words("mhm"), MHM, BEGINS, words("no"), ENDS], ["no"]),
