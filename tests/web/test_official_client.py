@@ -1,6 +1,8 @@
 """Pipecat's own browser client calls our server, and our bots under Pipecat's own runner."""
 
 import asyncio
+import contextlib
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -114,24 +116,18 @@ async def test_the_official_client_talks_with_us(
         assert [url_ for url_ in watch.strangers if not url_.startswith(url)] == []
 
 
-@pytest.mark.parametrize("name", ["captions", "echo", "assistant"])
 async def test_our_bots_run_under_pipecats_runner(
-    name: str,
-    elsewhere: str,
-    need_tool: Callable[[str], str],
-    free_port: int,
-    tmp_path: Path,
+    elsewhere: str, need_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
     speech = np.concatenate([silence(8.0), read_wav(clip("librivox-0880").path), silence(2.0)])
     mic = microphone_wav(tmp_path / "mic.wav", resample(speech, 16_000, 48_000))
-    command = [sys.executable, "-m", f"talkpath.bots.{name}", "-t", "webrtc"]
-    process = await asyncio.create_subprocess_exec(
-        *command, "--host", "127.0.0.1", "--port", str(free_port), cwd=tmp_path
-    )
-    url = f"http://127.0.0.1:{free_port}"
-    try:
-        await eventually(lambda: listens(process, f"{url}/status"), "the runner listens", 120)
-        async with chromium(need_tool("chromium"), microphone=mic) as browser:
+
+    async def runs(name: str, port: int) -> None:
+        url = f"http://127.0.0.1:{port}"
+        async with (
+            under_the_runner(name, port, tmp_path),
+            chromium(need_tool("chromium"), microphone=mic) as browser,
+        ):
             page = await browser.new_page()
             page.set_default_timeout(WAIT_MS)
             await page.goto(elsewhere)
@@ -141,14 +137,39 @@ async def test_our_bots_run_under_pipecats_runner(
                 finals = [it[1] for it in await events(page) if it[0] == "transcript" and it[2]]
                 return any("young man" in final for final in finals)
 
-            await eventually(heard, "the transcript", 60)
+            await eventually(heard, f"the transcript of {name}", 60)
             if name != "captions":
 
                 async def spoke() -> bool:
                     return ["bot speaks"] in await events(page)
 
-                await eventually(spoke, "the bot's answer", 60)
+                await eventually(spoke, f"the answer of {name}", 60)
             await page.evaluate("window.stop()")
+
+    # They mostly wait for models and for speech: side by side they take as long as one.
+    names = ("captions", "echo", "assistant")
+    async with asyncio.TaskGroup() as group:
+        for name, port in zip(names, free_ports(len(names)), strict=True):
+            group.create_task(runs(name, port))
+
+
+def free_ports(count: int) -> list[int]:
+    """TCP ports on 127.0.0.1 that nothing listened on a moment ago."""
+    with contextlib.ExitStack() as stack:
+        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [listener.getsockname()[1] for listener in taken]
+
+
+@contextlib.asynccontextmanager
+async def under_the_runner(name: str, port: int, folder: Path) -> AsyncIterator[None]:
+    command = [sys.executable, "-m", f"talkpath.bots.{name}", "-t", "webrtc"]
+    process = await asyncio.create_subprocess_exec(
+        *command, "--host", "127.0.0.1", "--port", str(port), cwd=folder
+    )
+    try:
+        status = f"http://127.0.0.1:{port}/status"
+        await eventually(lambda: listens(process, status), f"the runner of {name} listens", 120)
+        yield
     finally:
         if process.returncode is None:
             process.terminate()
