@@ -10,14 +10,17 @@ __all__ = ["RecentTurns", "token_estimate"]
 _CHARACTERS_PER_TOKEN = 3
 """English has four or more."""
 _TOKENS_PER_MESSAGE = 8
+_SHARE_KEPT = 4
+"""A cut leaves one part of so many."""
 
 
 class RecentTurns:
     """Leaves out the oldest turns, never the system message or the newest turn.
 
     A turn begins with the user's message, so a tool's call and its result stay together.
-    The server reads again all that follows a cut, which takes a while: so a cut goes down
-    to half of the budget, and stays where it is until the conversation is full again.
+    The server reads again all that follows a cut, while the caller waits: so a cut goes down
+    to a quarter of the budget, and stays where it is until the conversation is full again.
+    SmolLM2 135M takes 6 ms of one core a token: 3.4 s for half of its 2048, 1.7 s for a quarter.
 
     Args:
         budget: tokens that the server has for the conversation; None leaves out nothing.
@@ -41,7 +44,7 @@ class RecentTurns:
         if fixed + sum(sizes[self._forgotten :]) > self._budget:
             for start in starts:
                 self._forgotten = max(self._forgotten, start)
-                if fixed + sum(sizes[self._forgotten :]) <= self._budget // 2:
+                if fixed + sum(sizes[self._forgotten :]) <= self._budget // _SHARE_KEPT:
                     break
         return [*heads, *rest[self._forgotten :]]
 
