@@ -302,7 +302,9 @@ class TurnStop(BaseUserTurnStopStrategy):
                     await self._stop_judging()
                     self._judging = self.create_task(self._judge(ticket, silence_s), "smart turn")
                 case Eager() if self._turn:
-                    await self.broadcast_frame(EagerEndOfTurnFrame, completeness=event.completeness)
+                    await self.broadcast_frame(
+                        EagerEndOfTurnFrame, completeness=event.completeness or 0.0
+                    )
                     await self.trigger_user_turn_inference_triggered(
                         speculation=UserTurnSpeculation(text=event.text)
                     )

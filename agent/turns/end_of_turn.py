@@ -27,7 +27,8 @@ __all__ = ["Eager", "End", "EndOfTurn", "Judge", "TurnEvent", "Withdraw"]
 
 # Without Smart Turn's opinion (it failed, or no early pause was told of) silence decides.
 _UNJUDGED = 0.3
-# An eager reply costs a language model's work: not for what more likely goes on than not.
+# An eager reply costs a language model's work. Before the stop it is for what is more likely
+# finished than not; after it, with the final in, whatever it sounds like: the wait is long then.
 _EAGER_FROM = 0.5
 
 
@@ -43,7 +44,7 @@ class Eager:
     """The turn is probably over, and this would be all of it."""
 
     text: str
-    completeness: float
+    completeness: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +213,10 @@ class EndOfTurn:
     def _maybe_eager(self) -> list[TurnEvent]:
         if not self.profile.eager or self._eager is not None or self._refused:
             return []
-        if self._state is _State.SPEAKING:
+        if self._state is _State.SPEAKING or self._awaited is not None:
             return []
-        if self._completeness is None or self._completeness < _EAGER_FROM:
+        written = self._state is _State.SILENT and not self._owed
+        if not written and (self._completeness or 0.0) < _EAGER_FROM:
             return []
         # The pause's own words are the speculative final's until the final is in.
         missing = self._owed + (self._state is _State.PAUSED)

@@ -32,7 +32,7 @@ class TurnProfile:
 # The first two numbers of each are a choice on the curve that `talkpath bench turns` draws:
 # false cut-offs against delay. Half a second of grace lets most backchannels pass unheard.
 PROFILES = {
-    "snappy": TurnProfile(threshold=0.5, wait_s=1.2, eager=True, min_words=1, grace_s=0.0),
+    "snappy": TurnProfile(threshold=0.5, wait_s=0.7, eager=True, min_words=1, grace_s=0.0),
     "balanced": TurnProfile(threshold=0.9, wait_s=2.0, eager=False, min_words=2, grace_s=0.0),
     "patient": TurnProfile(threshold=0.97, wait_s=3.0, eager=False, min_words=3, grace_s=0.5),
 }

@@ -240,13 +240,16 @@ def test_an_eager_reply_that_was_given_up_is_begun_at_the_end() -> None:
     assert caller.told[1:] == [End("Hello there.", confirms_eager=False, completeness=0.98)]
 
 
-def test_what_sounds_unfinished_starts_no_eager_reply() -> None:
+def test_what_sounds_unfinished_starts_an_eager_reply_only_when_it_has_stopped() -> None:
     caller = Caller(eager=True)
     caller.speaks()
     ticket = caller.pauses()
     caller.likely_says("I would like")
     caller.is_judged(ticket, 0.2)
+    caller.stops()
     assert not caller.told
+    caller.said("I would like")
+    assert caller.told == [Eager("I would like", 0.2)]
 
 
 STEPS = st.lists(
