@@ -76,5 +76,5 @@ async def test_each_thing_a_caller_does_is_told_once(
     async with call([diary]) as line:
         for frame in frames:
             await line.send(frame)
-            await line.until(lambda frame=frame: frame in line.frames(Frame))
+            await line.until(functools.partial(passed, line, frame))
     assert diary.entries == entries
