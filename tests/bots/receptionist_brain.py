@@ -46,9 +46,9 @@ def decent_model(request: Request) -> Answer:
 
 
 def _proposed(request: Request) -> bool:
-    """Whether the last call of a tool was a proposal."""
-    calls = [call for message in request["messages"] for call in message.get("tool_calls") or ()]
-    return bool(calls) and calls[-1]["function"]["name"].startswith("propose")
+    """Whether the last thing that a tool did was to propose something."""
+    results = [message["content"] for message in request["messages"] if message["role"] == "tool"]
+    return bool(results) and '"proposed"' in results[-1]
 
 
 def _phone(text: str) -> str:
