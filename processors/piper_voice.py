@@ -12,6 +12,7 @@ knows no words, so that an interrupted sentence vanishes from the context as a w
 import re
 from collections.abc import AsyncGenerator, Iterator
 
+import numpy as np
 from pipecat.frames.frames import (
     AggregatedTextFrame,
     AggregatedTextProgressFrame,
@@ -39,6 +40,10 @@ _SHORTEST = 16
 _SENTENCE_END = re.compile(r"(?<=[.!?…])\s+(?=\W*[A-Z])")
 _PHRASE_END = re.compile(r"(?<=[.!?…,;:])\s+")
 _SILENCE_S = 0.02
+_AUDIBLE = 100
+"""16-bit amplitude (-50 dBFS) from which Piper's breath before a word can be heard; 35 to 65 ms of
+silence come before it."""
+_LEAD_S = 0.01
 _SLOW_S = 30.0
 """Seconds that a phrase may take on a busy machine. After that (3 by default), Pipecat takes the
 reply for spoken, and counts as heard what is yet to be said."""
@@ -77,6 +82,7 @@ class PiperVoice(TTSService):
             settings=TTSSettings(model=None, voice=None, language=None),
         )
         self._voice = voice
+        self._begun_context: str | None = None
         self._failed_context: str | None = None
 
     def can_generate_metrics(self) -> bool:
@@ -109,7 +115,7 @@ class PiperVoice(TTSService):
         spoken = await self._voice.say(phrase, self.sample_rate)
         # Text without any sound ("...") still is a reply; the base wants some audio for it.
         pcm = spoken.pcm or bytes(2 * int(self.sample_rate * _SILENCE_S))
-        start = 0
+        start = self._silence_before(pcm, context_id)
         for word in spoken.words:
             if word.end > start:
                 yield self._audio(pcm[2 * start : 2 * word.end], context_id)
@@ -118,6 +124,16 @@ class PiperVoice(TTSService):
             await self.add_word_timestamps([(word.text, 0.0)], context_id)
         if 2 * start < len(pcm):
             yield self._audio(pcm[2 * start :], context_id)
+
+    def _silence_before(self, pcm: bytes, context_id: str) -> int:
+        """Samples at a reply's beginning in which nothing is heard yet: the caller waits for it."""
+        if context_id == self._begun_context:
+            return 0
+        self._begun_context = context_id
+        heard = np.nonzero(np.abs(np.frombuffer(pcm, np.int16).astype(np.int32)) > _AUDIBLE)[0]
+        if not len(heard):
+            return 0
+        return max(0, int(heard[0]) - round(self.sample_rate * _LEAD_S))
 
     def _audio(self, pcm: bytes, context_id: str) -> TTSAudioRawFrame:
         return TTSAudioRawFrame(pcm, self.sample_rate, 1, context_id=context_id)
