@@ -94,15 +94,18 @@ def plot_turns(reports: Sequence[ConversationReport], file: Path) -> None:
     figure, (bars, axes) = plot.subplots(
         2, figsize=(8, 6.5), layout="constrained", sharex=True, height_ratios=(1, 2)
     )
-    for row, report in enumerate(reversed(reports)):
+    labels: set[str] = set()
+    for report in reversed(reports):
         left = 0.0
         for moment, colour in zip(Moment, _PART_COLOURS, strict=True):
             if report.part(moment.value).count:
                 mean = report.mean(moment.value)
-                label = moment.value if row == 0 else None
+                label = None if moment.value in labels else moment.value
+                labels.add(moment.value)
                 bars.barh(report.side, mean, left=left, color=colour, height=0.6, label=label)
                 left += mean
-    bars.legend(frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+    if labels:
+        bars.legend(frameon=False, ncols=6, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for report, colour in zip(reports, _COLOURS, strict=False):
         values = sorted(turn.whole_ms for turn in report.turns if turn.whole_ms is not None)
         if values:

@@ -1,5 +1,6 @@
 """Scripts, what came of a turn, and what turns add up to."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,5 +145,6 @@ def test_the_figures_have_every_turn_and_the_means_of_the_parts_add_up() -> None
 
 def test_both_sides_are_drawn(tmp_path: Path) -> None:
     file = tmp_path / "turns.png"
-    plot_turns([report("talkpath", 1.0), report("pipecat", 2.0)], file)
+    silent = replace(report("silent", 1.0), turns=(TurnResult(kind="unanswered"),))
+    plot_turns([report("talkpath", 1.0), report("pipecat", 2.0), silent], file)
     assert file.read_bytes().startswith(b"\x89PNG")
