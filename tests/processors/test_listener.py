@@ -1,5 +1,7 @@
 """A listener is told what a caller does, and the words of a turn once, whatever comes first."""
 
+import functools
+
 import pytest
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
