@@ -42,7 +42,7 @@ async def interpreted(language: str) -> Spoken:
         settings["whisper.language"] = language
     async with call(interpreter, settings=settings) as caller:
         await caller.plays(CLIPS / f"{language}.flac")
-        await caller.silence(8.0)
+        await caller.hears_turn()
         shown = [
             message["data"] for message in caller.messages if message["type"] == "server-message"
         ]
