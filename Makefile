@@ -10,6 +10,8 @@ VENV ?= .venv
 BOT ?= assistant
 RUN_ARGS ?=
 PYTEST_ARGS ?=
+# 2 runs the tests that need not be alone in two processes (each file in one), then the others.
+TEST_PROCESSES ?= 1
 
 BIN := $(VENV)/bin
 RUN_MODELS := base smollm2-135m piper-en-us-joe
@@ -34,8 +36,11 @@ test: tools $(VENV)/.talkpath-test
 ifdef COVERAGE
 	$(BIN)/python -m coverage run -m pytest $(PYTEST_ARGS)
 	$(BIN)/python -m coverage report
-else
+else ifeq ($(TEST_PROCESSES),1)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+else
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone"
+	$(BIN)/python -m pytest -m alone
 endif
 
 check: $(VENV)/.talkpath-check

@@ -40,7 +40,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            *await hearing(words=True, profile="patient"),
+            *await hearing(words=True, everybody=True, profile="patient"),
             await user_turns(profile="patient"),
             transport.output(),
             *_file(),

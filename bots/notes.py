@@ -65,7 +65,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         transport,
         [
             transport.input(),
-            *await hearing(words=True, profile="patient"),
+            *await hearing(words=True, everybody=True, profile="patient"),
             await user_turns(profile="patient"),
             listener,
             await speaking(),

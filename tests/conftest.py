@@ -13,12 +13,24 @@ from talkpath.agent.models import ModelStore
 # Set by .ci/run: there, a test that cannot run for want of a tool is a failure.
 _STRICT = os.environ.get("TALKPATH_REQUIRE_TOOLS", "") not in ("", "0")
 
+# Tests of sound in real time, of browsers and of speed want the machine for themselves; all others
+# may run in several processes at once (`make test TEST_PROCESSES=2`).
+_ALONE = ("agent/bench", "bots", "e2e", "transports", "web")
+
 # Fixtures that cannot be had on this machine call this.
 Lacking = Callable[[str], None]
 
 
 def _lacking(what: str) -> None:
     pytest.skip(f"{what} is not installed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that run by themselves."""
+    folders = [Path(__file__).parent / folder for folder in _ALONE]
+    for item in items:
+        if any(item.path.is_relative_to(folder) for folder in folders):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.hookimpl(wrapper=True)
