@@ -7,13 +7,14 @@ Run it with ``talkpath run receptionist``, or under Pipecat's runner with
 import asyncio
 import datetime
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.appointments import AppointmentBook, OpeningHours
-from talkpath.agent.calendar_words import say_day, say_time
+from talkpath.agent.calendar_words import say_day
 from talkpath.agent.front_desk import FrontDesk
 from talkpath.agent.runtime import runtime
 from talkpath.bots.session import greet, make_worker, prepare_speech, run_under_pipecat, run_worker
@@ -42,7 +43,7 @@ GREETING = "Hello, this is {business}. Would you like to book, move or cancel an
 FAREWELL = "Thank you for calling. Goodbye."
 PROMPT = """\
 You are the receptionist of {business}. You are on the telephone: one short sentence at a time.
-Now it is {now}. Services: {services}. Open {opens} to {closes}.
+Today is {today}. Services: {services}. Open {opens} to {closes}.
 To book you need the name, the phone number, the service, the day and the time: ask for what is
 missing, one thing at a time. To move or cancel you need the phone number.
 Only the functions know and change appointments. Call a propose function as soon as you have what
@@ -52,30 +53,40 @@ call end_call. Never say that something is booked, moved or cancelled."""
 
 
 async def prepare() -> None:
-    """Load the models before the first caller is let in."""
+    """Load the models and open the database before the first caller is let in."""
+    await _book()
     await prepare_speech()
     await runtime().smart_turn()
-    await prepare_thinking()
+    await prepare_thinking(_prompt())
     await prepare_speaking()
 
 
-async def bot(runner_args: RunnerArguments) -> None:
-    """One session."""
+async def _book() -> AppointmentBook:
     config = runtime().config.receptionist
     hours = OpeningHours.of(config)
-    book = await asyncio.to_thread(AppointmentBook, Path(config.database), hours)
-    now = datetime.datetime.now(hours.timezone)
-    desk = FrontDesk(book, lambda: datetime.datetime.now(hours.timezone))
-    prompt = PROMPT.format(
+    return await asyncio.to_thread(AppointmentBook, Path(config.database), hours)
+
+
+def _prompt() -> str:
+    """What the model is told; the same all day, so that it is read once."""
+    config = runtime().config.receptionist
+    today = datetime.datetime.now(ZoneInfo(config.timezone)).date()
+    return PROMPT.format(
         business=config.business,
-        now=f"{say_day(now.date())} {now.year}, {say_time(now.time())}",
+        today=f"{say_day(today)} {today.year}",
         services=", ".join(config.services),
         opens=config.opens,
         closes=config.closes,
     )
+
+
+async def bot(runner_args: RunnerArguments) -> None:
+    """One session."""
+    book = await _book()
+    desk = FrontDesk(book, lambda: datetime.datetime.now(book.hours.timezone))
     transport = await create_transport(runner_args)
     context = await conversation(LLMContext(tools=desk_tools(desk, FAREWELL)), profile=PROFILE)
-    model, *text = await thinking(prompt)
+    model, *text = await thinking(_prompt())
     refuse_unknown_tools(model)
     worker = make_worker(
         runner_args,
@@ -95,7 +106,7 @@ async def bot(runner_args: RunnerArguments) -> None:
             context.assistant(),
         ],
     )
-    greet(transport, worker, GREETING.format(business=config.business))
+    greet(transport, worker, GREETING.format(business=runtime().config.receptionist.business))
     await run_worker(runner_args, worker)
 
 
