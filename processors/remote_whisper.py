@@ -63,7 +63,7 @@ __all__ = ["RemoteWhisper"]
 TTFS_P99_S = 0.5
 """End of speech to final transcript, 99th percentile: ``StreamingWhisper``'s, and the network."""
 
-_DRAIN_S = 10.0
+_DRAIN_S = 3.0  # a session whose caller is gone has 5 s to end
 # Audio comes every 20 ms or so. If the last is older than this at a stop, none comes: the server
 # has not heard the silence.
 _MISSING_S = 0.5

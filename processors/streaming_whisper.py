@@ -64,7 +64,7 @@ TTFS_P99_S = 0.45
 """End of speech to final transcript, 99th percentile of one stream on two CPU cores with
 ``base`` int8 and a stop of 0.2 s (``talkpath bench load``)."""
 
-_DRAIN_S = 10.0
+_DRAIN_S = 3.0  # a session whose caller is gone has 5 s to end
 # Whisper is so unsure of its translations that the guard sends most of them back. Drawn again at
 # five temperatures, in the longer window, 4 s of speech took 4 to 8 s (``base``, two cores, five
 # languages), and nonsense came out as often as before.
