@@ -1,27 +1,17 @@
 """What the README says works."""
 
-import asyncio
 import re
 import shlex
 import subprocess
 import sys
-import time
 import tomllib
-from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
-import websockets
 
-from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
-from talkpath.agent.config import Config, load_config
-from talkpath.agent.runtime import Runtime, runtime, set_runtime
-from talkpath.bots.loader import load_bot
-from tests.browser import eventually
-from tests.speech import clip, read_wav, silence
-from tests.transports.socket_caller import READY, Ear, audio
-from tests.transports.stage import served
+from talkpath.agent.config import load_config
+from tests.local_models import voice_model
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -29,14 +19,6 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.fixture
-async def shared() -> AsyncIterator[Runtime]:
-    set_runtime(Runtime(Config()))
-    yield runtime()
-    await runtime().aclose()
-    set_runtime(None)
 
 
 def test_nothing_is_left_to_fill_in() -> None:
@@ -72,24 +54,13 @@ def test_every_command_has_the_flags_shown() -> None:
         assert [flag for flag in flags if flag not in shown.stdout] == []
 
 
-async def test_the_bot_of_twenty_lines_answers(shared: Runtime, tmp_path: Path) -> None:
-    (source,) = blocks("python")
-    file = tmp_path / "count_bot.py"
-    file.write_text(source, encoding="utf-8")
-    bot, _ = load_bot(str(file))
-    engine = await shared.whisper()
-    said = clip("librivox-0880")
-    sound = float_to_pcm16(np.concatenate([read_wav(said.path), silence(1.0)]))
-    frames = [sound[start : start + 640] for start in range(0, len(sound), 640)]
-    async with served(bot) as url, websockets.connect(f"ws{url[4:]}/ws") as socket:
-        ear = Ear(socket)
-        await socket.send(READY)
-        started = time.monotonic()
-        for index, frame in enumerate(frames):
-            await asyncio.sleep(max(0.0, started + index * 0.02 - time.monotonic()))
-            await socket.send(audio(frame))
-        await eventually(lambda: ear.got("bot-stopped-speaking"), "the bot has answered", 60)
-        heard = Resampler(24_000).process(pcm16_to_float(bytes(ear.sound)))
-        await ear.close()
-    answer = (await engine.decode(heard)).text
-    assert re.search(r"(seven|eight|nine|[789]) words", answer)  # ill-disposed is one or two
+async def test_the_bot_of_twenty_lines_passes_its_own_test(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    voice_model()
+    bot, test = blocks("python")
+    (tmp_path / "count_bot.py").write_text(bot, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(test, "README.md", "exec"), names)
+    await names["test_it_counts"]()
