@@ -177,11 +177,11 @@ def _levels(audio: FloatArray) -> FloatArray:
 
 
 def _noise_floor(audio: FloatArray) -> float:
-    return float(max(np.percentile(_levels(audio), 3), 1e-5))
+    return max(float(np.percentile(_levels(audio), 3)), 1e-5)
 
 
 def _sound_end(audio: FloatArray) -> float:
     """Seconds from the start to the end of the last frame that is no silence."""
     levels = _levels(audio)
     loud = np.nonzero(levels > levels.max() * 10 ** (-_FLOOR_DB / 20))[0]
-    return float(loud[-1] + 1) * _FRAME_S
+    return (int(loud[-1]) + 1) * _FRAME_S

@@ -19,7 +19,7 @@ def test_a_practice_is_described_in_the_settings_file(tmp_path: Path) -> None:
     )
     config = load_config(environ={"TALKPATH_SURVEY_RESULTS": "rows.jsonl"}, file=file)
     hours = OpeningHours.of(config.receptionist)
-    assert (hours.timezone.key, hours.weekdays) == ("Europe/Berlin", {0, 5})
+    assert (hours.timezone.key, hours.weekdays) == ("Europe/Berlin", frozenset({0, 5}))
     assert (hours.opens.isoformat("minutes"), hours.services["treatment"]) == ("08:30", 60)
     assert (config.idle.after_s, config.idle.prompts) == (5.0, ("Hello?",))
     assert config.survey.results == "rows.jsonl"

@@ -25,6 +25,7 @@ from talkpath.agent.models import ModelStore
 from talkpath.agent.whisper import (
     DecodeOptions,
     Final,
+    Partial,
     StreamFailure,
     StreamResult,
     WhisperEngine,
@@ -316,7 +317,7 @@ async def test_a_stream_gives_partials_and_then_the_words() -> None:
         assert not isinstance(result, StreamFailure)
         if isinstance(result, Final):
             by_utterance[result.utterance] = "ended"
-        else:
+        elif isinstance(result, Partial):
             before = by_utterance.get(result.utterance, "")
             assert result.stable.startswith(before)
             by_utterance[result.utterance] = result.stable

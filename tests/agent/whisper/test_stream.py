@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from talkpath.agent.audio import FloatArray
 from talkpath.agent.whisper.agreement import Flicker
 from talkpath.agent.whisper.requests import DecodeOptions, Priority, Request
-from talkpath.agent.whisper.results import Final, Partial, StreamFailure, StreamResult, Transcript
+from talkpath.agent.whisper.results import (
+    Final,
+    Likely,
+    Partial,
+    StreamFailure,
+    StreamResult,
+    Transcript,
+)
 from talkpath.agent.whisper.stream import (
     Cancel,
     Decode,
@@ -336,6 +343,20 @@ def test_a_speculation_that_was_not_begun_at_the_stop_is_a_final_like_others() -
     assert isinstance(final, Final)
     assert not final.speculative
     session.stream.not_begun_at_stop(job.ticket)  # it has gone out
+
+
+def test_a_speculation_is_told_of_before_the_stop_where_that_is_wanted() -> None:
+    session = Session()
+    session.stream.configure(StreamOptions(likely=True, partials=False))
+    session.start()
+    session.feed(1)
+    session.pause()
+    session.answer(session.final, "all words")
+    (likely,) = session.results
+    assert isinstance(likely, Likely) and likely.transcript.text == "all words"
+    session.stop()
+    (_, final) = session.results
+    assert isinstance(final, Final) and final.transcript == likely.transcript
 
 
 def test_after_a_breath_the_partial_that_it_withdrew_is_asked_for_again() -> None:
