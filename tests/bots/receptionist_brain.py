@@ -52,9 +52,9 @@ def _proposed(request: Request) -> bool:
 
 
 def _phone(text: str) -> str:
-    """The digits behind the last "number is", up to the next word that is none."""
-    spoken = words(text.lower().rpartition("number is")[2]) if "number is" in text.lower() else []
-    return digits(" ".join(itertools.takewhile(digits, spoken)))
+    """The digits behind the last "number is", or of the last keys."""
+    start = re.split("number is|dtmf:", text.lower())[1:]
+    return digits(" ".join(itertools.takewhile(digits, words(start[-1])))) if start else ""
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str:

@@ -79,9 +79,11 @@ class Calls:
 
     async def corrects_the_time(self) -> None:
         async with calling(self._settings, aloud=True) as caller:
-            await caller.says(
-                BOOK.format(when="tomorrow at 10 a.m.", name="Anna Miller", number=ANNA)
-            )
+            await caller.says("I would like to book a check-up. My name is Anna Miller.")
+            await caller.hears("What is your phone?", within_s=20)
+            await caller.presses("5550101#")
+            await caller.hears("What is your day?", within_s=20)
+            await caller.says("Tomorrow at 10 a.m.")
             await caller.hears("at 10 AM. Shall I book it?", within_s=30)
             await caller.says("No, at 11 a.m.")
             await caller.hears("at 11 AM.", within_s=30)
@@ -134,10 +136,9 @@ class Calls:
 
     async def talks_over_the_proposal(self) -> None:
         async with calling(self._settings, aloud=True) as caller:
-            number = "five five five, zero one zero seven"
-            await caller.says(
-                BOOK.format(when="tomorrow at 2 p.m.", name="David Green", number=number)
-            )
+            await caller.says("A check-up tomorrow at 2 p.m. My name is David Green.")
+            await caller.hears("What is your phone?", within_s=20)
+            await caller.presses("5550107#")
             await caller.hears("A check-up for", within_s=20)
             await caller.says("Yes, yes, that is fine, please do it.", over_bot=True)
             await caller.hears("A check-up for", within_s=20)  # all of it, once more
