@@ -2,9 +2,10 @@
 
 The clips are those of https://github.com/Picovoice/cheetah, resources/audio_samples, which no
 package brings: as ``pv-de.flac`` and so on they lie in ``TALKPATH_TEST_SPEECH``, by default in
-``shared/speech`` beside the repository. How well ``base`` translates is not the bot's doing: of these five sentences it knows the French and
-the Portuguese one, and says something of its own for the others. What the bot does with each is
-tested: it knows the language, and speaks English, the words on the page and no others.
+``shared/speech`` beside the repository. How well ``base`` translates is not the bot's doing: of
+these five sentences it knows the French and the Portuguese one, and says something of its own for
+the others. What the bot does with each is tested: it knows the language, and speaks English, the
+words on the page and no others.
 """
 
 import asyncio
