@@ -42,7 +42,7 @@ TEXT = (
     "Long before there were maps sailors found their way by stars and birds and currents. "
     "They knew the smell of land and the colour of shallow water and the sound of a coming storm. "
     "Today ships find their way by satellites and yet every captain still looks at the sky. "
-) * 2
+) * 3
 
 _BLOCK_S = 0.02
 _BLOCK = round(_BLOCK_S * SAMPLE_RATE_HZ)

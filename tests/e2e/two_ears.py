@@ -1,0 +1,232 @@
+"""Records a call in the page: the microphone and the bot's voice, on one clock.
+
+``python -m tests.e2e.two_ears --data FOLDER`` measures barge-ins in headless Chromium.
+"""
+
+import argparse
+import asyncio
+import base64
+import contextlib
+import dataclasses
+import shutil
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from playwright.async_api import Browser, Page
+
+from talkpath.agent.bench.clips import add_clip_arguments, english_clips, load_manifest, read_clip
+from talkpath.agent.bench.figures import spread
+from talkpath.agent.config import load_config
+from talkpath.agent.runtime import Runtime, set_runtime
+from talkpath.bots.bench_barge_in import TEXT
+from talkpath.bots.reciter import Reciter
+from tests.browser import WAIT_MS, chromium, eventually, microphone_wav
+from tests.speech import resample, silence
+from tests.transports.stage import served
+
+__all__ = ["RATE_HZ", "BothEars", "call_from_chromium", "silent_from", "spoken"]
+
+RATE_HZ = 48_000
+
+_LEAD_S = 6.0  # the bot is on the line, and speaks
+_CLIP_S = 2.0
+_PAUSE_S = 6.0  # the turn ends, and the bot speaks again
+
+# The worklet hands over what both say in blocks of 85 ms: samples of the one, then of the other.
+_SPY = """
+const worklet = `
+  registerProcessor("both", class extends AudioWorkletProcessor {
+    block = [new Float32Array(4096), new Float32Array(4096)];
+    filled = 0;
+    process(inputs) {
+      for (const [side, block] of this.block.entries()) {
+        block.set(inputs[side]?.[0] ?? new Float32Array(128), this.filled);
+      }
+      this.filled += 128;
+      if (this.filled === 4096) {
+        this.port.postMessage(this.block.map((block) => block.slice()));
+        this.filled = 0;
+      }
+      return true;
+    }
+  });
+`;
+window.blocks = [];
+const context = new AudioContext({ sampleRate: 48000, latencyHint: "interactive" });
+const both = context.audioWorklet
+  .addModule(URL.createObjectURL(new Blob([worklet], { type: "text/javascript" })))
+  .then(() => {
+    const node = new AudioWorkletNode(context, "both", { numberOfInputs: 2 });
+    node.port.onmessage = ({ data }) => window.blocks.push(data);
+    node.connect(context.destination);
+    return node;
+  });
+const attach = async (track, side) =>
+  context.createMediaStreamSource(new MediaStream([track])).connect(await both, 0, side);
+const open = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+navigator.mediaDevices.getUserMedia = async (constraints) => {
+  const stream = await open(constraints);
+  await attach(stream.getAudioTracks()[0], 0);
+  return stream;
+};
+const Connection = window.RTCPeerConnection;
+window.RTCPeerConnection = class extends Connection {
+  constructor(...parameters) {
+    super(...parameters);
+    window.connection = this;
+    this.addEventListener("track", ({ track }) => track.kind === "audio" && attach(track, 1));
+  }
+};
+window.recorded = (side) => {
+  const bytes = new Uint8Array(2 * 4096 * window.blocks.length);
+  const samples = new Int16Array(bytes.buffer);
+  window.blocks.forEach((block, at) => {
+    for (let i = 0; i < 4096; i++) {
+      samples[at * 4096 + i] = Math.max(-1, Math.min(1, block[side][i])) * 32767;
+    }
+  });
+  let text = "";
+  for (let at = 0; at < bytes.length; at += 32768) {
+    text += String.fromCharCode(...bytes.subarray(at, at + 32768));
+  }
+  return btoa(text);
+};
+"""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class BothEars:
+    """What was said so far: int16 at 48 kHz, the same index is the same time."""
+
+    caller: NDArray[np.int16]
+    bot: NDArray[np.int16]
+
+
+@dataclasses.dataclass
+class _Listening:
+    """A page in a call."""
+
+    page: Page
+
+    async def so_far(self) -> BothEars:
+        """Everything up to now."""
+        sides = [
+            np.frombuffer(base64.b64decode(await self.page.evaluate(f"recorded({side})")), "<i2")
+            for side in (0, 1)
+        ]
+        length = min(len(side) for side in sides)
+        return BothEars(*(side[:length] for side in sides))
+
+    async def seconds(self) -> float:
+        """Seconds so far."""
+        blocks: int = await self.page.evaluate("blocks.length")
+        return blocks * 4096 / RATE_HZ
+
+
+@contextlib.asynccontextmanager
+async def _listening(browser: Browser, url: str) -> AsyncIterator[_Listening]:
+    """Open the page, connect, and record from there on."""
+    page = await browser.new_page(bypass_csp=True)
+    page.set_default_timeout(WAIT_MS)
+    await page.add_init_script(_SPY)
+    await page.goto(url)
+    await page.get_by_role("button", name="Connect", exact=True).click()
+    call = _Listening(page)
+    yield call
+    await page.close()
+
+
+def _levels(samples: NDArray[np.int16], step_s: float) -> NDArray[np.float64]:
+    step = round(step_s * RATE_HZ)
+    steps = samples[: len(samples) // step * step].reshape(-1, step).astype(np.float64)
+    levels: NDArray[np.float64] = np.sqrt(np.mean(np.square(steps), axis=1))
+    return levels
+
+
+def spoken(caller: NDArray[np.int16], pause_s: float = 1.5) -> list[float]:
+    """When the caller began to speak, each time after a pause: to 10 ms, as in the bench."""
+    levels = _levels(caller, 0.01)
+    loud = np.flatnonzero(levels > 30)
+    pieces = np.split(loud, np.flatnonzero(np.diff(loud) > 100 * pause_s) + 1)
+    found = []
+    for piece in pieces:
+        part = levels[piece[0] : piece[-1] + 1]
+        found.append(0.01 * (piece[0] + int(np.argmax(part > part.max() * 10 ** (-15 / 20)))))
+    return found
+
+
+def silent_from(bot: NDArray[np.int16], after_s: float, for_s: float = 0.4) -> float | None:
+    """When the bot fell silent; None if it spoke on, or was silent already.
+
+    Shorter silences are its own pauses.
+    """
+    loud = _levels(bot, 0.005) > 8  # -72 dB: the voice is, packets of silence are not
+    start, quiet = round(after_s / 0.005), round(for_s / 0.005)
+    for at in range(start, len(loud) - quiet):
+        if not loud[at : at + quiet].any():
+            return at * 0.005 if at > start else None
+    return None
+
+
+async def call_from_chromium(
+    program: str,
+    url: str,
+    said: NDArray[np.float32],
+    folder: Path,
+    until: Callable[[], bool] = lambda: True,
+) -> BothEars:
+    """Call a bot and say something; all that was said in the call.
+
+    Args:
+        program: path of Chromium.
+        url: the bot's page.
+        said: the microphone, from the click on Connect on, 16 kHz.
+        folder: where its file is put.
+        until: what must have come true before it hangs up, when all is said.
+    """
+    mic = microphone_wav(folder / "mic.wav", resample(said, 16_000, RATE_HZ))
+    async with chromium(program, microphone=mic) as browser, _listening(browser, url) as call:
+
+        async def over() -> bool:
+            return await call.seconds() > len(said) / 16_000
+
+        await eventually(over, "all is said", len(said) / 16_000 + 30)
+        await eventually(until, "what is waited for")
+        return await call.so_far()
+
+
+async def _measure(args: argparse.Namespace) -> None:
+    shared = Runtime(load_config())
+    set_runtime(shared)
+    bot = Reciter(TEXT)
+    await bot.prepare()
+    said = [silence(_LEAD_S)]
+    for one in english_clips(load_manifest(args.data), args.clips):
+        said += [read_clip(one)[: round(16_000 * _CLIP_S)], silence(_PAUSE_S)]
+    program = shutil.which("chromium")
+    assert program is not None, "chromium is not installed"
+    with tempfile.TemporaryDirectory() as folder:
+        async with served(bot) as url:
+            ears = await call_from_chromium(program, url, np.concatenate(said), Path(folder))
+    found = []
+    for at_s in spoken(ears.caller):
+        silent_s = silent_from(ears.bot, at_s)
+        if silent_s is not None:
+            found.append(1000 * (silent_s - at_s))
+    sys.stdout.write(f"from speech to silence in the page, ms: {[round(ms) for ms in found]}\n")
+    figures = spread(found)
+    sys.stdout.write(
+        f"{figures.count} times, p50 {figures.p50:.0f}, p95 {figures.p95:.0f}, "
+        f"most {figures.most:.0f} ms\n"
+    )
+    await shared.aclose()
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    add_clip_arguments(parser)
+    asyncio.run(_measure(parser.parse_args()))
