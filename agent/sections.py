@@ -136,7 +136,7 @@ class SpeechConfig:
     barge_in_threshold: float = 0.8
     early_pause_s: float = 0.032
     stop_s: float = 0.2
-    background_db: float = 10.0
+    background_db: float = 15.0
     noise_filter: str = "none"
     mute_while_speaking: bool = False
 
