@@ -30,8 +30,27 @@ async def test_only_the_first_sentence_is_cut(size: int) -> None:
 
 
 async def test_a_short_beginning_or_a_number_is_not_cut() -> None:
-    for text in ("Yes, of course.", "There are about 25,000 of them here.", "It works."):
+    for text in ("Yes, of course.", "It costs 25,000.", "It works."):
         assert await speak(FirstPhrase(), text, 1) == [text]
+
+
+@pytest.mark.parametrize("size", [1, 4, 200])
+@pytest.mark.parametrize(
+    ("text", "spoken"),
+    [
+        ("The capital of France is Paris.", ["The capital of France", "is Paris."]),
+        ("I'm sorry to hear that you are ill.", ["I'm sorry to hear", "that you are ill."]),
+        (
+            "Supercalifragilistic words everywhere around everybody here sound long. Yes.",
+            ["Supercalifragilistic words everywhere around", "everybody here sound long.", "Yes."],
+        ),
+        ("It is what it is.", ["It is what it is."]),
+    ],
+)
+async def test_a_first_sentence_without_a_comma_is_cut_where_one_could_breathe(
+    text: str, spoken: list[str], size: int
+) -> None:
+    assert await speak(FirstPhrase(), text, size) == spoken
 
 
 async def test_an_interruption_begins_anew() -> None:
