@@ -42,6 +42,8 @@ class ReplyEndpoint:
         api_key: the key it wants, or None.
         model: the model's name there.
         context_tokens: longest conversation that it takes, reply included; None if not known.
+        remembers: whether it keeps what it has read of a conversation, so that reading ahead of
+            a reply saves time.
         fallback: the server to ask when this one fails, or None.
     """
 
@@ -49,6 +51,7 @@ class ReplyEndpoint:
     api_key: str | None = field(default=None, repr=False)
     model: str
     context_tokens: int | None = None
+    remembers: bool = False
     fallback: "ReplyEndpoint | None" = None
 
 
@@ -126,6 +129,7 @@ class ReplyServer:
                 api_key=key,
                 model=model_path.stem,
                 context_tokens=context_tokens,
+                remembers=True,
             ),
         )
         try:

@@ -81,7 +81,7 @@ async def conversation(
         context: what is said, and the tools.
         profile: the bot's own way of taking turns, where the settings name none.
     """
-    return LLMContextAggregatorPair(context, user_params=await _turns(_profile(profile)))
+    return LLMContextAggregatorPair(context, user_params=await _turns(_profile(profile), context))
 
 
 async def user_turns(*, profile: str = "balanced") -> UserTurnProcessor:
@@ -170,11 +170,13 @@ def _profile(usual: str) -> TurnProfile:
     return turn_profile(runtime().config.turn, usual)
 
 
-async def _turns(profile: TurnProfile) -> LLMUserAggregatorParams:
+async def _turns(
+    profile: TurnProfile, context: LLMContext | None = None
+) -> LLMUserAggregatorParams:
     shared = runtime()
     return LLMUserAggregatorParams(
         user_turn_strategies=turn_strategies(
-            profile, shared.config.speech.stop_s, await shared.smart_turn()
+            profile, shared.config.speech.stop_s, await shared.smart_turn(), context
         ),
         user_turn_stop_timeout=profile.wait_s + _SAFETY_S,
     )

@@ -9,12 +9,14 @@ speaks), ``SpeechOnsetEndedFrame`` or ``VADUserStartedSpeakingFrame``, ``EarlyPa
 from dataclasses import dataclass, field
 
 from pipecat.frames.frames import ControlFrame, SystemFrame
+from pipecat.processors.aggregators.llm_context import LLMContext
 
 __all__ = [
     "EagerEndOfTurnFrame",
     "EarlyPauseFrame",
     "HoldPlaybackFrame",
     "NothingHeardFrame",
+    "ReadAheadFrame",
     "ReplyCutFrame",
     "ResumePlaybackFrame",
     "SpeechOnsetEndedFrame",
@@ -81,6 +83,19 @@ class EagerEndOfTurnFrame(SystemFrame):
     """
 
     completeness: float = 0.0
+
+
+@dataclass
+class ReadAheadFrame(SystemFrame):
+    """What was said so far in a turn that goes on, for a language model that can read ahead.
+
+    Downstream, to the reply stage, which keeps it.
+
+    Parameters:
+        context: the conversation with these words at its end.
+    """
+
+    context: LLMContext
 
 
 @dataclass

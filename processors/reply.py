@@ -39,7 +39,8 @@ from talkpath.agent.eager_replies import EagerReplies
 from talkpath.agent.recent_turns import token_estimate
 from talkpath.agent.reply import ReplyEndpoint
 from talkpath.agent.reply_metrics import EagerTokens, ReplyMetrics
-from talkpath.processors.frames import ReplyCutFrame
+from talkpath.processors.frames import ReadAheadFrame, ReplyCutFrame
+from talkpath.processors.reply_ahead import ReadAhead
 from talkpath.processors.reply_filler import Filler, ReplyFiller
 from talkpath.processors.reply_stream import ReplyCut, ReplySource, is_openai, open_client
 
@@ -77,6 +78,7 @@ class Reply(OpenAILLMService):
         self._figures = metrics or ReplyMetrics()
         self._source = ReplySource(endpoint, config, self._figures)
         self._eager = EagerReplies(self._figures)
+        self._ahead = ReadAhead(self._read_ahead, self.create_task)
         default = Filler(config.filler, config.filler_after_s)
         self._filler = ReplyFiller(self._say_filler, default, fillers)
         self._has_words = False
@@ -105,19 +107,28 @@ class Reply(OpenAILLMService):
     async def cleanup(self) -> None:
         """Close the connections."""
         self._filler.stop()
+        await self._ahead.stop(self.cancel_task)
         await super().cleanup()  # type: ignore[no-untyped-call]
         await self._source.aclose()
         await self._client.close()
 
     async def get_chat_completions(self, context: LLMContext) -> AsyncStream[ChatCompletionChunk]:
         """Ask for one reply."""
+        await self._ahead.finish()
+        chunks = self._chunks(await self._params(context))
+        return cast("AsyncStream[ChatCompletionChunk]", chunks)  # the base only iterates
+
+    async def _params(self, context: LLMContext) -> dict[str, Any]:
         given = await self.get_llm_adapter().get_llm_invocation_params(
             context,
             system_instruction=assert_given(self._settings.system_instruction),  # type: ignore[attr-defined]
             convert_developer_to_user=not self.supports_developer_role,
         )
-        chunks = self._chunks(self.build_chat_completion_params(given))
-        return cast("AsyncStream[ChatCompletionChunk]", chunks)  # the base only iterates
+        params: dict[str, Any] = self.build_chat_completion_params(given)
+        return params
+
+    async def _read_ahead(self, context: LLMContext) -> None:
+        await self._source.servers[0].read(await self._params(context))
 
     async def _chunks(self, params: Mapping[str, Any]) -> AsyncGenerator[ChatCompletionChunk]:
         """Watch a reply on its way to the base class."""
@@ -212,7 +223,11 @@ class Reply(OpenAILLMService):
         )
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
-        """Take note of replies that are begun early."""
+        """Take note of replies that are begun early, and read ahead."""
+        if isinstance(frame, ReadAheadFrame):
+            if self._source.servers[0].remembers:
+                self._ahead.read(frame.context)
+            return
         if isinstance(frame, LLMContextFrame):
             self._eager.begun(early=frame.speculation)
         await super().process_frame(frame, direction)

@@ -200,6 +200,18 @@ class ReplyHost:
             "messages": self._recent.of(params["messages"]),
         }
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it pays to let it read a conversation before the reply is due."""
+        return self._endpoint.remembers
+
+    async def read(self, params: Mapping[str, Any]) -> None:
+        """Let it read a conversation, without a reply worth the name."""
+        request = self.fitted(params)
+        request.pop("stream_options", None)
+        limit = "max_completion_tokens" if is_openai(self._endpoint) else "max_tokens"
+        await self.client.chat.completions.create(**request | {"stream": False, limit: 1})
+
     async def reply(
         self, params: Mapping[str, Any], until: float
     ) -> AsyncGenerator[ChatCompletionChunk]:

@@ -7,7 +7,7 @@ a ``UserTurnProcessor``, see ``turn_strategies``. Behind a ``SpeechDetector`` an
 - in: the detector's frames, audio, transcripts, ``NothingHeardFrame``, what the bot says;
 - out: ``HoldPlaybackFrame`` and ``ResumePlaybackFrame`` while it is open whether somebody wants
   the bot's turn, Pipecat's ``UserBackchannelFrame`` where nobody did; ``EagerEndOfTurnFrame``
-  where the reply is begun before the turn is over.
+  where the reply is begun before the turn is over, and ``ReadAheadFrame`` while it is being said.
 
 The decisions themselves are in ``talkpath.agent.turns``.
 """
@@ -33,6 +33,7 @@ from pipecat.frames.frames import (
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
+from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.turns.types import ProcessFrameResult, UserTurnSpeculation
 from pipecat.turns.user_start import BaseUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
@@ -63,6 +64,7 @@ from talkpath.processors.frames import (
     EarlyPauseFrame,
     HoldPlaybackFrame,
     NothingHeardFrame,
+    ReadAheadFrame,
     ResumePlaybackFrame,
     SpeechOnsetEndedFrame,
     SpeechOnsetFrame,
@@ -232,13 +234,20 @@ class TurnStop(BaseUserTurnStopStrategy):
         stop_s: seconds of silence after which the detector says that speech has stopped.
         analyser: the session's Smart Turn, or None: then silence alone decides, as it does
             where no audio comes by.
+        context: the conversation, for a reply stage that reads ahead where the profile is eager.
     """
 
     def __init__(
-        self, profile: TurnProfile, stop_s: float, analyser: SmartTurn | None = None
+        self,
+        profile: TurnProfile,
+        stop_s: float,
+        analyser: SmartTurn | None = None,
+        context: LLMContext | None = None,
     ) -> None:
         super().__init__()
         self._machine = EndOfTurn(profile, stop_s)
+        self._context = context
+        self._read = ""  # what the reply stage was given to read ahead
         self._audio = None if analyser is None else TurnAudio(analyser)
         self._resampler: Resampler | None = None
         self._alarm = _Alarm(self.create_task)
@@ -266,6 +275,8 @@ class TurnStop(BaseUserTurnStopStrategy):
         """Take a frame; it may end the turn."""
         if isinstance(frame, InputAudioRawFrame):
             self._hear(frame)
+        elif isinstance(frame, InterimTranscriptionFrame):
+            await self._let_read(frame.text)
         else:
             await self._handle(self._events(frame), frame)
         return ProcessFrameResult.CONTINUE
@@ -338,6 +349,21 @@ class TurnStop(BaseUserTurnStopStrategy):
         if task is not None and not task.done():
             await self.cancel_task(task)
 
+    async def _let_read(self, partial: str) -> None:
+        """Let the model read ahead, all but the last word, which may become another one."""
+        text = f"{self._machine.text} {partial.rpartition(' ')[0]}".strip()
+        context, eager = self._context, self._machine.profile.eager
+        if context is None or not eager or not self._turn or not text or text == self._read:
+            return
+        self._read = text
+        words: Any = {"role": "user", "content": text}
+        so_far = LLMContext(
+            messages=[*context.messages, words],
+            tools=context.tools,
+            tool_choice=context.tool_choice,
+        )
+        await self.push_frame(ReadAheadFrame(so_far))
+
     def _hear(self, frame: InputAudioRawFrame) -> None:
         if self._audio is None:
             return
@@ -347,7 +373,10 @@ class TurnStop(BaseUserTurnStopStrategy):
 
 
 def turn_strategies(
-    profile: TurnProfile, stop_s: float, analyser: SmartTurn | None = None
+    profile: TurnProfile,
+    stop_s: float,
+    analyser: SmartTurn | None = None,
+    context: LLMContext | None = None,
 ) -> UserTurnStrategies:
     """Both strategies, as Pipecat takes them.
 
@@ -355,7 +384,8 @@ def turn_strategies(
         profile: see ``talkpath.agent.turns.turn_profile``.
         stop_s: the detector's seconds of silence before a stop.
         analyser: the session's Smart Turn, or None.
+        context: the conversation with a language model, or None.
     """
     return UserTurnStrategies(
-        start=[TurnStart(profile)], stop=[TurnStop(profile, stop_s, analyser)]
+        start=[TurnStart(profile)], stop=[TurnStop(profile, stop_s, analyser, context)]
     )
