@@ -1,11 +1,13 @@
 """Appointments in an SQLite database, with rules that hold whoever writes.
 
-An appointment takes one or more slots, and a slot is a primary key: two calls, or two processes,
-cannot book the same time. All methods block for a few milliseconds; call them in a thread.
+The database itself refuses two appointments that overlap: neither two calls nor two processes can
+book the same time, though their opening hours or slots differ. All methods block for a few
+milliseconds; call them in a thread.
 """
 
 import contextlib
 import datetime
+import os
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +22,19 @@ __all__ = ["Appointment", "AppointmentBook", "NotPossible", "OpeningHours"]
 
 _BUSY_S = 5.0
 """Longest wait for another writer, whose transaction takes milliseconds."""
-_LAST = datetime.time(23, 59)
-_SCHEMA = """
+_LONGEST_MIN = 1440
+_UTC = "%Y-%m-%dT%H:%MZ"
+"""As times stand in the database: sortable, to the minute."""
+_REFUSE_OVERLAP = f"""
+WHEN NEW.status = 'booked' AND EXISTS (
+    SELECT 1 FROM appointments AS other
+    WHERE other.status = 'booked' AND other.id IS NOT NEW.id
+    AND other.starts_at > strftime('{_UTC}', NEW.starts_at, '-{_LONGEST_MIN} minutes')
+    AND other.starts_at < strftime('{_UTC}', NEW.starts_at, NEW.minutes || ' minutes')
+    AND strftime('{_UTC}', other.starts_at, other.minutes || ' minutes') > NEW.starts_at)
+BEGIN SELECT RAISE(ABORT, 'the time is taken'); END;
+"""
+_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS appointments (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL CHECK (length(trim(name)) BETWEEN 2 AND 80),
@@ -29,14 +42,13 @@ CREATE TABLE IF NOT EXISTS appointments (
     service TEXT NOT NULL CHECK (length(service) > 0),
     starts_at TEXT NOT NULL
         CHECK (starts_at GLOB '[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]T[0-9][0-9]:[0-9][0-9]Z'),
-    minutes INTEGER NOT NULL CHECK (minutes BETWEEN 5 AND 1440),
+    minutes INTEGER NOT NULL CHECK (minutes BETWEEN 5 AND {_LONGEST_MIN}),
     status TEXT NOT NULL DEFAULT 'booked' CHECK (status IN ('booked', 'cancelled'))
 ) STRICT;
 CREATE INDEX IF NOT EXISTS appointments_by_phone ON appointments (phone, status);
-CREATE TABLE IF NOT EXISTS taken_slots (
-    starts_at TEXT PRIMARY KEY,
-    appointment INTEGER NOT NULL REFERENCES appointments (id)
-) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS appointments_by_time ON appointments (status, starts_at);
+CREATE TRIGGER IF NOT EXISTS no_overlap_in_new BEFORE INSERT ON appointments {_REFUSE_OVERLAP}
+CREATE TRIGGER IF NOT EXISTS no_overlap_in_changed BEFORE UPDATE ON appointments {_REFUSE_OVERLAP}
 """
 
 
@@ -148,26 +160,45 @@ class AppointmentBook:
         self._path = path
         self.hours = hours
         try:
+            # Names and telephone numbers are nobody else's on this machine.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             with contextlib.closing(self._connect()) as database:
                 database.executescript(_SCHEMA)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise TalkpathError(f"the appointments in {path} cannot be opened: {error}") from error
 
     def free(
-        self, day: datetime.date, service: str, now: datetime.datetime
+        self,
+        day: datetime.date,
+        service: str,
+        now: datetime.datetime,
+        *,
+        minutes: int | None = None,
     ) -> list[datetime.datetime]:
-        """Starts on a day that are free and not over, in order."""
-        minutes = self.hours.services[service]
+        """Starts on a day that are free and not over, in order.
+
+        Args:
+            day: local.
+            service: one of the hours'.
+            now: nothing before it is free.
+            minutes: what it takes, in place of the service's; an appointment that was booked
+                keeps its length, whatever becomes of its service.
+        """
+        minutes = self.hours.services[service] if minutes is None else minutes
+        starts = [start for start in self.hours.starts(day, minutes) if start > now]
+        if not starts:
+            return []
         with contextlib.closing(self._connect()) as database:
             rows = database.execute(
-                "SELECT starts_at FROM taken_slots WHERE starts_at BETWEEN ? AND ?",
-                (_utc(self._local(day, datetime.time(0))), _utc(self._local(day, _LAST))),
+                "SELECT starts_at, minutes FROM appointments"
+                " WHERE status = 'booked' AND starts_at > ? AND starts_at < ?",
+                (_end(starts[0], -_LONGEST_MIN), _end(starts[-1], minutes)),
             ).fetchall()
-        taken = {row[0] for row in rows}
+        taken = [(at, _end(datetime.datetime.fromisoformat(at), length)) for at, length in rows]
         return [
             start
-            for start in self.hours.starts(day, minutes)
-            if start > now and not taken.intersection(self._slots(start, minutes))
+            for start in starts
+            if not any(_utc(start) < end and at < _end(start, minutes) for at, end in taken)
         ]
 
     def find(self, phone: str, now: datetime.datetime) -> list[Appointment]:
@@ -196,8 +227,7 @@ class AppointmentBook:
                 " VALUES (?, ?, ?, ?, ?)",
                 (name, phone, service, _utc(start), minutes),
             )
-            identity = int(row.lastrowid or 0)
-            self._take(database, identity, start, minutes)
+        identity = int(row.lastrowid or 0)
         return Appointment(
             id=identity, name=name, phone=phone, service=service, start=start, minutes=minutes
         )
@@ -213,7 +243,6 @@ class AppointmentBook:
         self.hours.check(start, appointment.minutes, now)
         with self._transaction(start) as database:
             self._change(database, appointment, "starts_at = ?", _utc(start))
-            self._take(database, appointment.id, start, appointment.minutes)
         return Appointment(
             id=appointment.id,
             name=appointment.name,
@@ -235,26 +264,13 @@ class AppointmentBook:
     def _change(
         self, database: sqlite3.Connection, appointment: Appointment, what: str, value: str
     ) -> None:
-        """Change an appointment that is as it was when it was read, and free its slots."""
+        """Change an appointment that is as it was when it was read."""
         changed = database.execute(
             f"UPDATE appointments SET {what} WHERE id = ? AND status = 'booked' AND starts_at = ?",
             (value, appointment.id, _utc(appointment.start)),
         )
         if changed.rowcount != 1:
             raise NotPossible("That appointment has been changed in the meantime.")
-        database.execute("DELETE FROM taken_slots WHERE appointment = ?", (appointment.id,))
-
-    def _take(
-        self,
-        database: sqlite3.Connection,
-        identity: int,
-        start: datetime.datetime,
-        minutes: int,
-    ) -> None:
-        database.executemany(
-            "INSERT INTO taken_slots (starts_at, appointment) VALUES (?, ?)",
-            [(slot, identity) for slot in self._slots(start, minutes)],
-        )
 
     @contextlib.contextmanager
     def _transaction(self, start: datetime.datetime) -> Iterator[sqlite3.Connection]:
@@ -266,23 +282,13 @@ class AppointmentBook:
                 database.execute("COMMIT")
             except BaseException as error:
                 database.execute("ROLLBACK")
-                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
+                if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_CONSTRAINT_TRIGGER:
                     when = f"{say_day(start.date())} at {say_time(start.time())}"
                     raise NotPossible(f"{when} is already taken.") from None
                 raise
 
     def _connect(self) -> sqlite3.Connection:
-        database = sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
-        database.execute("PRAGMA foreign_keys = ON")
-        return database
-
-    def _local(self, day: datetime.date, time: datetime.time) -> datetime.datetime:
-        return datetime.datetime.combine(day, time, self.hours.timezone)
-
-    def _slots(self, start: datetime.datetime, minutes: int) -> list[str]:
-        step = self.hours.slot_minutes
-        utc = start.astimezone(datetime.UTC)
-        return [_utc(utc + datetime.timedelta(minutes=m)) for m in range(0, minutes, step)]
+        return sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
 
     def _appointment(self, row: tuple[int, str, str, str, str, int]) -> Appointment:
         identity, name, phone, service, starts_at, minutes = row
@@ -293,5 +299,9 @@ class AppointmentBook:
 
 
 def _utc(time: datetime.datetime) -> str:
-    """As it stands in the database: sortable, to the minute."""
-    return time.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%MZ")
+    return time.astimezone(datetime.UTC).strftime(_UTC)
+
+
+def _end(start: datetime.datetime, minutes: int) -> str:
+    """The end, as it stands in the database; also where clocks change in between."""
+    return _utc(start.astimezone(datetime.UTC) + datetime.timedelta(minutes=minutes))

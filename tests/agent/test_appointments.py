@@ -1,9 +1,11 @@
 """Appointments in a real database, whoever writes at once."""
 
 import asyncio
+import dataclasses
 import datetime
 import sqlite3
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -57,6 +59,47 @@ def test_a_taken_time_cannot_be_booked_again_nor_overlapped(book: AppointmentBoo
         with pytest.raises(NotPossible, match="already taken"):
             booked(book, start, service)
     assert len(book.find("5550123", NOW)) == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"slot_minutes": 15}, {"opens": datetime.time(9, 15)}, {"opens": datetime.time(8, 50)}],
+)
+def test_nothing_overlaps_what_was_booked_when_the_hours_were_others(
+    book: AppointmentBook, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    later = AppointmentBook(tmp_path / "appointments.db", dataclasses.replace(HOURS, **change))
+    booked(book, at(10), "treatment")
+    half_hour = datetime.timedelta(minutes=30)
+    free = later.free(TUESDAY, "check-up", NOW)
+    for start in later.hours.starts(TUESDAY, 30):
+        overlaps = at(10) - half_hour < start < at(11)
+        assert overlaps != (start in free)
+        if overlaps:
+            with pytest.raises(NotPossible, match="already taken"):
+                booked(later, start)
+    elsewhere = booked(later, later.hours.starts(TUESDAY, 30)[-1])
+    with pytest.raises(NotPossible, match="already taken"):
+        later.move(elsewhere, next(s for s in later.hours.starts(TUESDAY, 30) if s > at(10)), NOW)
+
+
+def test_an_appointment_keeps_its_length_when_its_service_has_another_or_is_gone(
+    book: AppointmentBook, tmp_path: Path
+) -> None:
+    appointment = booked(book, at(10), "treatment")
+    booked(book, at(15, 30))
+    hours = dataclasses.replace(HOURS, services={"check-up": 30})
+    later = AppointmentBook(tmp_path / "appointments.db", hours)
+    free = later.free(TUESDAY, appointment.service, NOW, minutes=appointment.minutes)
+    assert at(14, 30) in free and at(15) not in free and at(16, 30) not in free
+    assert later.move(appointment, free[-1], NOW).minutes == 60
+
+
+def test_nobody_else_on_the_machine_can_read_the_names(
+    book: AppointmentBook, tmp_path: Path
+) -> None:
+    booked(book, at(10))
+    assert (tmp_path / "appointments.db").stat().st_mode & 0o777 == 0o600
 
 
 async def test_of_twenty_who_book_one_time_at_once_one_gets_it(
