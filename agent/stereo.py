@@ -71,7 +71,7 @@ class Stereo:
         self._caller = bytearray()
         self._bot = bytearray()
         self._late = bytearray()  # after a gap, until its place is clear
-        self._late_since_s = 0.0
+        self._late_since_s = self._late_until_s = 0.0
         self._heard = 0  # samples of the caller's audio without gaps
         self._gaps: list[tuple[int, int]] = []  # heard by then, and the place of what came next
         self._bot_started_s: float | None = None
@@ -108,13 +108,13 @@ class Stereo:
         """Take the caller's next samples, whose last one was just heard."""
         if self._late:
             self._late += pcm
-            if now_s - self._late_since_s >= _JUDGE_S:
-                self._settle_gap(now_s)
+            self._late_until_s = now_s
+            self._settle_gap(now_s)
             return
         late_s = now_s - (self._caller_end + len(pcm) // 2) / self.rate_hz
         if late_s - self._lateness.least_s > _GAP_S:
             self._late += pcm
-            self._late_since_s = now_s
+            self._late_since_s = self._late_until_s = now_s
             return
         self._caller += pcm
         self._heard += len(pcm) // 2
@@ -162,8 +162,7 @@ class Stereo:
 
     def take(self, now_s: float, *, all: bool = False) -> bytes:
         """Hand out what is settled, or all: 16-bit samples, left and right in turn."""
-        if all and self._late:
-            self._settle_gap(now_s)
+        self._settle_gap(now_s, at_once=all)
         until = self._place(now_s) - round(SETTLED_S * self.rate_hz)
         if self._late:
             until = min(until, self._caller_end)
@@ -190,14 +189,18 @@ class Stereo:
     def _place(self, now_s: float) -> int:
         return round(self.at_s(now_s) * self.rate_hz)
 
-    def _settle_gap(self, now_s: float) -> None:
+    def _settle_gap(self, now_s: float, *, at_once: bool = False) -> None:
+        """Give what came after a gap its place, which is where its last sample was heard."""
+        if not self._late or not (at_once or now_s - self._late_since_s >= _JUDGE_S):
+            return
         pcm, self._late = bytes(self._late), bytearray()
-        missing = self._place(now_s) - len(pcm) // 2 - self._caller_end
+        heard_s = self._late_until_s
+        missing = self._place(heard_s) - len(pcm) // 2 - self._caller_end
         if missing > _LATE_S * self.rate_hz:
             self._be_silent(missing)
         self._caller += pcm
         self._heard += len(pcm) // 2
-        self._lateness.update(now_s - self._caller_end / self.rate_hz, now_s)
+        self._lateness.update(heard_s - self._caller_end / self.rate_hz, heard_s)
 
     def _be_silent(self, samples: int) -> None:
         self._caller += bytes(2 * samples)

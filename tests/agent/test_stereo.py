@@ -125,6 +125,23 @@ def test_a_caller_who_sends_nothing_is_silent_and_stays_in_step() -> None:
     assert tape.stereo.placed_s(heard_s) == pytest.approx(clicks(both[:, 0])[0], abs=0.001)
 
 
+def test_one_packet_in_a_long_silence_holds_nothing_up_and_lies_where_it_was_heard() -> None:
+    tape = Tape()
+    for index in range(600):
+        tape.pass_time(BLOCK_S)
+        if index < 50 or index == 150:
+            tape.caller(click() if index == 150 else SILENCE)
+        if index == 150:
+            tape.stereo.bot_started(tape.now_s - BLOCK_S)
+        if index >= 150:
+            tape.stereo.bot(click() if index == 150 else SILENCE, tape.now_s)
+        assert tape.stereo.unwritten_s < 2 * SETTLED_S
+    assert tape.stereo.taken_s == pytest.approx(600 * BLOCK_S - SETTLED_S, abs=0.1)
+    both = tape.end()
+    assert clicks(both[:, 0]) == pytest.approx([150 * BLOCK_S], abs=0.03)
+    assert clicks(both[:, 1]) == pytest.approx(clicks(both[:, 0]), abs=0.03)
+
+
 @pytest.mark.parametrize("stall", [15, 40, 100])
 def test_audio_that_was_late_is_no_silence(stall: int) -> None:
     tape = Tape()
