@@ -41,7 +41,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         [
             transport.input(),
             *await hearing(words=True, everybody=True, profile="patient"),
-            await user_turns(profile="patient"),
+            await user_turns(profile="patient", answers=False),
             transport.output(),
             *_file(),
         ],

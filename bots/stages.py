@@ -84,14 +84,15 @@ async def conversation(
     return LLMContextAggregatorPair(context, user_params=await _turns(_profile(profile), context))
 
 
-async def user_turns(*, profile: str = "balanced") -> UserTurnProcessor:
+async def user_turns(*, profile: str = "balanced", answers: bool = True) -> UserTurnProcessor:
     """Turns of a caller in a bot without a language model.
 
     Args:
         profile: the bot's own way of taking turns, where the settings name none.
+        answers: whether the bot answers turns; False for one that only listens.
     """
     # Without a model there is no reply to begin early.
-    params = await _turns(replace(_profile(profile), eager=False))
+    params = await _turns(replace(_profile(profile), eager=False), answers=answers)
     return UserTurnProcessor(
         user_turn_strategies=params.user_turn_strategies,
         user_turn_stop_timeout=params.user_turn_stop_timeout,
@@ -171,12 +172,16 @@ def _profile(usual: str) -> TurnProfile:
 
 
 async def _turns(
-    profile: TurnProfile, context: LLMContext | None = None
+    profile: TurnProfile, context: LLMContext | None = None, *, answers: bool = True
 ) -> LLMUserAggregatorParams:
     shared = runtime()
     return LLMUserAggregatorParams(
         user_turn_strategies=turn_strategies(
-            profile, shared.config.speech.stop_s, await shared.smart_turn(), context
+            profile,
+            shared.config.speech.stop_s,
+            await shared.smart_turn(),
+            context=context,
+            answers=answers,
         ),
         user_turn_stop_timeout=profile.wait_s + _SAFETY_S,
     )

@@ -8,7 +8,7 @@ speaks), ``SpeechOnsetEndedFrame`` or ``VADUserStartedSpeakingFrame``, ``EarlyPa
 
 from dataclasses import dataclass, field
 
-from pipecat.frames.frames import ControlFrame, SystemFrame
+from pipecat.frames.frames import ControlFrame, DataFrame, SystemFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 __all__ = [
@@ -61,14 +61,23 @@ class SpeechResumedFrame(SystemFrame):
 
 
 @dataclass
-class NothingHeardFrame(SystemFrame):
-    """The speech that just stopped held no words: no ``TranscriptionFrame`` will come for it.
+class NothingHeardFrame(DataFrame):
+    """An utterance held no words, or could not be decoded: no ``TranscriptionFrame`` comes for it.
+
+    It keeps its place among the transcripts, and no interruption drops it.
 
     Parameters:
         utterance: number of the utterance in its stream, as in its partials.
+        ends_speech: False for a piece of long speech that goes on.
     """
 
     utterance: int = 0
+    ends_speech: bool = True
+
+    def __post_init__(self) -> None:
+        """Protect it from interruptions."""
+        super().__post_init__()
+        self.interruptible = False
 
 
 @dataclass

@@ -15,9 +15,8 @@ from urllib.parse import urlsplit
 from loguru import logger
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from pipecat.frames.frames import ErrorFrame, Frame, TTSAudioRawFrame, TTSTextFrame
-from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.settings import TTSSettings
-from pipecat.services.tts_service import TTSService
+from pipecat.services.tts_service import TTSService, WordTimestamp
 from pipecat.utils.errors import ErrorCategory
 from pipecat.utils.text.transforms import strip_markdown
 
@@ -68,7 +67,7 @@ class OpenAIVoice(TTSService):
             settings=TTSSettings(model=model, voice=voice, language=None),
         )
         self._stand_in = stand_in
-        self._unsaid_context: str | None = None
+        self._has_failed = False
         url = url or _OPENAI_URL
         is_local = urlsplit(url).hostname in ("127.0.0.1", "::1", "localhost")
         timeout = Timeout(_PATIENCE_S, connect=_CONNECT_S)
@@ -107,7 +106,7 @@ class OpenAIVoice(TTSService):
             Audio as it comes; an ``ErrorFrame`` where neither server nor stand-in speaks.
         """
         await self.start_tts_usage_metrics(text)
-        has_spoken = False
+        has_spoken = self._has_failed = False
         try:
             async with aclosing(self._audio(text)) as audio:
                 async for pcm in audio:
@@ -116,7 +115,7 @@ class OpenAIVoice(TTSService):
         except Exception as error:
             if self._stand_in is None or has_spoken:
                 # Not by its status: a refusal for good would make Pipecat give up the voice.
-                self._unsaid_context = context_id
+                self._has_failed = True
                 yield ErrorFrame(error=f"the voice failed: {error}", category=ErrorCategory.SERVER)
                 return
             logger.error("The voice failed, another one stands in: {}", error)
@@ -146,11 +145,11 @@ class OpenAIVoice(TTSService):
         if pcm := float_to_pcm16(resampler.flush()):
             yield pcm
 
-    async def push_frame(
-        self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
+    async def append_to_audio_context(
+        self, context_id: str | None, frame: Frame | WordTimestamp | None
     ) -> None:
-        """Push a frame; what was not spoken does not count as heard."""
-        unsaid = self._unsaid_context
-        if isinstance(frame, TTSTextFrame) and unsaid and frame.context_id == unsaid:
+        """Put a frame behind the audio; a sentence that was not spoken does not count as heard."""
+        # A sentence's text comes right behind its audio, before the next one is asked for.
+        if self._has_failed and isinstance(frame, TTSTextFrame):
             return
-        await super().push_frame(frame, direction)
+        await super().append_to_audio_context(context_id, frame)

@@ -277,6 +277,7 @@ class RemoteWhisper(STTService):
             exception=failure.error,
             force_treat_as_permanent=isinstance(failure.error, ServersRefused),
         )
+        await self.push_frame(NothingHeardFrame(failure.utterance, ends_speech=failure.ends_speech))
 
     async def _push_what_is_owed(self, quiet: Quiet) -> None:
         """Answer stops of which no final will come: the server heard no speech there."""

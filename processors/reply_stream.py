@@ -16,6 +16,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 from loguru import logger
 from openai import (
@@ -36,9 +37,11 @@ from openai.types.chat.chat_completion_chunk import (
 )
 
 from talkpath.agent.config import ReplyConfig
-from talkpath.agent.recent_turns import RecentTurns
+from talkpath.agent.plain_dialogue import plain_dialogue
+from talkpath.agent.recent_turns import RecentTurns, token_estimate
 from talkpath.agent.reply import ReplyEndpoint
 from talkpath.agent.reply_metrics import ReplyMetrics
+from talkpath.agent.thoughts import WithoutThoughts
 
 __all__ = [
     "EmptyReply",
@@ -193,11 +196,12 @@ class ReplyHost:
         # OpenAI itself refuses the older name for its newer models; most others know no other.
         names = ["max_tokens", "max_completion_tokens"]
         wanted = names.pop(is_openai(self._endpoint))
+        tools = token_estimate(params["tools"]) if params.get("tools") else 0
         return {
             **{name: value for name, value in params.items() if name not in names},
             wanted: self._config.max_tokens,
             "model": self._endpoint.model,
-            "messages": self._recent.of(params["messages"]),
+            "messages": plain_dialogue(self._recent.of(params["messages"], beside=tools)),
         }
 
     @property
@@ -270,6 +274,7 @@ class _Answer:
         self.progress = 0
         self._most = most_characters
         self._calls: dict[tuple[int, str], _Call] = {}
+        self._thoughts = WithoutThoughts()
         self._finish: str | None = None
         self._last: ChatCompletionChunk | None = None
 
@@ -291,7 +296,10 @@ class _Answer:
         for piece in delta.tool_calls or ():
             self._take_call(piece)
         delta.tool_calls = None
-        text = delta.content or ""
+        text = self._thoughts.take(delta.content or "")
+        if choice.finish_reason is not None:
+            text += self._thoughts.end()
+        delta.content = text or None
         if not self.words and not text.strip():
             return False  # an empty line before the first word is no word
         self.words += text
@@ -304,7 +312,7 @@ class _Answer:
         key = (piece.index, piece.id or "")
         if known and key[1] in ("", known[-1][1]):
             key = known[-1]
-        call = self._calls.setdefault(key, _Call(id=piece.id or f"call_{len(self._calls)}"))
+        call = self._calls.setdefault(key, _Call(id=piece.id or f"call_{uuid4().hex}"))
         if piece.function is not None:
             call.name += piece.function.name or ""
             call.arguments += piece.function.arguments or ""

@@ -49,7 +49,7 @@ from talkpath.agent.whisper import (
     WhisperEngine,
     WhisperStream,
 )
-from talkpath.processors.frames import EarlyPauseFrame, SpeechResumedFrame
+from talkpath.processors.frames import EarlyPauseFrame, NothingHeardFrame, SpeechResumedFrame
 from talkpath.processors.transcripts import (
     ResultQueue,
     final_frame,
@@ -256,4 +256,6 @@ class StreamingWhisper(STTService):
                     await self.push_frame(final_frame(result, self._user_id, finalized=finalized))
                 case StreamFailure():
                     await self.push_error(str(result.error), exception=result.error)
+                    nothing = NothingHeardFrame(result.utterance, ends_speech=result.ends_speech)
+                    await self.push_frame(nothing)
             self._results.task_done()

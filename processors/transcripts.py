@@ -62,7 +62,7 @@ def final_frame(final: Final, user_id: str, *, finalized: bool) -> Frame:
     transcript = final.transcript
     # A loop in the full window, too, is the decoder's doing and nobody's words.
     if not transcript.text or transcript.possible_hallucination:
-        return NothingHeardFrame(final.utterance)
+        return NothingHeardFrame(final.utterance, ends_speech=finalized)
     frame = TranscriptionFrame(
         transcript.text,
         user_id,

@@ -28,6 +28,8 @@ from pipecat.frames.frames import (
     FunctionCallResultFrame,
     InputAudioRawFrame,
     InterimTranscriptionFrame,
+    InterruptionFrame,
+    LLMRunFrame,
     TranscriptionFrame,
     UserBackchannelFrame,
     VADUserStartedSpeakingFrame,
@@ -38,6 +40,7 @@ from pipecat.turns.types import ProcessFrameResult, UserTurnSpeculation
 from pipecat.turns.user_start import BaseUserTurnStartStrategy
 from pipecat.turns.user_stop import BaseUserTurnStopStrategy
 from pipecat.turns.user_turn_strategies import UserTurnStrategies
+from pipecat.utils.time import time_now_iso8601
 
 from talkpath.agent.audio import Resampler, pcm16_to_float
 from talkpath.agent.smart_turn import SmartTurn
@@ -46,6 +49,7 @@ from talkpath.agent.turns import (
     Backchannel,
     BargeIn,
     BargeInEvent,
+    Begin,
     Eager,
     End,
     EndOfTurn,
@@ -72,6 +76,10 @@ from talkpath.processors.frames import (
 )
 
 __all__ = ["TurnStart", "TurnStop", "turn_strategies"]
+
+
+# A frame of the reply stage is underway for a few milliseconds; a new turn takes longer.
+_CROSSED_S = 0.5
 
 
 class _Alarm:
@@ -115,13 +123,18 @@ class TurnStart(BaseUserTurnStartStrategy):
 
     Args:
         profile: minimum words and grace.
+        stop: what ends the turns.
+        answers: whether the bot answers turns; it thinks about them then, and noise meanwhile is
+            no interruption.
     """
 
-    def __init__(self, profile: TurnProfile) -> None:
+    def __init__(self, profile: TurnProfile, stop: "TurnStop", *, answers: bool = True) -> None:
         super().__init__()
         self._machine = BargeIn(profile)
+        self._stop = stop
+        self._answers = answers
         self._alarm = _Alarm(self.create_task)
-        self._backchannel: TranscriptionFrame | None = None
+        self._open = False
         self._worded = False  # this turn has words
         self._tools: set[str] = set()  # that run
 
@@ -132,20 +145,22 @@ class TurnStart(BaseUserTurnStartStrategy):
 
     async def handle_user_turn_started(self) -> None:
         """The caller has the turn: there is nothing to hold any more."""
+        self._open = True
         self._machine.interrupted()
 
     async def handle_user_turn_stopped(self) -> None:
         """The turn is over: the bot thinks about what was said in it."""
-        if self._worded:
-            self._worded = False
+        self._open = False
+        worded, self._worded = self._worded, False
+        if worded and self._answers:
             await self._handle(self._machine.thinking(_now_s()))
 
     async def process_frame(self, frame: Frame) -> ProcessFrameResult:
         """Take a frame; it may start a turn."""
         if isinstance(frame, TranscriptionFrame) and frame.text.strip():
             self._worded = True
-        interrupt = await self._handle(self._events(frame), frame)
-        return ProcessFrameResult.STOP if interrupt else ProcessFrameResult.CONTINUE
+        begun = await self._handle(self._events(frame))
+        return ProcessFrameResult.STOP if begun else ProcessFrameResult.CONTINUE
 
     def _events(self, frame: Frame) -> list[BargeInEvent]:
         machine = self._machine
@@ -159,11 +174,11 @@ class TurnStart(BaseUserTurnStartStrategy):
             case VADUserStoppedSpeakingFrame():
                 return machine.stopped()
             case InterimTranscriptionFrame():
-                return machine.partial(_settled(frame))
+                return machine.partial(_settled(frame), worded=bool(frame.text.strip()))
             case TranscriptionFrame():
                 return machine.final(frame.text, _now_s(), ends_speech=frame.finalized)
             case NothingHeardFrame():
-                return machine.final("", _now_s())
+                return machine.final("", _now_s(), ends_speech=frame.ends_speech)
             case BotStartedSpeakingFrame():
                 return machine.speaking()
             case BotStoppedSpeakingFrame():
@@ -177,47 +192,51 @@ class TurnStart(BaseUserTurnStartStrategy):
                 self._tools.discard(frame.tool_call_id)
         return []
 
-    async def _handle(self, events: list[BargeInEvent], frame: Frame | None = None) -> bool:
-        interrupt = False
+    async def _handle(self, events: list[BargeInEvent]) -> bool:
+        begun = False
         for event in events:
             match event:
                 case Hold():
                     await self.push_frame(HoldPlaybackFrame())
                 case Resume():
                     await self.push_frame(ResumePlaybackFrame())
-                case Backchannel():
-                    await self._let_pass(frame)
-                case Answer():
-                    await self._answer()
-                case Interrupt():
-                    interrupt = True
+                case Backchannel(text):
+                    await self._let_pass(text)
+                case Answer(text):
                     await self.trigger_user_turn_started()
+                    await self._stop.answered(text)
+                case Begin():
+                    begun = True
+                    await self.trigger_user_turn_started()
+                case Interrupt():
+                    begun = True
+                    await self._interrupt()
         self._alarm.set(self._machine.due_s, self._tick)
-        return interrupt
+        return begun
+
+    async def _interrupt(self) -> None:
+        if self._open:  # the bot spoke in the middle of the caller's turn
+            await self.broadcast_frame(InterruptionFrame)
+        else:
+            await self.trigger_user_turn_started()
+        # Should a hold come behind the interruption, it is over.
+        await self.push_frame(ResumePlaybackFrame())
 
     async def _tick(self) -> None:
+        if self._tools:  # it waits for them, however long they take
+            self._machine.thinking(_now_s())
         await self._handle(self._machine.tick(_now_s()))
 
-    async def _let_pass(self, frame: Frame | None) -> None:
+    async def _let_pass(self, text: str) -> None:
         """Keep a backchannel out of the conversation, which an aggregator has taken it into."""
-        assert isinstance(frame, TranscriptionFrame)
-        self._backchannel, self._worded = frame, False
+        if self._open:
+            return  # it is a part of what the caller says
+        self._worded = False
+        self._stop.let_pass()
         await self.trigger_reset_aggregation()  # type: ignore[no-untyped-call]
-        await self.push_frame(UserBackchannelFrame(frame.text, frame.user_id, frame.timestamp))
-
-    async def _answer(self) -> None:
-        """Bring what was taken for a backchannel in again, now that the bot is silent."""
-        frame, self._backchannel = self._backchannel, None
-        if frame is not None:
-            again = TranscriptionFrame(
-                frame.text,
-                frame.user_id,
-                frame.timestamp,
-                frame.language,
-                result=frame.result,
-                finalized=True,
-            )
-            await self.push_frame(again)
+        await self.broadcast_frame(
+            UserBackchannelFrame, text=text, user_id="", timestamp=time_now_iso8601()
+        )
 
 
 def _settled(frame: InterimTranscriptionFrame) -> str:
@@ -249,6 +268,8 @@ class TurnStop(BaseUserTurnStopStrategy):
         self._context = context
         self._read = ""  # what the reply stage was given to read ahead
         self._audio = None if analyser is None else TurnAudio(analyser)
+        self._speculates = False  # a reply was begun on what this turn is likely to say
+        self._confirmed_s: float | None = None  # when the last turn ended with such a reply
         self._resampler: Resampler | None = None
         self._alarm = _Alarm(self.create_task)
         self._judging: asyncio.Task[None] | None = None
@@ -263,13 +284,24 @@ class TurnStop(BaseUserTurnStopStrategy):
     async def handle_user_turn_started(self) -> None:
         """A turn begins: what was heard of it so far counts."""
         self._turn = True
+        await self._handle(self._machine.opened(_now_s()))
 
     async def handle_user_turn_stopped(self) -> None:
         """The turn is over, whoever ended it."""
-        self._turn = False
+        self._turn = self._speculates = False
         self._machine.ended()
         if self._audio is not None:
             self._audio.clear()
+
+    async def answered(self, text: str) -> None:
+        """What was said over the bot's last words is a turn."""
+        said = [] if self._machine.text else self._machine.final(text, _now_s())
+        await self._handle(said)
+
+    def let_pass(self) -> None:
+        """What was said over the bot was no turn."""
+        if not self._turn:
+            self._machine.ended()
 
     async def process_frame(self, frame: Frame) -> ProcessFrameResult:
         """Take a frame; it may end the turn."""
@@ -277,6 +309,8 @@ class TurnStop(BaseUserTurnStopStrategy):
             self._hear(frame)
         elif isinstance(frame, InterimTranscriptionFrame):
             await self._let_read(frame.text)
+        elif isinstance(frame, EagerEndOfTurnCancelFrame) and not self._turn:
+            await self._run_again()
         else:
             await self._handle(self._events(frame), frame)
         return ProcessFrameResult.CONTINUE
@@ -296,13 +330,14 @@ class TurnStop(BaseUserTurnStopStrategy):
                 return machine.stopped(_now_s(), frame.stop_secs)
             case EagerEndOfTurnCancelFrame():
                 # Of the reply stage: a model that wants to call a tool may do so in earnest only.
+                self._speculates = False
                 machine.refused()
             case EagerTranscriptionFrame():
                 return machine.likely(frame.text, _now_s())
             case TranscriptionFrame():
                 return machine.final(frame.text, _now_s(), ends_speech=frame.finalized)
             case NothingHeardFrame():
-                return machine.final("", _now_s())
+                return machine.final("", _now_s(), ends_speech=frame.ends_speech)
         return []
 
     async def _handle(self, events: list[TurnEvent], frame: Frame | None = None) -> None:
@@ -313,6 +348,7 @@ class TurnStop(BaseUserTurnStopStrategy):
                     await self._stop_judging()
                     self._judging = self.create_task(self._judge(ticket, silence_s), "smart turn")
                 case Eager() if self._turn:
+                    self._speculates = True
                     await self.broadcast_frame(
                         EagerEndOfTurnFrame, completeness=event.completeness or 0.0
                     )
@@ -320,6 +356,7 @@ class TurnStop(BaseUserTurnStopStrategy):
                         speculation=UserTurnSpeculation(text=event.text)
                     )
                 case Withdraw() if self._turn:
+                    self._speculates = False
                     await self.trigger_user_turn_speculation_cancelled()  # type: ignore[no-untyped-call]
                 case End() if self._turn:
                     await self._end(event)
@@ -329,10 +366,17 @@ class TurnStop(BaseUserTurnStopStrategy):
         await self._handle(self._machine.tick(_now_s()))
 
     async def _end(self, end: End) -> None:
-        if end.confirms_eager:
+        if end.confirms_eager and self._speculates:
+            self._confirmed_s = _now_s()
             await self.trigger_user_turn_finalized(confirms_speculation=True)
         else:
             await self.trigger_user_turn_stopped()
+
+    async def _run_again(self) -> None:
+        """Have a reply made after all: its stage gave it up just when the turn was over."""
+        confirmed_s, self._confirmed_s = self._confirmed_s, None
+        if confirmed_s is not None and _now_s() - confirmed_s < _CROSSED_S:
+            await self.push_frame(LLMRunFrame())
 
     async def _judge(self, ticket: int, silence_s: float) -> None:
         completeness = None
@@ -376,7 +420,9 @@ def turn_strategies(
     profile: TurnProfile,
     stop_s: float,
     analyser: SmartTurn | None = None,
+    *,
     context: LLMContext | None = None,
+    answers: bool = True,
 ) -> UserTurnStrategies:
     """Both strategies, as Pipecat takes them.
 
@@ -385,7 +431,7 @@ def turn_strategies(
         stop_s: the detector's seconds of silence before a stop.
         analyser: the session's Smart Turn, or None.
         context: the conversation with a language model, or None.
+        answers: whether the bot answers turns.
     """
-    return UserTurnStrategies(
-        start=[TurnStart(profile)], stop=[TurnStop(profile, stop_s, analyser, context)]
-    )
+    stop = TurnStop(profile, stop_s, analyser, context)
+    return UserTurnStrategies(start=[TurnStart(profile, stop, answers=answers)], stop=[stop])

@@ -8,10 +8,7 @@ of each turn a ``TTSSpeakFrame`` if there is something to say.
 from collections.abc import Awaitable, Callable
 
 from pipecat.frames.frames import (
-    BotStartedSpeakingFrame,
-    BotStoppedSpeakingFrame,
     Frame,
-    InterruptionFrame,
     TranscriptionFrame,
     TTSSpeakFrame,
     UserBackchannelFrame,
@@ -21,6 +18,7 @@ from pipecat.frames.frames import (
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 
 from talkpath.agent.whisper.agreement import join_texts
+from talkpath.processors.frames import NothingHeardFrame
 
 __all__ = ["TurnTexts", "TurnWords"]
 
@@ -28,33 +26,31 @@ __all__ = ["TurnTexts", "TurnWords"]
 class TurnWords:
     """Puts the transcripts of a turn together, whatever the order in which the frames come.
 
-    What is said over the bot waits until it is clear whether it takes the turn; what comes after
-    the end of its turn is one of its own.
+    A transcript outside a turn belongs to one that begins or has just ended, or was no more than
+    a backchannel: the frames of turns overtake those of words.
     """
 
     def __init__(self) -> None:
         self._texts: list[str] = []
         self._in_turn = False
-        self._bot_speaks = False
+        self._late = False  # the last turn is over, and its words are not here yet
 
     def take(self, frame: Frame) -> str | None:
         """Take a frame; the text of the whole turn if it is over with that, else None."""
         match frame:
-            case BotStartedSpeakingFrame():
-                self._bot_speaks = True
-            # The interruption comes first, when its words are on their way.
-            case BotStoppedSpeakingFrame() | InterruptionFrame():
-                self._bot_speaks = False
             case UserStartedSpeakingFrame():
-                self._in_turn = True
+                self._in_turn, self._late = True, False
             case UserStoppedSpeakingFrame():
-                self._in_turn = False
+                self._in_turn, self._late = False, not self._texts
                 return self._over()
+            case NothingHeardFrame():
+                self._late = False
             case UserBackchannelFrame() if frame.text in self._texts:
                 self._texts.remove(frame.text)
             case TranscriptionFrame():
-                self._texts.append(frame.text)
-                if not self._in_turn and not self._bot_speaks:
+                self._texts.append(frame.text.strip())
+                if self._late:
+                    self._late = False
                     return self._over()
         return None
 

@@ -20,7 +20,16 @@ from enum import Enum, auto
 from talkpath.agent.turns.backchannels import is_backchannel, word_count
 from talkpath.agent.turns.profiles import TurnProfile
 
-__all__ = ["Answer", "Backchannel", "BargeIn", "BargeInEvent", "Hold", "Interrupt", "Resume"]
+__all__ = [
+    "Answer",
+    "Backchannel",
+    "BargeIn",
+    "BargeInEvent",
+    "Begin",
+    "Hold",
+    "Interrupt",
+    "Resume",
+]
 
 # Partials come every half second: what holds no word in three of them is noise, however long.
 _WORDLESS_S = 1.5
@@ -44,23 +53,30 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
+class Begin:
+    """The caller speaks, and the bot does not: a turn, unless one is under way."""
+
+
+@dataclass(frozen=True, slots=True)
 class Interrupt:
     """The caller takes the turn: what was yet to be said is dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backchannel:
-    """The caller only showed that they listen."""
+    """The caller only showed that they listen. It is told once the bot has gone on for a while."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was taken for a backchannel was an answer: the bot had all but finished."""
+    """What looked like a backchannel was an answer: the bot had all but finished."""
+
+    text: str
 
 
-BargeInEvent = Hold | Resume | Interrupt | Backchannel | Answer
+BargeInEvent = Begin | Hold | Resume | Interrupt | Backchannel | Answer
 
 
 class _Speech(Enum):
@@ -86,7 +102,7 @@ class BargeIn:
         self._held_since_s: float | None = None
         self._worded = False  # this speech has words
         self._noise = False  # this speech was let pass as noise
-        self._backchannel_s: float | None = None  # when the last one was over
+        self._backchannel: tuple[str, float] | None = None  # and when it was over
 
     @property
     def held(self) -> bool:
@@ -97,6 +113,8 @@ class BargeIn:
     def due_s(self) -> float | None:
         """When to call ``tick``, if nothing happens before; or None."""
         times = []
+        if self._backchannel is not None:
+            times.append(self._backchannel[1] + _ANSWER_S)
         if self._thinking_since_s is not None:
             times.append(self._thinking_since_s + _LONGEST_THOUGHT_S)
         if self._held_since_s is not None:
@@ -123,22 +141,27 @@ class BargeIn:
 
     def idle(self, at_s: float) -> list[BargeInEvent]:
         """The bot has said all. Somebody who speaks already has the turn."""
-        if not self._busy:
-            return []
-        answered_s, held = self._backchannel_s, self.held
+        if not self._busy or self._thinking_since_s is not None:
+            return []  # what it stopped saying was of the turn before
+        return self._idle(at_s)
+
+    def _idle(self, at_s: float) -> list[BargeInEvent]:
+        answer, held = self._backchannel, self.held
         self.interrupted()
         if self._speech is _Speech.SPEAKING and not self._noise:
-            return [Interrupt()]
+            return [*([Resume()] if held else []), Begin()]
         events: list[BargeInEvent] = [Resume()] if held else []
-        if answered_s is not None and at_s - answered_s <= _ANSWER_S:
-            events.append(Answer())
+        if answer is not None:
+            late = at_s - answer[1] > _ANSWER_S
+            events.append(Backchannel(answer[0]) if late else Answer(answer[0]))
         return events
 
     def onset(self, at_s: float, ago_s: float) -> list[BargeInEvent]:
         """A sound that may become speech."""
         if self._speech in (_Speech.NONE, _Speech.STOPPED):
             self._begin(_Speech.ONSET, at_s - ago_s)
-        return self._hold(at_s) if self.profile.grace_s == 0 else []
+        held = self._hold(at_s) if self.profile.grace_s == 0 else []
+        return [*self._settled(), *held]
 
     def onset_ended(self) -> list[BargeInEvent]:
         """It did not."""
@@ -152,7 +175,7 @@ class BargeIn:
         if self._speech is not _Speech.ONSET:
             self._begin(_Speech.SPEAKING, at_s - ago_s)
         self._speech = _Speech.SPEAKING
-        return self.tick(at_s) if self._busy else [Interrupt()]
+        return [*self._settled(), *(self.tick(at_s) if self._busy else [Begin()])]
 
     def stopped(self) -> list[BargeInEvent]:
         """Speech has stopped; a final, or that there is none, will follow."""
@@ -160,11 +183,11 @@ class BargeIn:
             self._speech = _Speech.STOPPED
         return []
 
-    def partial(self, text: str) -> list[BargeInEvent]:
-        """The words so far that will not change any more."""
+    def partial(self, text: str, *, worded: bool = True) -> list[BargeInEvent]:
+        """The words so far that will not change any more; whether there are any words at all."""
+        self._worded |= worded
         if not self._busy or not text.strip():
             return []
-        self._worded = True
         if is_backchannel(text) or word_count(text) < self.profile.min_words:
             return []
         return self._interrupt()
@@ -175,19 +198,22 @@ class BargeIn:
             self._speech = _Speech.NONE
         if not self._busy:
             # Words without speech before: a transcript that came late, or another service's.
-            return [Interrupt()] if text.strip() else []
+            return [Begin()] if text.strip() else []
         if not text.strip():
             return self._resume() if ends_speech else []
         if is_backchannel(text):
-            self._backchannel_s = at_s
-            return [*self._resume(), Backchannel(text.strip())]
+            settled = self._settled()
+            self._backchannel = (text.strip(), at_s)
+            return [*self._resume(), *settled]
         return self._interrupt()
 
     def tick(self, at_s: float) -> list[BargeInEvent]:
         """Time has passed."""
+        if self._backchannel is not None and at_s >= self._backchannel[1] + _ANSWER_S:
+            return self._settled()
         thinking_s = self._thinking_since_s
         if thinking_s is not None and at_s >= thinking_s + _LONGEST_THOUGHT_S:
-            return self.idle(at_s)
+            return self._idle(at_s)
         if self._held_since_s is not None:
             wordless = self._speech is _Speech.SPEAKING and not self._worded
             if wordless and at_s >= self._since_s + _WORDLESS_S:
@@ -204,11 +230,16 @@ class BargeIn:
     def interrupted(self) -> None:
         """Somebody else has interrupted the bot, or the turn has begun."""
         self._busy = False
-        self._held_since_s = self._backchannel_s = self._thinking_since_s = None
+        self._held_since_s = self._backchannel = self._thinking_since_s = None
 
     def _begin(self, speech: _Speech, since_s: float) -> None:
         self._speech, self._since_s = speech, since_s
         self._worded = self._noise = False
+
+    def _settled(self) -> list[BargeInEvent]:
+        """The bot goes on: what may have been an answer was a backchannel."""
+        backchannel, self._backchannel = self._backchannel, None
+        return [] if backchannel is None else [Backchannel(backchannel[0])]
 
     def _hold(self, at_s: float) -> list[BargeInEvent]:
         if not self._may_hold:

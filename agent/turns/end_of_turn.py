@@ -11,7 +11,8 @@ Sans-IO: what the detector, Smart Turn and Whisper say goes in with the time, de
            └─────────────────────── started ───────────────┘
 
 While it is paused or silent, an eager machine says what the turn would be as soon as it is
-known and likely; speech that goes on withdraws it. Smart Turn and the speculative final are
+known and likely; speech that goes on withdraws it. Speech over a bot that speaks may take no
+turn at all: only in an open turn is anything begun. Smart Turn and the speculative final are
 asked for at the same moment, and neither waits for the other.
 """
 
@@ -27,6 +28,8 @@ __all__ = ["Eager", "End", "EndOfTurn", "Judge", "TurnEvent", "Withdraw"]
 
 # Without Smart Turn's opinion (it failed, or no early pause was told of) silence decides.
 _UNJUDGED = 0.3
+# A final that is not in by then will not come, or too late to wait for.
+_LATEST_FINAL_S = 4.0
 # An eager reply costs a language model's work. Before the stop it is for what is more likely
 # finished than not; after it, with the final in, whatever it sounds like: the wait is long then.
 _EAGER_FROM = 0.5
@@ -88,6 +91,7 @@ class EndOfTurn:
         self.profile = profile
         self._stop_s = stop_s
         self._ticket = 0
+        self._open = False
         self._state = _State.SILENT
         self._events: list[TurnEvent] = []
         self._clear()
@@ -114,11 +118,18 @@ class EndOfTurn:
     @property
     def due_s(self) -> float | None:
         """When to call ``tick``: the turn is over then, if nothing happens before; or None."""
-        if self._state is not _State.SILENT or not self._heard or self._awaited is not None:
+        if self._state is not _State.SILENT or not self._heard:
             return None
         if self._owed:
-            return None
+            return self._silent_since_s + max(self.profile.wait_s, _LATEST_FINAL_S)
+        if self._awaited is not None:
+            return self._silent_since_s + max(self.profile.wait_s, self._stop_s)
         return self._silent_since_s + self._required_s()
+
+    def opened(self, at_s: float) -> list[TurnEvent]:
+        """A turn is open: what was heard so far is part of it."""
+        self._open = True
+        return self.tick(at_s)
 
     def started(self) -> list[TurnEvent]:
         """Speech has started."""
@@ -178,7 +189,8 @@ class EndOfTurn:
     def tick(self, at_s: float) -> list[TurnEvent]:
         """Time has passed."""
         due_s = self.due_s
-        if due_s is not None and (at_s >= due_s or not self._said):
+        wordless = not self._said and not self._owed
+        if due_s is not None and (wordless or at_s >= due_s):
             return self._end()
         return self._maybe_eager()
 
@@ -190,7 +202,7 @@ class EndOfTurn:
         """Somebody else has ended the turn."""
         speaking = self._state is not _State.SILENT
         self._clear()
-        self._heard = speaking
+        self._open, self._heard = False, speaking
 
     def _go_on(self, state: _State) -> list[TurnEvent]:
         self._state = state
@@ -211,7 +223,9 @@ class EndOfTurn:
         )
 
     def _maybe_eager(self) -> list[TurnEvent]:
-        if not self.profile.eager or self._eager is not None or self._refused:
+        if not self.profile.eager or not self._open:
+            return []
+        if self._eager is not None or self._refused:
             return []
         if self._state is _State.SPEAKING or self._awaited is not None:
             return []

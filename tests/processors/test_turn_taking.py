@@ -157,3 +157,15 @@ async def test_okay_to_one_moment_please_does_not_cancel_the_tool_that_runs() ->
         await caller.hears("open at nine")
     (tool,) = caller.tools
     assert tool.result == {"opens": "nine"}
+
+
+@pytest.mark.parametrize("profile", ["snappy", "balanced"])
+async def test_one_word_over_the_bot_is_answered(server: LlmServer, profile: str) -> None:
+    async with call(assistant, settings=settings(server, profile)) as caller:
+        await caller.hears("what can I do")
+        await caller.says("Tell me a story about the sea.")
+        await caller.hears("Once upon a time")
+        await caller.says("Stop it.", over_bot=True)
+        await caller.hears("Once upon a time", within_s=20)
+    assert len(caller.interruptions) == 1
+    assert "stop" in server.requests[-1]["messages"][-1]["content"].lower()

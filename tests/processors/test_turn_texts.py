@@ -11,6 +11,7 @@ from pipecat.frames.frames import (
     UserStoppedSpeakingFrame,
 )
 
+from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.turn_texts import TurnWords
 
 
@@ -33,10 +34,12 @@ MHM = UserBackchannelFrame("Mhm.", "caller", "now")
         ([SPEAKS, said("Seven."), BEGINS, SILENT, ENDS], ["Seven."]),
         ([SPEAKS, said("Mhm."), MHM, SILENT], []),
         ([SPEAKS, said("Mhm."), MHM, SILENT, BEGINS, said("Go on."), ENDS], ["Go on."]),
-        (
-            [SPEAKS, said("Yes."), UserBackchannelFrame("Yes.", "", ""), SILENT, said("Yes.")],
-            ["Yes."],
-        ),
+        ([SPEAKS, said("Yes."), SILENT, BEGINS, ENDS], ["Yes."]),
+        # The frames of turns overtake words; a turn without any says so.
+        ([SPEAKS, BEGINS, ENDS, said("Stop."), SILENT], ["Stop."]),
+        ([BEGINS, ENDS, NothingHeardFrame(), SPEAKS, said("Mhm."), MHM], []),
+        # While the bot thinks, too.
+        ([BEGINS, said("Hello."), ENDS, said("Mhm."), MHM], ["Hello."]),
     ],
 )
 def test_turns(frames: list[Frame], turns: list[str]) -> None:

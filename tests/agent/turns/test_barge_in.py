@@ -10,6 +10,7 @@ from talkpath.agent.turns import (
     Backchannel,
     BargeIn,
     BargeInEvent,
+    Begin,
     Hold,
     Interrupt,
     Resume,
@@ -30,7 +31,7 @@ def speech(machine: BargeIn, at_s: float = 0.0) -> list[BargeInEvent]:
 
 
 def test_speech_takes_the_turn_at_once_while_the_bot_is_silent() -> None:
-    assert BargeIn(BALANCED).started(1.0, 0.2) == [Interrupt()]
+    assert BargeIn(BALANCED).started(1.0, 0.2) == [Begin()]
 
 
 def test_a_speaking_bot_falls_silent_at_the_onset() -> None:
@@ -65,7 +66,9 @@ def test_a_backchannel_lets_it_go_on(text: str) -> None:
     assert speech(machine) == [Hold()]
     assert machine.partial(text) == []
     assert machine.stopped() == []
-    assert machine.final(text, 1.0) == [Resume(), Backchannel(text)]
+    assert machine.final(text, 1.0) == [Resume()]
+    assert machine.due_s is not None
+    assert machine.tick(machine.due_s) == [Backchannel(text)]
 
 
 def test_sound_without_words_lets_it_go_on() -> None:
@@ -101,8 +104,8 @@ def test_a_patient_bot_speaks_on_for_a_moment() -> None:
 
 def test_a_backchannel_within_the_grace_is_no_pause_at_all() -> None:
     machine = spoken_over("patient")
-    events = [*speech(machine), *machine.stopped(), *machine.final("Mhm.", 0.6)]
-    assert events == [Backchannel("Mhm.")]
+    assert not [*speech(machine), *machine.stopped(), *machine.final("Mhm.", 0.6)]
+    assert machine.onset(1.0, 0.08) == [Backchannel("Mhm.")]
 
 
 def test_yes_over_the_last_words_of_a_question_is_its_answer() -> None:
@@ -110,7 +113,7 @@ def test_yes_over_the_last_words_of_a_question_is_its_answer() -> None:
     speech(machine)
     machine.stopped()
     machine.final("Yes.", 1.0)
-    assert machine.idle(2.0) == [Answer()]
+    assert machine.idle(2.0) == [Answer("Yes.")]
 
 
 def test_yes_in_the_middle_of_a_speech_is_none() -> None:
@@ -118,13 +121,30 @@ def test_yes_in_the_middle_of_a_speech_is_none() -> None:
     speech(machine)
     machine.stopped()
     machine.final("Yes.", 1.0)
-    assert machine.idle(6.0) == []
+    assert machine.idle(6.0) == [Backchannel("Yes.")]
 
 
 def test_a_caller_who_speaks_when_the_bot_ends_has_the_turn() -> None:
     machine = spoken_over("patient")
     machine.started(0.0, 0.2)
-    assert machine.idle(0.1) == [Interrupt()]
+    assert machine.idle(0.1) == [Begin()]
+
+
+def test_what_it_stopped_saying_is_no_end_of_its_thoughts() -> None:
+    machine = spoken_over()
+    speech(machine)
+    machine.stopped()
+    assert machine.final("Wait.", 1.0) == [Interrupt()]
+    machine.thinking(1.1)
+    assert machine.idle(1.2) == []  # of the speech that was interrupted
+    assert machine.started(2.0, 0.2) == [Hold()]
+
+
+def test_words_that_may_still_change_are_no_noise() -> None:
+    machine = spoken_over()
+    speech(machine)
+    assert machine.partial("", worded=True) == []
+    assert machine.tick(2.0) == []
 
 
 def test_a_thinking_bot_is_not_disturbed_by_a_cough() -> None:
@@ -140,7 +160,7 @@ def test_a_bot_that_has_no_answer_stops_thinking() -> None:
     machine.thinking(0.0)
     assert machine.due_s is not None
     machine.tick(machine.due_s)
-    assert machine.started(20.0, 0.2) == [Interrupt()]
+    assert machine.started(20.0, 0.2) == [Begin()]
 
 
 STEPS = st.lists(

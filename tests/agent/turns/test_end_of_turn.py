@@ -30,7 +30,8 @@ class Caller:
         self.machine = EndOfTurn(EAGER if eager else BALANCED, STOP_S)
         self.events: list[TurnEvent] = []
 
-    def speaks(self, seconds: float = 1.0) -> None:
+    def speaks(self, seconds: float = 1.0, *, opens: bool = True) -> None:
+        self.events += self.machine.opened(self.now_s) if opens else []
         self.events += self.machine.started()
         self.now_s += seconds
 
@@ -116,7 +117,7 @@ def test_neither_the_final_nor_the_judgement_waits_for_the_other() -> None:
     ticket = late_judgement.pauses()
     late_judgement.stops()
     late_judgement.said("Hello.")
-    assert late_judgement.waits(2) is None
+    assert late_judgement.waits(1) is None
     late_judgement.is_judged(ticket, 0.98)
     assert [end.text for end in late_final.ends + late_judgement.ends] == ["Hello.", "Hello."]
 
@@ -222,6 +223,46 @@ def test_an_eager_reply_waits_for_the_words_of_earlier_pieces() -> None:
     assert not [event for event in caller.told if isinstance(event, End)]
 
 
+def test_nothing_is_begun_on_what_may_take_no_turn() -> None:
+    """Speech over a bot that speaks: only its final opens the turn."""
+    caller = Caller(eager=True)
+    caller.speaks(opens=False)
+    ticket = caller.pauses()
+    caller.likely_says("Stop it.")
+    caller.is_judged(ticket, 0.98)
+    caller.stops()
+    assert not caller.told
+    caller.events += caller.machine.opened(caller.now_s)
+    caller.said("Stop it.")
+    assert caller.told == [
+        Eager("Stop it.", 0.98),
+        End("Stop it.", confirms_eager=True, completeness=0.98),
+    ]
+
+
+@pytest.mark.parametrize("said", ["", "I would like"])
+def test_a_final_that_never_comes_does_not_keep_a_turn_open(said: str) -> None:
+    caller = Caller()
+    if said:
+        a_sentence(caller, said, 0.1)
+    caller.speaks()
+    caller.is_judged(caller.pauses(), 0.98)
+    caller.stops()
+    assert caller.waits(10) is not None
+    assert [end.text for end in caller.ends] == [said]
+
+
+def test_a_judgement_that_never_comes_is_waited_for_no_longer_than_the_longest_silence() -> None:
+    caller = Caller()
+    caller.speaks()
+    caller.pauses()
+    since_s = caller.now_s - 0.032
+    caller.stops()
+    caller.said("Hello.")
+    ended_s = caller.waits(10)
+    assert ended_s == pytest.approx(since_s + BALANCED.wait_s)
+
+
 def test_nothing_is_eager_about_a_turn_that_is_over() -> None:
     caller = Caller(eager=True)
     a_sentence(caller, "Hello there.", 0.98)
@@ -254,7 +295,9 @@ def test_what_sounds_unfinished_starts_an_eager_reply_only_when_it_has_stopped()
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["speak", "pause", "resume", "stop", "judge", "likely", "final", "wait"]),
+        st.sampled_from(
+            ["open", "speak", "pause", "resume", "stop", "judge", "likely", "final", "wait"]
+        ),
         st.floats(0.0, 1.0),
         st.sampled_from(["", "Hello.", "and", "I would like"]),
     ),
@@ -273,6 +316,8 @@ def test_whatever_happens_a_turn_ends_once_and_only_in_silence(
         match step:
             case "speak":
                 events, speaking = machine.started(), True
+            case "open":
+                events = machine.opened(now_s)
             case "pause":
                 events = machine.early_pause(now_s, 0.032)
             case "resume":
@@ -302,6 +347,8 @@ def test_whatever_happens_a_turn_ends_once_and_only_in_silence(
                     assert event.confirms_eager == eager
                     eager = False
     # Left alone, every turn comes to its end.
-    if machine.due_s is not None:
-        events = machine.tick(machine.due_s)
-        assert isinstance(events[-1], End) and machine.due_s is None
+    machine.started()
+    machine.stopped(now_s, STOP_S)
+    assert machine.due_s is not None
+    events = machine.tick(machine.due_s)
+    assert isinstance(events[-1], End) and machine.due_s is None
