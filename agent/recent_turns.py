@@ -30,8 +30,13 @@ class RecentTurns:
         self._budget = budget
         self._forgotten = 0
 
-    def of(self, messages: Sequence[Any]) -> list[Any]:
-        """Give the messages that fit, oldest first."""
+    def of(self, messages: Sequence[Any], *, beside: int = 0) -> list[Any]:
+        """Give the messages that fit, oldest first.
+
+        Args:
+            messages: all of them.
+            beside: tokens that go along with them, such as the tools' descriptions.
+        """
         if self._budget is None:
             return list(messages)
         heads = list(itertools.takewhile(lambda message: message["role"] == "system", messages))
@@ -39,7 +44,7 @@ class RecentTurns:
         starts = [number for number, message in enumerate(rest) if message["role"] == "user"]
         if self._forgotten not in starts:  # also when another context is given
             self._forgotten = 0
-        fixed = sum(map(token_estimate, heads))
+        fixed = beside + sum(map(token_estimate, heads))
         sizes = [token_estimate(message) for message in rest]
         if fixed + sum(sizes[self._forgotten :]) > self._budget:
             for start in starts:

@@ -15,7 +15,8 @@ What is answered is a function of the request::
 ``script("One.", Call("book", {}), Say("Two."))`` answers one request after the other. An answer
 that is late by design waits for an ``asyncio.Event`` (``Wait``), so a test needs no sleeping;
 the function may be a coroutine, too. A request that a strict provider would refuse (a tool's
-result without its call, a call without its result, an empty message) gets status 400.
+result without its call, a call without its result, an empty message, roles that do not take turns)
+gets status 400.
 """
 
 import asyncio
@@ -175,10 +176,16 @@ def script(*answers: Answer | str) -> Callable[[Request], Answer]:
 def refusal(messages: Sequence[Mapping[str, Any]]) -> str | None:
     """Say why a strict provider would refuse a conversation, or None."""
     open_calls: set[str] = set()
+    before = ""
     for message in messages:
         role, content = message.get("role"), message.get("content")
         if role not in ("system", "user", "assistant", "tool"):
             return f"there is no role {role!r}"
+        if role == before != "tool":
+            return f"two messages of {role} side by side"
+        if role == "assistant" and before in ("", "system"):
+            return "the assistant speaks first"
+        before = role
         if role == "tool":
             if message.get("tool_call_id") not in open_calls:
                 return "a tool's result without its call"

@@ -41,17 +41,26 @@ def piper() -> Voice:
 
 @contextlib.asynccontextmanager
 async def speech_server(
-    answer: bytes, *, status: int = 200, kind: str = "audio/pcm", cut: bool = False
+    answer: bytes,
+    *,
+    status: int = 200,
+    kind: str = "audio/pcm",
+    cut: bool = False,
+    refused: str | None = None,
 ) -> AsyncIterator[tuple[str, list[dict[str, Any]]]]:
-    """Answer each request for speech with the same bytes; give the URL and the requests."""
+    """Answer each request for speech with the same bytes; give the URL and the requests.
+
+    One text may be refused.
+    """
     requests: list[dict[str, Any]] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         length = int(head.partition("content-length:")[2].split("\r\n")[0])
         requests.append(json.loads(await reader.readexactly(length)))
+        code = 503 if requests[-1]["input"] == refused else status
         writer.write(
-            f"HTTP/1.1 {status} Whatever\r\ncontent-type: {kind}\r\nconnection: close\r\n"
+            f"HTTP/1.1 {code} Whatever\r\ncontent-type: {kind}\r\nconnection: close\r\n"
             f"content-length: {len(answer) * (1 + cut)}\r\n\r\n".encode()
         )
         writer.write(answer)
@@ -62,10 +71,12 @@ async def speech_server(
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", requests
 
 
-async def speak(voice: Any, rate_hz: int = 24_000) -> tuple[Sequence[Frame], Sequence[Frame]]:
+async def speak(
+    voice: Any, rate_hz: int = 24_000, sentences: Sequence[str] = (SENTENCE,)
+) -> tuple[Sequence[Frame], Sequence[Frame]]:
     reply = [
         LLMFullResponseStartFrame(),
-        AggregatedTextFrame(SENTENCE, "sentence"),
+        *(AggregatedTextFrame(sentence, "sentence") for sentence in sentences),
         LLMFullResponseEndFrame(),
     ]
     params = PipelineParams(audio_out_sample_rate=rate_hz)
@@ -126,6 +137,17 @@ async def test_a_voice_that_fails_is_reported_and_nothing_counts_as_said() -> No
         check(b"<html>Log in</html>", kind="text/html"),
         check(bytes(9600), cut=True),
     )
+
+
+async def test_of_a_reply_only_the_sentence_that_failed_counts_as_unsaid() -> None:
+    sentences = ["One is one.", "Two is two.", "Three is three."]
+    async with speech_server(bytes(9600), refused=sentences[1]) as (url, requests):
+        voice = make_voice(VoiceConfig(service="openai", url=url))
+        down, up = await speak(voice, sentences=sentences)
+    assert [request["input"] for request in requests] == sentences
+    assert said(down) == "One is one. Three is three."
+    assert len(sound(down)) == 2 * 9600
+    assert len([frame for frame in up if isinstance(frame, ErrorFrame)]) == 1
 
 
 async def test_piper_stands_in_for_a_server_that_is_away(piper: Voice, free_port: int) -> None:
