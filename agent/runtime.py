@@ -90,6 +90,7 @@ class Runtime:
                 comes; None means that of the settings.
 
         Raises:
+            ConfigError: the longest reply leaves no room for a conversation.
             ModelError: the local model is not to be had.
             MissingDependency: the local runtime is not installed.
         """
@@ -103,6 +104,12 @@ class Runtime:
                 path = await self._model(reply.local_model)
                 server = await ReplyServer.start(path, prompt=prompt or reply.prompt)
                 self._reply_server, local = server, server.endpoint
+                most = (local.context_tokens or 0) // 2
+                if reply.max_tokens > most:
+                    raise ConfigError(
+                        f"reply.max_tokens is {reply.max_tokens}; with the model in this process "
+                        f"it can be {most}, or there is no room for a conversation"
+                    )
             first, second = reply_endpoints(reply)
             if first is None:
                 first = local

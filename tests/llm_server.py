@@ -77,10 +77,12 @@ class Call:
     Attributes:
         name: the tool, which need not exist.
         arguments: its arguments, or a string that is sent as it is and need not be JSON.
+        has_id: whether it comes with an id; some servers send none.
     """
 
     name: str
     arguments: Mapping[str, Any] | str = field(default_factory=dict)
+    has_id: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,7 +364,7 @@ class LlmServer:
         arguments = _arguments(call)
         yield {
             "index": index,
-            "id": f"call_{next(self._ids)}",
+            "id": f"call_{next(self._ids)}" if call.has_id else None,
             "type": "function",
             "function": {"name": call.name, "arguments": ""},
         }

@@ -45,5 +45,11 @@ def test_a_tools_result_goes_with_its_call_and_the_newest_message_stays() -> Non
     assert recent.of([SYSTEM, *turn, newest]) == [SYSTEM, newest]
 
 
+def test_what_goes_beside_the_messages_takes_their_room() -> None:
+    messages = conversation(20)
+    kept = [len(RecentTurns(1928).of(messages, beside=beside)) for beside in (0, 1000)]
+    assert kept[0] == len(messages) > kept[1] > 2
+
+
 def test_a_server_with_room_gets_everything() -> None:
     assert RecentTurns(None).of(conversation(100)) == conversation(100)

@@ -117,6 +117,14 @@ async def test_a_model_of_the_store_can_stand_in_for_a_server() -> None:
     await shared.aclose()
 
 
+async def test_a_longest_reply_without_room_for_a_conversation_is_refused_at_the_start() -> None:
+    path = str(reply_model())
+    shared = Runtime(Config(reply=ReplyConfig(model=path, max_tokens=2000)))
+    with pytest.raises(ConfigError, match=r"reply\.max_tokens is 2000"):
+        await shared.reply_endpoint()
+    await shared.aclose()
+
+
 async def test_the_piper_voice_is_not_loaded_for_another_service() -> None:
     shared = Runtime(Config(voice=VoiceConfig(service="openai", url="http://one/v1")))
     with pytest.raises(ConfigError, match=r"voice\.service is openai"):

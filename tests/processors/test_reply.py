@@ -82,6 +82,29 @@ async def test_a_request_is_streamed_and_has_prompt_model_and_longest_reply() ->
     assert "max_completion_tokens" not in request
 
 
+async def test_a_strict_server_answers_though_roles_did_not_take_turns() -> None:
+    said = [
+        ("assistant", "Hello."),
+        ("assistant", "Are you still there?"),
+        ("user", "Yes."),
+        ("user", "Hello?"),
+    ]
+    context = LLMContext([{"role": role, "content": text} for role, text in said])  # type: ignore[arg-type, misc]
+    async with llm_server(script("All is well.")) as server:
+        reply = Reply(ReplyEndpoint(base_url=server.url, model="any"), PATIENT)
+        down, _ = await run_test(reply, frames_to_send=[LLMContextFrame(context)])
+        assert text_of(down) == "All is well."
+        assert not server.refusals
+    assert len(context.get_messages()) == len(said), "the conversation itself stays as it was"
+
+
+async def test_what_a_model_thinks_is_not_spoken() -> None:
+    thoughtful = Say("<think> The caller says hello. </think> All is well.")
+    async with llm_server(script(thoughtful)) as server:
+        async with replying(server.url) as talk:
+            assert await talk.ask("Hello?") == ["All is well."]
+
+
 def test_openai_itself_is_told_the_longest_reply_by_its_newer_name() -> None:
     params: dict[str, Any] = {"messages": [], "max_tokens": 1}
     for host, name, other in (

@@ -96,6 +96,29 @@ async def test_several_calls_in_one_answer_run_and_are_answered_once() -> None:
         assert not server.refusals
 
 
+async def test_calls_without_an_id_keep_their_results_apart() -> None:
+    desk = Desk()
+    answers = [
+        Call("book", {"time": "ten"}, has_id=False),
+        "Ten it is.",
+        Call("book", {"time": "noon"}, has_id=False),
+        "Noon it is.",
+    ]
+    async with llm_server(script(*answers)) as server:
+        async with replying(server.url, tools=desk.tools) as talk:
+            for time in ("Ten", "Noon"):
+                desk.result = f"booked for {time}"
+                await talk.say(f"{time}, please.")
+                await talk.hear(f"{time} it is.")
+        results = [m for m in server.requests[-1]["messages"] if m["role"] == "tool"]
+        assert [json.loads(each["content"]) for each in results] == [
+            "booked for Ten",
+            "booked for Noon",
+        ]
+        assert len({each["tool_call_id"] for each in results}) == 2
+        assert not server.refusals
+
+
 @pytest.mark.parametrize("result", [[], {}, False, 0, ""], ids=repr)
 async def test_an_empty_result_is_one_and_gets_an_answer(result: Any) -> None:
     desk = Desk(result)
@@ -170,10 +193,11 @@ async def test_a_tool_that_fails_is_told_to_the_model_and_the_caller_hears_its_w
     async with llm_server(told) as server:
         async with replying(server.url, tools=desk.tools) as talk:
             await talk.say("A table at ten!")
-            await talk.until(lambda: bool(talk.spoken))
-            assert "failed" in talk.spoken[0]
-            assert "ink" not in talk.spoken[0]
-            assert len(talk.spoken) == 1, "the model's words are the apology"
+            await talk.until(lambda: " ".join(talk.spoken).endswith("there."))
+            heard = " ".join(talk.spoken)
+            assert "failed" in heard
+            assert "ink" not in heard
+            assert PATIENT.apology not in heard, "the model's words are the apology"
         assert not server.refusals
 
 
