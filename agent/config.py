@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from talkpath.agent.bot_sections import (
     IdleConfig,
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 _ENV_PREFIX = "TALKPATH_"
+_OPENAI_HOST = "api.openai.com"
 _FLAGS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 _WANTED = {
     tuple: "a list of strings",
@@ -108,9 +110,7 @@ def load_config(
         merged.update(_from_file(file))
     merged.update(_from_environment(environ))
     merged.update({name: value for name, value in (flags or {}).items() if value is not None})
-    is_openai = merged.get("voice.service") == "openai" and "voice.url" not in merged
-    if is_openai and environ.get("OPENAI_API_KEY"):  # it goes to no other server
-        merged.setdefault("voice.api_key", environ["OPENAI_API_KEY"])
+    _take_openais(merged, environ)
     sections: dict[str, dict[str, Any]] = {}
     known = _settings()
     for name, value in merged.items():
@@ -167,10 +167,28 @@ def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for variable, name in variables.items():
         if environ.get(variable):
             values[name] = environ[variable]
-    for name, variable in (("reply.url", "OPENAI_BASE_URL"), ("reply.api_key", "OPENAI_API_KEY")):
-        if name not in values and environ.get(variable):
-            values[name] = environ[variable]
     return values
+
+
+def _take_openais(values: dict[str, Any], environ: Mapping[str, str]) -> None:
+    """Let OpenAI's own variables count where nothing else was said; their key is theirs alone."""
+    base_url, key = environ.get("OPENAI_BASE_URL"), environ.get("OPENAI_API_KEY")
+    if base_url:
+        values.setdefault("reply.url", base_url)
+    if not key:
+        return
+    url = values.get("reply.url")
+    if url is not None and (url == base_url or _is_openais(url)):
+        values.setdefault("reply.api_key", key)
+    if values.get("voice.service") == "openai" and "voice.url" not in values:
+        values.setdefault("voice.api_key", key)
+
+
+def _is_openais(url: Any) -> bool:
+    try:
+        return urlsplit(str(url)).hostname == _OPENAI_HOST
+    except ValueError:
+        return False
 
 
 def _coerce(name: str, kind: Any, value: Any) -> Any:

@@ -213,7 +213,8 @@ class ReplyConfig:
     Attributes:
         url: base URL of an OpenAI-compatible server (``OPENAI_BASE_URL`` counts too);
             None runs ``model`` from the model store in this process.
-        api_key: key for that server (``OPENAI_API_KEY`` counts too).
+        api_key: key for that server (``OPENAI_API_KEY`` counts for the server at
+            ``OPENAI_BASE_URL`` and for OpenAI's own).
         model: model name, at that server or in the model store.
         fallback_url: base URL of a server that is asked when the first one fails; None takes
             ``fallback_model``, if that is given, from the model store.

@@ -50,7 +50,7 @@ _REPLY = (
     Setting(
         "--llm-url",
         "reply.url",
-        "base URL of an OpenAI-compatible server, with its key in OPENAI_API_KEY",
+        "base URL of an OpenAI-compatible server, with its key in TALKPATH_REPLY_API_KEY",
         "URL",
         default="the language model runs in this process",
     ),

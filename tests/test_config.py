@@ -67,6 +67,22 @@ def test_openai_variables_count_where_ours_are_not_set() -> None:
     assert load_config(environ=environ).reply.url == "http://two/v1"
 
 
+def test_openai_variables_go_over_nothing_and_their_key_to_nobody_else(tmp_path: Path) -> None:
+    environ = {"OPENAI_BASE_URL": "https://api.openai.com/v1", "OPENAI_API_KEY": "secret"}
+    file = _file(tmp_path, "[reply]\nurl = 'http://gpu-1/v1'\napi_key = 'own'\n")
+    reply = load_config(environ=environ, file=file).reply
+    assert (reply.url, reply.api_key) == ("http://gpu-1/v1", "own")
+    for flags, variables in (
+        ({"reply.url": "http://two/v1"}, {}),
+        ({}, {"TALKPATH_REPLY_URL": "http://api.openai.com.example.org/v1"}),
+        ({"reply.url": "http://[two"}, {}),
+    ):
+        reply = load_config(flags, environ={**environ, **variables}).reply
+        assert (reply.url != environ["OPENAI_BASE_URL"], reply.api_key) == (True, None)
+    flags = {"reply.url": "https://api.openai.com/v1"}
+    assert load_config(flags, environ={"OPENAI_API_KEY": "secret"}).reply.api_key == "secret"
+
+
 def test_a_key_does_not_show_in_the_settings_text() -> None:
     assert "secret" not in repr(ReplyConfig(api_key="secret"))
     assert "secret" not in repr(ServeConfig(api_keys=("secret",)))
