@@ -76,7 +76,7 @@ class NothingHeardFrame(DataFrame):
 
     def __post_init__(self) -> None:
         """Protect it from interruptions."""
-        super().__post_init__()
+        super().__post_init__()  # type: ignore[no-untyped-call]
         self.interruptible = False
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pipecat.adapters.llm.schemas.tools_schema import ToolsSchema
+from pipecat.frames.frames import TTSSpeakFrame
+from pipecat.pipeline.worker import PipelineWorker
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.runner.types import RunnerArguments
 from pipecat.services.llm_service import FunctionCallParams
@@ -91,9 +93,9 @@ async def test_backchannels_and_noise_do_not_stop_a_story_and_words_do(server: L
         for message in server.requests[-1]["messages"]
         if message["role"] in ("user", "assistant")
     ]
-    assert [role for role, _ in messages] == ["assistant", "user", "assistant", "user"]
-    assert messages[2][1] == first
-    assert "stop" in messages[3][1].lower()
+    assert [role for role, _ in messages[-4:]] == ["assistant", "user", "assistant", "user"]
+    assert messages[-2][1] == first
+    assert "stop" in messages[-1][1].lower()
 
 
 async def test_yes_over_the_last_words_is_an_answer(server: LlmServer) -> None:
@@ -119,8 +121,11 @@ async def test_a_reply_begun_early_is_spoken_once_and_one_to_half_a_turn_never(
     assert answered == 1
     asked = [request["messages"][-1]["content"] for request in server.requests]
     assert speech.word_error_rate(["ten of clubs seven of clubs"], [asked[-1]]) < 0.5
-    messages = server.requests[-1]["messages"]
-    assert sum(message["role"] == "user" for message in messages) == 1
+    # Behind the greeting there is this one turn.
+    assert [message["role"] for message in server.requests[-1]["messages"]][-2:] == [
+        "assistant",
+        "user",
+    ]
     (latency,) = caller.timeline
     assert latency.eager_ms is not None
 
@@ -169,3 +174,31 @@ async def test_one_word_over_the_bot_is_answered(server: LlmServer, profile: str
         await caller.hears("Once upon a time", within_s=20)
     assert len(caller.interruptions) == 1
     assert "stop" in server.requests[-1]["messages"][-1]["content"].lower()
+
+
+async def test_a_bot_that_speaks_in_the_callers_turn_gives_way(server: LlmServer) -> None:
+    """A notice comes while the caller thinks in mid-sentence; the caller goes on."""
+    workers: list[PipelineWorker] = []
+
+    async def bot(runner_args: RunnerArguments) -> None:
+        transport = await create_transport(runner_args)
+        context = await conversation(LLMContext(), profile="patient")
+        stages = [*await hearing(), context.user(), *await thinking(), await speaking()]
+        pipeline = [transport.input(), *stages, transport.output(), context.assistant()]
+        workers.append(make_worker(runner_args, transport, pipeline))
+        greet(transport, workers[0], "Hello.")
+        await run_worker(runner_args, workers[0])
+
+    async with call(bot, settings=settings(server, "auto")) as caller:
+        await caller.hears_turn()
+        await caller.says("I would like to go to the")
+        await caller.silence(0.6)
+        await workers[0].queue_frame(TTSSpeakFrame(STORY))
+        await caller.hears("Once upon a time")
+        said = await caller.says("Please be quiet, I still speak to you.", over_bot=True)
+        heard = caller.silent_after(said.start_s, for_s=0.3) - said.start_s
+        await caller.hears("Once upon a time", within_s=20)  # the answer to that
+    assert heard < 1.0  # half a second of grace
+    (asked,) = server.requests
+    assert "go to" in asked["messages"][-1]["content"]
+    assert "quiet" in asked["messages"][-1]["content"]
