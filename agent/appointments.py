@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from talkpath.agent.bot_sections import WEEKDAYS, ReceptionistConfig
+from talkpath.agent.bot_sections import WEEKDAYS, ReceptionistConfig, clock_time
 from talkpath.agent.calendar_words import say_day, say_time
 from talkpath.agent.errors import TalkpathError
 
@@ -84,8 +84,8 @@ class OpeningHours:
         return cls(
             timezone=ZoneInfo(config.timezone),
             weekdays=frozenset(map(WEEKDAYS.index, config.weekdays)),
-            opens=datetime.time.fromisoformat(config.opens),
-            closes=datetime.time.fromisoformat(config.closes),
+            opens=clock_time(config.opens),
+            closes=clock_time(config.closes),
             slot_minutes=config.slot_minutes,
             services=config.services,
             days_ahead=config.days_ahead,
@@ -149,7 +149,7 @@ class AppointmentBook:
     """The appointments of one place.
 
     Args:
-        path: the database; made with its tables where it is not there yet.
+        path: the database; made with its folder and tables where it is not there yet.
         hours: the rules.
 
     Raises:
@@ -160,6 +160,7 @@ class AppointmentBook:
         self._path = path
         self.hours = hours
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
             # Names and telephone numbers are nobody else's on this machine.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
             with contextlib.closing(self._connect()) as database:
@@ -288,7 +289,9 @@ class AppointmentBook:
                 raise
 
     def _connect(self) -> sqlite3.Connection:
-        return sqlite3.connect(self._path, timeout=_BUSY_S, isolation_level=None)
+        # It is there since the beginning: if it is away, another one would have other rows.
+        name = f"{self._path.absolute().as_uri()}?mode=rw"
+        return sqlite3.connect(name, timeout=_BUSY_S, isolation_level=None, uri=True)
 
     def _appointment(self, row: tuple[int, str, str, str, str, int]) -> Appointment:
         identity, name, phone, service, starts_at, minutes = row

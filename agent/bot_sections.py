@@ -10,9 +10,25 @@ from dataclasses import dataclass, field
 
 from talkpath.agent.errors import ConfigError
 
-__all__ = ["WEEKDAYS", "IdleConfig", "ReceptionistConfig", "RouterConfig", "SurveyConfig"]
+__all__ = [
+    "WEEKDAYS",
+    "IdleConfig",
+    "ReceptionistConfig",
+    "RouterConfig",
+    "SurveyConfig",
+    "clock_time",
+]
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+
+
+def clock_time(text: str) -> datetime.time:
+    """A local time to the minute, as in the settings: ``09:00``.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return datetime.datetime.strptime(text, "%H:%M").time()
 
 
 def _require(condition: bool, message: str) -> None:
@@ -81,7 +97,7 @@ class ReceptionistConfig:
             f"receptionist.weekdays must be of {', '.join(WEEKDAYS)}",
         )
         try:
-            opens, closes = map(datetime.time.fromisoformat, (self.opens, self.closes))
+            opens, closes = map(clock_time, (self.opens, self.closes))
         except ValueError:
             raise ConfigError("receptionist.opens and closes must be times like 09:00") from None
         _require(opens < closes, "receptionist.closes must be later than opens")
@@ -95,6 +111,13 @@ class ReceptionistConfig:
                 for minutes in self.services.values()
             ),
             "receptionist.services must have minutes that are multiples of slot_minutes",
+        )
+        longest = datetime.timedelta(minutes=max(self.services.values()))
+        day = datetime.date.min
+        _require(
+            datetime.datetime.combine(day, opens) + longest
+            <= datetime.datetime.combine(day, closes),
+            "receptionist.services must all fit in between opens and closes",
         )
         _require(self.days_ahead >= 1, "receptionist.days_ahead must be 1 or more")
 

@@ -8,7 +8,20 @@ from typing import Any
 
 from talkpath.agent.errors import TalkpathError
 
-__all__ = ["append_line"]
+__all__ = ["append_line", "make_file"]
+
+
+def make_file(file: Path) -> None:
+    """Make a file for records where there is none, and its folder; what is in it stays.
+
+    Raises:
+        TalkpathError: it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600))
+    except OSError as error:
+        raise TalkpathError(f"cannot write to {file}: {error}") from error
 
 
 def append_line(file: Path, record: Mapping[str, Any]) -> None:

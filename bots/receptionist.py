@@ -15,6 +15,7 @@ from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.appointments import AppointmentBook, OpeningHours
 from talkpath.agent.calendar_words import say_day
+from talkpath.agent.config import ReceptionistConfig
 from talkpath.agent.front_desk import FrontDesk
 from talkpath.agent.runtime import runtime
 from talkpath.bots.session import greet, make_worker, prepare_speech, run_under_pipecat, run_worker
@@ -52,6 +53,10 @@ the caller changes anything, call the propose function again. When the caller wa
 call end_call. Never say that something is booked, moved or cancelled."""
 
 
+_books: dict[Path, AppointmentBook] = {}
+"""Opened once in a process: a database that is away for a moment costs an apology, no call."""
+
+
 async def prepare() -> None:
     """Load the models and open the database before the first caller is let in."""
     await _book()
@@ -62,9 +67,14 @@ async def prepare() -> None:
 
 
 async def _book() -> AppointmentBook:
-    config = runtime().config.receptionist
-    hours = OpeningHours.of(config)
-    return await asyncio.to_thread(AppointmentBook, Path(config.database), hours)
+    return await asyncio.to_thread(_open_book, runtime().config.receptionist)
+
+
+def _open_book(config: ReceptionistConfig) -> AppointmentBook:
+    path, hours = Path(config.database).expanduser(), OpeningHours.of(config)
+    if path not in _books or _books[path].hours != hours:
+        _books[path] = AppointmentBook(path, hours)
+    return _books[path]
 
 
 def _prompt() -> str:

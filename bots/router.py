@@ -5,13 +5,11 @@ server message of RTVI, on which a page or a program does; then the call ends. R
 ``talkpath run router``, or under Pipecat's runner with ``python -m talkpath.bots.router``.
 """
 
-import asyncio
-from pathlib import Path
-
 from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.departments import Department, Directory, Routing, load_directory
 from talkpath.agent.runtime import runtime
+from talkpath.bots.plans import read_plan
 from talkpath.bots.session import greet, make_worker, prepare_speech, run_under_pipecat, run_worker
 from talkpath.bots.stages import hearing, prepare_speaking, speaking, user_turns
 from talkpath.processors.idle_prompts import IdlePrompts
@@ -57,7 +55,7 @@ async def prepare() -> None:
 
 async def _directory() -> Directory:
     file = runtime().config.router.departments
-    return await asyncio.to_thread(load_directory, Path(file)) if file else EXAMPLE
+    return await read_plan(load_directory, file) if file else EXAMPLE
 
 
 async def bot(runner_args: RunnerArguments) -> None:

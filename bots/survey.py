@@ -11,9 +11,10 @@ from pathlib import Path
 
 from pipecat.runner.types import RunnerArguments
 
-from talkpath.agent.json_lines import append_line
+from talkpath.agent.json_lines import append_line, make_file
 from talkpath.agent.questionnaire import Interview, Question, Questionnaire, load_questionnaire
 from talkpath.agent.runtime import runtime
+from talkpath.bots.plans import read_plan
 from talkpath.bots.session import greet, make_worker, prepare_speech, run_under_pipecat, run_worker
 from talkpath.bots.stages import hearing, prepare_speaking, speaking, user_turns
 from talkpath.processors.idle_prompts import IdlePrompts
@@ -42,8 +43,9 @@ EXAMPLE = Questionnaire(
 
 
 async def prepare() -> None:
-    """Load the models and the questions before the first caller is let in."""
+    """Load the models and the questions, and try the results, before anybody is asked."""
     await _questionnaire()
+    await asyncio.to_thread(make_file, _results())
     await prepare_speech()
     await runtime().smart_turn()
     await prepare_speaking()
@@ -51,12 +53,15 @@ async def prepare() -> None:
 
 async def _questionnaire() -> Questionnaire:
     file = runtime().config.survey.questions
-    return await asyncio.to_thread(load_questionnaire, Path(file)) if file else EXAMPLE
+    return await read_plan(load_questionnaire, file) if file else EXAMPLE
+
+
+def _results() -> Path:
+    return Path(runtime().config.survey.results).expanduser()
 
 
 async def bot(runner_args: RunnerArguments) -> None:
     """One session."""
-    config = runtime().config
     interview = Interview(await _questionnaire())
     transport = await create_transport(runner_args)
     worker = make_worker(
@@ -67,7 +72,7 @@ async def bot(runner_args: RunnerArguments) -> None:
             *await hearing(),
             await user_turns(),
             ScriptedDialogue(interview),
-            IdlePrompts(config.idle, prompt=interview.silent),
+            IdlePrompts(runtime().config.idle, prompt=interview.silent),
             await speaking(),
             transport.output(),
         ],
@@ -78,7 +83,7 @@ async def bot(runner_args: RunnerArguments) -> None:
         await run_worker(runner_args, worker)
     finally:  # one line a call, broken off or not
         ended = {"ended_at": _now(), "complete": interview.complete, "answers": interview.answers}
-        await asyncio.to_thread(append_line, Path(config.survey.results), call | ended)
+        await asyncio.to_thread(append_line, _results(), call | ended)
 
 
 def _now() -> str:

@@ -84,7 +84,7 @@ class IdlePrompts(FrameProcessor):
         self._config = config
         self._prompt = prompt
         self._busy: set[str] = set()
-        self._tools = 0
+        self._tools: set[str] = set()
         self._has_spoken = False
         self._prompted = 0
         self._timer: asyncio.Task[None] | None = None
@@ -119,9 +119,9 @@ class IdlePrompts(FrameProcessor):
             self._busy.discard(_ENDS[kind])
             self._has_spoken = self._has_spoken or kind is BotStoppedSpeakingFrame
         elif isinstance(frame, FunctionCallsStartedFrame):
-            self._tools += len(frame.function_calls)
+            self._tools.update(call.tool_call_id for call in frame.function_calls)
         elif isinstance(frame, (FunctionCallResultFrame, FunctionCallCancelFrame)):
-            self._tools = max(0, self._tools - 1)
+            self._tools.discard(frame.tool_call_id)  # a cancelled one has a result, too
         else:
             return isinstance(frame, (InputDTMFFrame, TranscriptionFrame))
         return True

@@ -16,7 +16,8 @@ from loguru import logger
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient, Timeout
 from pipecat.frames.frames import ErrorFrame, Frame, TTSAudioRawFrame, TTSTextFrame
 from pipecat.services.settings import TTSSettings
-from pipecat.services.tts_service import TTSService, WordTimestamp
+from pipecat.services.tts_service import TTSService
+from pipecat.utils.context.word_timestamp_tracker import WordTimestamp
 from pipecat.utils.errors import ErrorCategory
 from pipecat.utils.text.transforms import strip_markdown
 

@@ -180,6 +180,18 @@ def test_the_database_itself_refuses_what_makes_no_sense(
     assert at(10) in book.free(TUESDAY, "check-up", NOW)
 
 
+def test_a_database_that_is_away_for_a_while_is_not_made_anew(
+    book: AppointmentBook, tmp_path: Path
+) -> None:
+    appointment = booked(book, at(10))
+    file = (tmp_path / "appointments.db").rename(tmp_path / "away.db")
+    with pytest.raises(sqlite3.Error):
+        booked(book, at(11))
+    assert list(tmp_path.iterdir()) == [file]
+    file.rename(tmp_path / "appointments.db")
+    assert book.find("5550123", NOW) == [appointment]
+
+
 def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database, but long enough to be taken for something else " * 10)

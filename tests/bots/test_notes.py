@@ -140,12 +140,29 @@ async def test_calls_side_by_side_share_a_database_and_each_has_its_sound_in_it(
         assert len(stereo((tmp_path / f"{id}.wav").read_bytes())) == round(duration_s * RATE_HZ)
 
 
+@pytest.mark.parametrize(
+    ("text", "done"),
+    [
+        ("That is all.", True),
+        ("Buy milk and bread. Okay, that's all, thank you.", True),
+        ("Goodbye", True),
+        ("End of the message.", True),
+        ("It was late, and then we said goodbye.", False),
+        ("She told me that is all.", False),
+        ("I think that was it for the garden, and now the house.", False),
+        ("At the end of the message.", False),
+    ],
+)
+def test_a_dictation_ends_with_a_sentence_that_says_so_and_nothing_else(
+    text: str, done: bool
+) -> None:
+    assert bool(notes._DONE.search(text)) is done
+
+
 async def test_who_cannot_be_written_down_is_told_so(tmp_path: Path) -> None:
-    (tmp_path / "taken").write_text("a file, not a folder")
-    settings = {**LIGHT, "notes.folder": str(tmp_path / "taken")}
+    (tmp_path / "taken").write_text("not a database, but long enough to be taken for one " * 10)
+    settings = {**LIGHT, "notes.database": str(tmp_path / "taken")}
     async with call(notes, settings=settings, errors="keep") as caller:
-        await caller.hears("when you are done")
-        await caller.says("That is all.")
         await caller.hears("could not write that down")
         await caller.is_hung_up_on()
     (error,) = caller.errors

@@ -3,8 +3,21 @@
 from typing import Any
 
 import pytest
+from pipecat.frames.frames import (
+    BotStartedSpeakingFrame,
+    BotStoppedSpeakingFrame,
+    FunctionCallCancelFrame,
+    FunctionCallFromLLM,
+    FunctionCallResultFrame,
+    FunctionCallsStartedFrame,
+    TTSSpeakFrame,
+)
+from pipecat.processors.aggregators.llm_context import LLMContext
+from pipecat.tests.utils import SleepFrame, run_test
 
+from talkpath.agent.bot_sections import IdleConfig
 from talkpath.bots import receptionist, router
+from talkpath.processors.idle_prompts import IdlePrompts
 from tests.bots.typed_calls import typed_call, without_sound
 from tests.llm_server import Say, llm_server
 
@@ -53,3 +66,28 @@ async def test_a_model_that_thinks_for_long_is_no_silence_of_the_callers(
             assert turn.text == "We open at nine."
             await caller.hears("Are you there?")
             await caller.hangs_up()
+
+
+async def test_a_cancelled_tool_does_not_count_for_another_that_is_at_work() -> None:
+    def described(call: str) -> dict[str, Any]:
+        return {"function_name": "book", "tool_call_id": call, "arguments": {}}
+
+    calls = [FunctionCallFromLLM(**described(call), context=LLMContext()) for call in ("a", "b")]
+    result = FunctionCallResultFrame(**described("b"), result="booked")
+    down, _ = await run_test(
+        IdlePrompts(IdleConfig(after_s=0.1, prompts=("Are you there?",))),
+        frames_to_send=[
+            BotStartedSpeakingFrame(),
+            BotStoppedSpeakingFrame(),
+            FunctionCallsStartedFrame(calls),
+            FunctionCallCancelFrame("book", "a"),
+            # The same call's end once more, as ``Reply`` sends it.
+            FunctionCallResultFrame(**described("a"), result="CANCELLED"),
+            SleepFrame(0.3),
+            result,
+            SleepFrame(0.3),
+        ],
+    )
+    ends = [frame for frame in down if isinstance(frame, (FunctionCallResultFrame, TTSSpeakFrame))]
+    assert ends.index(result) == 1
+    assert isinstance(ends[2], TTSSpeakFrame)

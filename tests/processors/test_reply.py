@@ -89,7 +89,7 @@ async def test_a_strict_server_answers_though_roles_did_not_take_turns() -> None
         ("user", "Yes."),
         ("user", "Hello?"),
     ]
-    context = LLMContext([{"role": role, "content": text} for role, text in said])  # type: ignore[arg-type, misc]
+    context = LLMContext([{"role": role, "content": text} for role, text in said])  # type: ignore[misc]
     async with llm_server(script("All is well.")) as server:
         reply = Reply(ReplyEndpoint(base_url=server.url, model="any"), PATIENT)
         down, _ = await run_test(reply, frames_to_send=[LLMContextFrame(context)])

@@ -98,7 +98,7 @@ async def test_several_calls_in_one_answer_run_and_are_answered_once() -> None:
 
 async def test_calls_without_an_id_keep_their_results_apart() -> None:
     desk = Desk()
-    answers = [
+    answers: list[Answer | str] = [
         Call("book", {"time": "ten"}, has_id=False),
         "Ten it is.",
         Call("book", {"time": "noon"}, has_id=False),
