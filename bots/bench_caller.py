@@ -35,6 +35,7 @@ _SILENCE = bytes(2 * round(BLOCK_S * SAMPLE_RATE_HZ))
 _AUDIBLE = 328  # 40 dB below full scale of 16 bits
 _GREETING_S = 15.0  # a side that loads its models for the session does so before it greets
 _ANSWER_S = 30.0  # a side that is this slow is told as such, not as silent
+_SAME_END_S = 0.5  # that the detector may be before the true end of speech
 _LATENCY_S = 2.0  # the bot tells of a turn when its first packet goes out
 _FINISHED_S = 1.0  # of silence: the pauses between a bot's sentences are shorter
 _LISTEN_S = 0.5
@@ -170,7 +171,9 @@ async def _turn(line: _Line, turn: Utterance, recordings: Sequence[FloatArray]) 
         return [at for at, sounds in line.audio_s if at > end_s and (sounds or not audible)]
 
     def latencies() -> list[dict[str, Any]]:
-        return [content for _, content in line.told("turn-latency", began_s)]
+        told = [content for _, content in line.told("turn-latency", began_s)]
+        # A part of the sentence that the bot took for all of it has its latency, too.
+        return [content for content in told if content["ended_at"] > end_s - _SAME_END_S]
 
     # Somebody who talks over the end may be about to fall silent: no answer can be told from it.
     talked_over = any(end_s - BLOCK_S * 5 < at <= end_s for at, _ in line.audio_s)
