@@ -1,67 +1,78 @@
-"""What a caller's words mean: yes or no, a number, one of several choices, digits. English.
+"""What a caller's words mean: yes or no, a farewell, a wish to hear it again. English.
 
-A recognizer's text comes in with punctuation, hesitation and politeness ("Um, yeah, sure."), and
-what was said may be no answer at all ("No idea."). Each function gives None where it is not
-sure: to ask again is cheap, and a wrong answer is written down.
+A recognizer's text comes in with punctuation, hesitation and politeness ("Um, yeah, sure."), may
+break off in mid-sentence ("Okay, and the"), and may be no answer at all ("No idea."). Therefore
+phrases count where they are all of a clause, or begin or end it, and not wherever they occur. A
+function that is not sure says so: to ask again is cheap, and a wrong answer is written down.
+Numbers are in ``talkpath.agent.spoken_numbers``, choices in ``talkpath.agent.spoken_choices``.
 """
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 __all__ = [
-    "choices",
+    "FILLERS",
+    "UNSURE",
+    "clauses",
     "clearly_yes",
-    "digits",
-    "number",
+    "declines",
+    "listens",
+    "only_refuses",
     "refuses",
+    "says_farewell",
+    "sequence",
     "wants_repeat",
     "words",
     "yes_no",
 ]
 
-_UNSURE = (
+FILLERS = ("oh", "um", "uh", "er", "ah", "hm", "hmm", "mhm", "mm", "uh huh", "well")
+"""Words that say nothing by themselves."""
+UNSURE = (
+    "i'm not sure",
+    "i am not sure",
+    "not sure",
+    "unsure",
+    "i don't know",
+    "i do not know",
+    "don't know",
+    "do not know",
+    "dunno",
     "no idea",
     "no clue",
     "no opinion",
     "no comment",
-    "don't know",
-    "do not know",
-    "dunno",
     "can't say",
     "cannot say",
     "can't remember",
     "don't remember",
-    "not sure",
-    "unsure",
     "hard to say",
     "rather not",
     "prefer not",
     "yes and no",
 )
-_REFUSALS = (*_UNSURE, "skip", "next question", "pass", "none of your business", "no answer")
-_REPEATS = (
-    "repeat",
-    "say that again",
-    "say it again",
-    "come again",
-    "pardon",
-    "what did you say",
-    "what was the question",
-    "what was that",
-    "didn't hear",
-    "did not hear",
-    "didn't catch",
-    "did not catch",
-    "didn't understand",
-    "did not understand",
+_REFUSALS = (*UNSURE, "next question", "none of your business", "no answer")
+_REFUSAL = re.compile(
+    r"(?:i have |i've )?(?:(?:absolutely )?no (?:idea|clue|opinion|comment|answer))"
+    r"|(?:i )?(?:really )?(?:dunno|(?:don't|do not|can't) (?:know|remember|say))(?: really)?"
+    r"|(?:i'm |i am )?not sure"
+    r"|(?:i |i'd |i would )?(?:rather|prefer) not(?: to)?(?: say| answer)?(?: that| it)?"
+    r"|(?:i )?(?:skip|pass)(?: that| this| it)?(?: one| question)?"
+    r"|next question"
 )
-_YES = (
-    "yes",
-    "yeah",
-    "yep",
-    "yup",
-    "yea",
+_REPEAT = re.compile(
+    r"(?:(?:can|could|would|will) you )?(?:please )?"
+    r"(?:repeat(?: that| it| the question)?|say (?:that|it)(?: once more| one more time)?)"
+    r"(?: once more| again)?(?: for me)?"
+    r"|(?:once|one time) (?:more|again)|come again|again"
+    r"|pardon(?: me)?|i beg your pardon|excuse me|sorry|what|huh"
+    r"|what did you(?: just)? say|what was (?:that|the question|it)(?: again)?"
+    r"|i (?:didn't|did not|couldn't|could not) (?:hear|catch|understand|get)"
+    r"(?: you| that| it| the question)?"
+)
+_YES = ("yes", "yeah", "yep", "yup", "yea", "yah")
+_AGREES = (
+    *_YES,
     "sure",
     "of course",
     "absolutely",
@@ -70,80 +81,61 @@ _YES = (
     "exactly",
     "indeed",
     "affirmative",
-    "go ahead",
-    "please do",
-    "sounds good",
-    "sounds right",
-    "that works",
-    "that's it",
+    "ok",
+    "okay",
+    "all right",
+    "alright",
+    "right",
+    "correct",
     "that's right",
     "that is right",
     "that's correct",
     "that is correct",
-    "i do",
-    "i did",
-    "i am",
-    "i have",
-    "i would",
-    "i think so",
-    "i guess so",
-    "i believe so",
-    "no problem",
-    "why not",
+    "sounds good",
+    "sounds right",
+    "that works",
+    "go ahead",
+    "please do",
 )
-_WEAK_YES = ("right", "correct", "fine", "ok", "okay", "perfect", "good", "great", "true", "mhm")
-"""Words that mean yes by themselves, and something else within a sentence."""
-_NO = (
-    "no",
-    "nope",
-    "nah",
-    "never",
-    "negative",
-    "wrong",
-    "incorrect",
-    "not",
-    "don't",
-    "didn't",
-    "doesn't",
-    "isn't",
-    "wasn't",
-    "haven't",
-    "wouldn't",
-    "won't",
-    "can't",
-    "not really",
-    "not at all",
-    "not right",
-    "not correct",
-    "isn't right",
-    "i don't think so",
-    "don't think so",
+_THANKS = (
+    *("thank you", "thank you very much", "thank you so much", "thank you for your help"),
+    *("thanks", "thanks a lot", "many thanks"),
 )
-_HARMLESS = frozenset(
-    "a again ahead all and appointment do go good great i is it it's like love make much now oh "
-    "please so thank thanks that that's the this to uh um very well will works would you "
-    "yours i'd there just lovely".split()
+_COURTESY = ("please", *_THANKS)
+_CONSENTS = (
+    "do it",
+    "do that",
+    "do so",
+    *(
+        f"{start}{word}"
+        for start in ("", "that's ", "that is ", "that would be ")
+        for word in ("fine", "good", "great", "lovely", "perfect", "wonderful")
+    ),
 )
-"""Words that change nothing of a yes."""
-
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-    "fifteen sixteen seventeen eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SMALL = {word: value for value, word in enumerate(_UNITS)} | {
-    word: 10 * value for value, word in enumerate(_TENS, 2)
-}
-_SCALES = {"hundred": 100, "thousand": 1000}
-_AFTER_AND = [[word] for word in _SMALL]
-_SOUNDS_LIKE = {"to": 2, "too": 2, "for": 4, "won": 1, "ate": 8, "tree": 3, "sex": 6, "none": 0}
-"""What a recognizer writes for a number that was said alone."""
-_TIMES = {"double": 2, "triple": 3}
-_AMOUNTS = {"dozen": 12, "couple": 2}
-_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
-_CORRECTIONS = frozenset("no sorry mean actually rather wait correction".split())
-_SIMILAR = 0.84
-"""Ratio of `difflib.SequenceMatcher` from which two words of five letters and more are one."""
+"""What may follow a yes, and is none by itself."""
+_SOFT = (
+    *("fine", "perfect", "good", "great", "true", "mhm", "uh huh", "no problem", "why not"),
+    *("i think so", "i guess so", "i believe so"),
+)
+"""Yes to a question whose answer costs little."""
+_LINKS = ("it's", "it is", "that's", "that is", "very", "just")
+_I_DO = re.compile(r"(?:i|we) (?:do|did|have|am|was|were|would|can|will)(?: so)?")
+_NEUTRAL = (
+    *("no doubt about it", "no doubt", "no worries", "no wonder", "no matter", "no one"),
+    *("never mind", "don't mind", "do not mind", "not bad", "not too bad", "not so bad"),
+)
+"""Not a no, though there is one in it."""
+_TAG = re.compile(r"\b(?:no|yes|yeah|right|okay|ok|correct)\s*\?")
+"""A question at the end of a sentence, "It was late, no?", is no answer."""
+_NO = ("no", "nope", "nah")
+_WRONG = ("wrong", "incorrect", "negative", "false")
+_PARTING = (
+    *("bye", "bye bye", "goodbye", "good bye", "that's all", "that is all", "that's it"),
+    *("that was all", "that was it", "that will be all", "that'll be all", "nothing else"),
+    *("nothing more", "have a nice day", "have a good day", "have a good one", "you too"),
+    *("see you", "see you then", "see you soon", "see you tomorrow"),
+)
+_DECLINES = (*_NO, "not today", "i'm good", "i am good", "i'm fine", "i'm done", "not really")
 
 
 def words(text: str) -> list[str]:
@@ -152,173 +144,110 @@ def words(text: str) -> list[str]:
     return [word.strip("'") for word in re.findall(r"[\w']+", plain) if word.strip("'")]
 
 
+def clauses(text: str) -> list[str]:
+    """The words of each part of a text between punctuation marks, or before and after "but"."""
+    parts = re.split(r"[.,:](?!\d)|[;!?\u2026\u2014]|\s-\s|\bbut\b", text.casefold())
+    return [" ".join(spoken) for part in parts if (spoken := words(part))]
+
+
+def sequence(*groups: Sequence[str]) -> str:
+    """A regular expression for phrases of these groups in any number and order."""
+    phrases = sorted({phrase for group in groups for phrase in group}, key=len, reverse=True)
+    return rf"(?:(?:{'|'.join(map(re.escape, phrases))})(?:\s|$))*"
+
+
+_ASSENT = re.compile(sequence(FILLERS, _AGREES, _COURTESY, _SOFT, _LINKS))
+_LISTENS = re.compile(sequence(FILLERS, _AGREES, _COURTESY))
+_REPLY = re.compile(sequence(FILLERS, _AGREES, _COURTESY, _CONSENTS, _PARTING, _DECLINES))
+
+
 def yes_no(text: str) -> bool | None:
     """Whether it is a yes or a no; None if it is neither, or both."""
-    rest = words(text)
-    if _has_any(rest, _UNSURE):
+    if _has_any(words(text), UNSURE):
         return None
-    weak = len(rest) <= 3 or rest[0] in _WEAK_YES
-    rest, positive = _without(rest, ("no problem", "why not"))
-    rest, negative = _without(rest, _NO)
-    positive = positive or _has_any(rest, (*_YES, *_WEAK_YES) if weak else _YES)
-    return None if positive == negative else positive
+    said = [_without(clause, _NEUTRAL) for clause in clauses(_TAG.sub(".", text))]
+    meanings = set()
+    for clause in filter(None, said):
+        meanings |= _meanings(clause)
+    if not meanings and said:
+        short = [clause for clause in said if not _ASSENT.fullmatch(clause)]
+        if len(short) == 1 and _I_DO.fullmatch(_without(short[0], FILLERS)):
+            return True
+    return meanings.pop() if len(meanings) == 1 else None
 
 
-def clearly_yes(text: str, *, harmless: Sequence[str] = ()) -> bool:
-    """Whether it is a yes and nothing else: no correction, no condition, no question.
+def _meanings(clause: str) -> set[bool]:
+    """What a clause says: yes, no, both or nothing."""
+    found = set()
+    if _ASSENT.fullmatch(clause) and _has_any(clause.split(), (*_AGREES, *_SOFT)):
+        found.add(True)
+    spoken = _without(clause, (*FILLERS, "no problem", "why not")).split()
+    first_and_last = {*spoken[:1], *spoken[-1:]}
+    if first_and_last.intersection(_YES):
+        found.add(True)
+    if first_and_last.intersection(_NO) or set(spoken[-1:]).intersection(_WRONG):
+        found.add(False)
+    if any(word in ("not", "never", "cannot") or word.endswith("n't") for word in spoken):
+        found.add(False)
+    return found
+
+
+def clearly_yes(utterances: Sequence[str], verb: str = "") -> bool:
+    """Whether somebody said yes and nothing else: no correction, no condition, no question.
 
     Args:
-        text: what was said.
-        harmless: more words that may stand beside the yes, such as "book".
+        utterances: all that was said. Each must be whole, and the first words the yes.
+        verb: what was asked for, so that "Yes, book it" is a yes to "Shall I book it?" too.
     """
-    if yes_no(text) is not True or "?" in text:
-        return False
-    rest, _ = _without(words(text), (*_YES, *_WEAK_YES))
-    return all(word in _HARMLESS or word in harmless for word in rest)
+    asked = [
+        f"{start}{verb}{what}"
+        for start in ("", "go ahead and ")
+        for what in ("", " it", " that", " this", " the appointment", " my appointment")
+        if verb
+    ]
+    whole = sequence(_AGREES, _COURTESY, _CONSENTS, asked)
+    said = [" ".join(words(text)) for text in utterances]
+    yes = rf"{sequence(FILLERS)}(?=(?:{'|'.join(map(re.escape, _AGREES))})\b){whole}"
+    return (
+        not any("?" in text for text in utterances)
+        and all(re.fullmatch(sequence(FILLERS) + whole, text) for text in said)
+        and bool(re.fullmatch(yes, " ".join(filter(None, said))))
+    )
+
+
+def listens(text: str) -> bool:
+    """Whether somebody only shows to be listening, or agrees."""
+    return bool(_LISTENS.fullmatch(" ".join(words(text))))
+
+
+def says_farewell(text: str) -> bool:
+    """Whether somebody says goodbye or thanks, and nothing else."""
+    said = " ".join(words(text))
+    return bool(_REPLY.fullmatch(said)) and _has_any(said.split(), (*_PARTING, *_THANKS))
+
+
+def declines(text: str) -> bool:
+    """Whether somebody says no to an offer, and nothing else."""
+    said = " ".join(words(text))
+    return bool(_REPLY.fullmatch(said)) and _has_any(said.split(), _DECLINES)
 
 
 def refuses(text: str) -> bool:
-    """Whether somebody does not know, or does not want to say."""
-    return _has_any(words(text), _REFUSALS)
+    """Whether somebody does not know, or does not want to say, whatever else they say."""
+    return _has_any(words(text), _REFUSALS) or only_refuses(text)
+
+
+def only_refuses(text: str) -> bool:
+    """Whether somebody does not know or want to say, and says nothing else."""
+    said = _without(" ".join(words(text)), (*FILLERS, *_COURTESY, "sorry"))
+    return bool(_REFUSAL.fullmatch(said))
 
 
 def wants_repeat(text: str) -> bool:
-    """Whether somebody asks to hear it again."""
-    spoken = words(text)
-    return _has_any(spoken, _REPEATS) or spoken in (["sorry"], ["what"], ["huh"], ["excuse", "me"])
-
-
-def number(text: str) -> float | None:
-    """The number in an answer, None if there is none or more than one.
-
-    "Seven, no, eight" is eight; "seven out of ten" is seven; "about twenty" is twenty.
-    """
-    if refuses(text):
-        return None
-    plain = re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.casefold())
-    plain = re.sub(r"\bout of\s+(a\s+)?[\w.]+", " ", plain)
-    minus = bool(re.search(r"(\bminus |\bnegative |(?<!\S)[-\u2212](?=\d))", plain))
-    tokens = re.findall(r"\d+(?:\.\d+)?|[^\W\d]+(?:'[^\W\d]+)?", plain)
-    found: list[float] = []
-    position = last_end = 0
-    while position < len(tokens):
-        value, end = _number_at(tokens, position)
-        if value is None:
-            position += 1
-            continue
-        if found and _CORRECTIONS & set(tokens[last_end:position]):
-            found.clear()
-        found.append(value)
-        position = last_end = end
-    if not found and len(tokens) == 1:
-        alone = _SOUNDS_LIKE.get(tokens[0])
-        return None if alone is None else float(alone)
-    values = set(found)
-    if len(values) != 1:
-        return None
-    return -values.pop() if minus else values.pop()
-
-
-def choices(text: str, options: Mapping[str, Sequence[str]]) -> list[str]:
-    """Which options an answer names, in their order.
-
-    Args:
-        text: what was said.
-        options: names, each with the phrases that stand for it.
-
-    Returns:
-        Names; more than one where the answer is ambiguous, none where it names none. Of phrases
-        within one another, "good" and "very good", the longer one counts.
-    """
-    spoken = re.sub(r"\bnot (the |a |an )?\w+( one)?", " ", " ".join(words(text)))
-    rest = spoken.split()
-    phrases = sorted(
-        ((words(phrase), name) for name, phrases in options.items() for phrase in phrases),
-        key=lambda each: -len(each[0]),
-    )
-    found = set()
-    for phrase, name in phrases:
-        start = _find(rest, phrase)
-        if start is not None:
-            found.add(name)
-            rest[start : start + len(phrase)] = [""]
-    if not found:
-        place = _place(rest, len(options))
-        if place is not None:
-            found.add(list(options)[place])
-    return [name for name in options if name in found]
-
-
-def digits(text: str) -> str:
-    """All digits in a text, spoken or written: "double five, oh one, twenty" gives "550120"."""
-    result, times, after_tens = "", 1, False
-    for word in re.findall(r"\d+|[^\W\d]+", text.casefold()):
-        if word in _TIMES:
-            times = _TIMES[word]
-            continue
-        value = "0" if word in ("oh", "o") else str(_SMALL.get(word, word))
-        if value.isdigit():
-            if after_tens and word in _UNITS[1:10]:
-                result = result[:-1]  # "twenty", then "one"
-            result += value * times
-        times, after_tens = 1, word in _TENS
-    return result
-
-
-def _number_at(tokens: Sequence[str], start: int) -> tuple[float | None, int]:
-    """The number that begins at a token, and where it ends."""
-    token = tokens[start]
-    if token[0].isdigit():
-        return float(token), start + 1
-    if token in _AMOUNTS:
-        return float(_AMOUNTS[token]), start + 1
-    total, current, last, end = 0, 0, 0, start
-    for end in range(start, len(tokens) + 1):
-        word = tokens[end] if end < len(tokens) else ""
-        value = _SMALL.get(word)
-        if value is not None and (end == start or _goes_on(last, value)):
-            current, last = current + value, value
-        elif word in _SCALES:
-            last = _SCALES[word]
-            current = max(current, 1) * last
-            if last == 1000:
-                total, current = total + current, 0
-        elif word != "and" or last < 100 or tokens[end + 1 : end + 2] not in _AFTER_AND:
-            break
-    return (float(total + current), end) if end > start else (None, start)
-
-
-def _goes_on(last: int, value: int) -> bool:
-    """Whether a word continues a number: "twenty" with "one", "hundred" with anything small."""
-    return last >= 100 or (20 <= last < 100 and last % 10 == 0 and 0 < value < 10)
-
-
-def _place(spoken: Sequence[str], count: int) -> int | None:
-    """Which place is meant by "the second one", "number two" or "the last"."""
-    places = {_ORDINALS.index(word) for word in spoken if word in _ORDINALS}
-    if "last" in spoken:
-        places.add(count - 1)
-    if not places:
-        value = number(" ".join(spoken))
-        if value is not None and value == int(value):
-            places.add(int(value) - 1)
-    place = places.pop() if len(places) == 1 else -1
-    return place if 0 <= place < count else None
-
-
-def _find(spoken: Sequence[str], phrase: Sequence[str]) -> int | None:
-    for start in range(len(spoken) - len(phrase) + 1):
-        if all(map(_same, spoken[start : start + len(phrase)], phrase)):
-            return start
-    return None
-
-
-def _same(heard: str, meant: str) -> bool:
-    if heard == meant:
-        return True
-    if min(len(heard), len(meant)) < 5:
-        return False
-    return difflib.SequenceMatcher(None, heard, meant).ratio() >= _SIMILAR
+    """Whether somebody asks to hear it again, and says nothing else."""
+    said = " ".join(words(text))
+    rest = _without(said, (*FILLERS, *_COURTESY, "sorry", "excuse me"))
+    return bool(_REPEAT.fullmatch(rest)) or said in ("sorry", "excuse me")
 
 
 def _has_any(spoken: Sequence[str], phrases: Sequence[str]) -> bool:
@@ -326,12 +255,10 @@ def _has_any(spoken: Sequence[str], phrases: Sequence[str]) -> bool:
     return any(f" {phrase} " in text for phrase in phrases)
 
 
-def _without(spoken: Sequence[str], phrases: Sequence[str]) -> tuple[list[str], bool]:
-    """Take phrases out, longest first; and whether there were any."""
-    text = f" {' '.join(spoken)} "
-    found = False
+def _without(clause: str, phrases: Sequence[str]) -> str:
+    """A clause with phrases taken out, longest first."""
+    text = f" {clause} "
     for phrase in sorted(phrases, key=len, reverse=True):
         while f" {phrase} " in text:
             text = text.replace(f" {phrase} ", " ")
-            found = True
-    return text.split(), found
+    return text.strip()

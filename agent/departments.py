@@ -22,14 +22,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from talkpath.agent.answers import choices, wants_repeat, yes_no
+from talkpath.agent.answers import wants_repeat, yes_no
 from talkpath.agent.dialogue import Step
 from talkpath.agent.errors import ConfigError
+from talkpath.agent.spoken_choices import are_phrases, choices, confusable
 
 __all__ = ["Department", "Directory", "Routing", "load_directory"]
 
 _TRIES = 3
 """Times that a caller is asked before the fallback's turn."""
+_REPEATS = 3
+"""Times that it is said again for who asks; after them, to ask counts as a try."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +54,12 @@ class Department:
     fallback: bool = False
 
     def __post_init__(self) -> None:
+        if not all(isinstance(text, str) for text in (self.name, self.target, self.key)):
+            raise ConfigError(f"department {self.name!r}: name, target and key must be texts")
+        if self.words and not are_phrases(self.words):
+            raise ConfigError(f"department {self.name!r}: words must be a list of phrases")
+        if not isinstance(self.fallback, bool):
+            raise ConfigError(f"department {self.name!r}: fallback must be true or false")
         if not self.name or not self.target:
             raise ConfigError("a department needs a name and a target")
         if self.key and (len(self.key) != 1 or not self.key.isdigit()):
@@ -70,6 +79,8 @@ class Directory:
     departments: tuple[Department, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.greeting, str):
+            raise ConfigError("greeting must be a text")
         keys = [each.key for each in self.departments if each.key]
         names = {each.name for each in self.departments}
         if len(self.departments) < 2 or len(names) < len(self.departments):
@@ -78,6 +89,9 @@ class Directory:
             raise ConfigError("two departments have the same key")
         if sum(each.fallback for each in self.departments) > 1:
             raise ConfigError("only one department can be the fallback")
+        alike = confusable(_phrases(self.departments))
+        if alike is not None:
+            raise ConfigError(f"phrases of two departments are too alike: {' and '.join(alike)}")
 
 
 def load_directory(file: Path) -> Directory:
@@ -115,6 +129,7 @@ class Routing:
         self._directory = directory
         self._candidates: Sequence[Department] = ()
         self._tries = 0
+        self._repeats = 0
         self._asked = directory.greeting
         self.target = ""
 
@@ -131,14 +146,12 @@ class Routing:
         if self.target:
             return Step()
         if wants_repeat(text):
-            return Step(self._asked)
+            self._repeats += 1
+            return Step(self._asked) if self._repeats <= _REPEATS else self._retry(self._asked)
         among = self._candidates or self._directory.departments
-        named = choices(text, {each.name: (each.name, *each.words) for each in among})
+        named = choices(text, _phrases(among))
         if not named and self._candidates:  # neither: perhaps something else
-            named = choices(
-                text,
-                {each.name: (each.name, *each.words) for each in self._directory.departments},
-            )
+            named = choices(text, _phrases(self._directory.departments))
         found = [each for each in self._directory.departments if each.name in named]
         if len(found) == 1:
             return self._send(found[0])
@@ -182,6 +195,10 @@ class Routing:
             f"press {each.key} for {each.name}" for each in self._directory.departments if each.key
         ]
         return f"Please {', '.join(keys)}." if keys else ""
+
+
+def _phrases(departments: Sequence[Department]) -> dict[str, Sequence[str]]:
+    return {each.name: (each.name, *each.words) for each in departments}
 
 
 def _either(departments: Sequence[Department]) -> str:

@@ -30,9 +30,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from talkpath.agent.answers import choices, number, refuses, wants_repeat, yes_no
+from talkpath.agent.answers import only_refuses, refuses, wants_repeat, words, yes_no
 from talkpath.agent.dialogue import Step
 from talkpath.agent.errors import ConfigError
+from talkpath.agent.spoken_choices import are_phrases, choices, confusable
+from talkpath.agent.spoken_numbers import number
 
 __all__ = ["Interview", "Question", "Questionnaire", "Value", "load_questionnaire"]
 
@@ -41,6 +43,8 @@ Value: TypeAlias = bool | float | str | None
 _KINDS = ("choice", "number", "text", "yes_no")
 _TRIES = 3
 """Times that a question is put before the next one's turn."""
+_REPEATS = 3
+"""Times that it is said again for who asks; after them, to ask counts as a try."""
 _YES_NO_KEYS = {"1": True, "2": False}
 
 
@@ -69,15 +73,29 @@ class Question:
     confirm: bool = False
 
     def __post_init__(self) -> None:
-        for wrong, why in (
-            (not self.id or not self.text.strip(), "it needs an id and a text"),
-            (self.kind not in _KINDS, f"its kind must be one of {', '.join(_KINDS)}"),
-            (self.low > self.high, "its min is larger than its max"),
-            (self.kind == "choice" and len(self.choices) < 2, "it needs two choices or more"),
-            (not all(self.choices.values()), "each choice needs a phrase"),
-        ):
-            if wrong:
-                raise ConfigError(f"question {self.id!r}: {why}")
+        texts = (self.id, self.text, self.again)
+        self._require(
+            (all(isinstance(text, str) for text in texts), "id, text and again must be texts"),
+            (isinstance(self.confirm, bool), "confirm must be true or false"),
+            (
+                isinstance(self.choices, Mapping) and all(map(are_phrases, self.choices.values())),
+                "choices must be lists of phrases, one phrase or more for each",
+            ),
+        )
+        phrases = [" ".join(words(phrase)) for each in self.choices.values() for phrase in each]
+        self._require(
+            (bool(self.id and self.text.strip()), "it needs an id and a text"),
+            (self.kind in _KINDS, f"its kind must be one of {', '.join(_KINDS)}"),
+            (self.low <= self.high, "its min is larger than its max"),
+            (self.kind != "choice" or len(self.choices) >= 2, "it needs two choices or more"),
+            (len(set(phrases)) == len(phrases), "a phrase is there twice in its choices"),
+            (confusable(self.choices) is None, "phrases of two choices are too alike"),
+        )
+
+    def _require(self, *conditions: tuple[bool, str]) -> None:
+        for holds, otherwise in conditions:
+            if not holds:
+                raise ConfigError(f"question {self.id!r}: {otherwise}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +113,8 @@ class Questionnaire:
     questions: tuple[Question, ...]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.greeting, str) or not isinstance(self.farewell, str):
+            raise ConfigError("greeting and farewell must be texts")
         ids = [question.id for question in self.questions]
         if not ids or len(set(ids)) < len(ids):
             raise ConfigError("a questionnaire needs questions, each with an id of its own")
@@ -143,6 +163,7 @@ class Interview:
         self._plan = questionnaire
         self._index = 0
         self._tries = 0
+        self._repeats = 0
         self._typed = ""
         self._pending: Value = None
         self._confirming = False
@@ -162,7 +183,12 @@ class Interview:
         return Step(f"{self._plan.greeting} {self._question.text}".strip())
 
     def silent(self) -> str:
-        """Ask again."""
+        """Ask again; a number of which only a part was typed is typed anew."""
+        if self.complete:
+            return self._plan.farewell
+        if self._typed:
+            self._typed = ""
+            return f"Please type all of the number, then the hash key. {self._asked()}"
         return f"I did not hear anything. {self._asked()}"
 
     def heard(self, text: str) -> Step:
@@ -171,12 +197,14 @@ class Interview:
         if self.complete:
             return Step()
         if wants_repeat(text):
-            return Step(self._asked())
+            self._repeats += 1
+            return Step(self._asked()) if self._repeats <= _REPEATS else self._retry("")
         if self._confirming:
             return self._confirmed(yes_no(text))
-        if self._question.kind != "text" and refuses(text):
+        value = _understood(self._question, text)
+        if only_refuses(text) or (value is None and refuses(text)):
             return self._next("All right.")
-        return self._take(_understood(self._question, text))
+        return self._take(value)
 
     def pressed(self, key: str) -> Step:
         """Take a key."""
@@ -234,13 +262,13 @@ class Interview:
         self._tries += 1
         if self._tries >= _TRIES:
             return self._next("Let us leave it at that.")
-        return Step(f"{why} {self._asked(again=True)}")
+        return Step(f"{why} {self._asked(again=True)}".strip())
 
     def _next(self, remark: str) -> Step:
         """Go on; a question that was not answered keeps a None."""
         self.answers.setdefault(self._question.id, None)
         self._index += 1
-        self._tries, self._confirming, self._pending = 0, False, None
+        self._tries, self._repeats, self._confirming, self._pending = 0, 0, False, None
         if self.complete:
             return Step(f"{remark} {self._plan.farewell}".strip(), ends=True)
         return Step(f"{remark} {self._question.text}".strip())

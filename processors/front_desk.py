@@ -94,11 +94,12 @@ def desk_tools(desk: FrontDesk, farewell: str) -> ToolsSchema:
         return FunctionSchema(name, description, properties, required, handle)
 
     async def end_call(params: FunctionCallParams) -> None:
-        if desk.may_end():
-            await params.result_callback({"status": "done"}, properties=_SILENT)
-            await hang_up(params.llm, farewell)
-        else:
-            await _tell(params, Answer("problem", "Is there anything else I can do for you?"))
+        first = desk.before_the_end()
+        if first is not None:
+            await _tell(params, first)
+            return
+        await params.result_callback({"status": "done"}, properties=_SILENT)
+        await hang_up(params.llm, farewell)
 
     tools = [
         tool(
@@ -164,7 +165,7 @@ async def _say(params: FunctionCallParams, desk: FrontDesk, work: Awaitable[Answ
     try:
         answer = await work
     except asyncio.CancelledError:
-        if desk.outcome != before:
+        if desk.outcome not in (before, ""):
             note = f"This was done, and the caller was not told: {desk.outcome}"
             params.context.add_message({"role": "developer", "content": note})
         raise

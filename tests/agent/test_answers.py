@@ -3,11 +3,13 @@
 import pytest
 
 from talkpath.agent.answers import (
-    choices,
+    clauses,
     clearly_yes,
-    digits,
-    number,
+    declines,
+    listens,
+    only_refuses,
     refuses,
+    says_farewell,
     wants_repeat,
     words,
     yes_no,
@@ -24,15 +26,45 @@ from talkpath.agent.answers import (
         ("I think so.", True),
         ("That\u2019s right.", True),
         ("Right.", True),
+        ("I do.", True),
+        ("Well, I have, thank you.", True),
+        ("Yes I did it once.", True),
+        ("It's fine.", True),
+        ("Mhm.", True),
         ("No.", False),
+        ("Well, actually no.", False),
         ("Not really.", False),
         ("I don't think so.", False),
         ("That's not right.", False),
+        ("I never did.", False),
+        ("That is wrong.", False),
+        ("Absolutely not.", False),
+        ("Definitely not!", False),
+        ("Of course not.", False),
         ("No idea.", None),
         ("Yes and no.", None),
         ("No, that's right.", None),
         ("I'm right in the middle of lunch.", None),
+        ("I am calling for the first time.", None),
+        ("I am a new customer.", None),
+        ("I have to go.", None),
+        ("I have called a few times.", None),
+        ("I have only just moved here.", None),
+        ("Never mind.", None),
+        ("No doubt.", None),
+        ("No doubt about it.", None),
+        ("I don't mind.", None),
+        ("Not too bad.", None),
+        ("No one helped me.", None),
+        ("I have no complaints.", None),
+        ("I'm sure it was bad.", None),
+        ("Absolutely terrible.", None),
+        ("Good question.", None),
+        ("This is a great idea.", None),
+        ("It was late, no?", None),
+        ("Please.", None),
         ("Twenty.", None),
+        ("...", None),
         ("", None),
     ],
 )
@@ -40,95 +72,168 @@ def test_yes_and_no_are_told_from_what_is_neither(text: str, meaning: bool | Non
     assert yes_no(text) is meaning
 
 
-@pytest.mark.parametrize("text", ["Yes.", "Yes, please.", "Um, yeah, that's right, thank you."])
-def test_a_plain_yes_is_clear(text: str) -> None:
-    assert clearly_yes(text)
-
-
 @pytest.mark.parametrize(
-    "text", ["Yes, but at eleven.", "Yes?", "Yes, on Wednesday.", "Sure, wait.", "Yes, cancel it."]
-)
-def test_a_yes_with_a_condition_is_not_clear(text: str) -> None:
-    assert not clearly_yes(text)
-
-
-def test_the_word_that_names_what_is_asked_is_harmless() -> None:
-    assert clearly_yes("Yes, cancel it.", harmless=("cancel",))
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
+    "said",
     [
-        ("7", 7),
-        ("About twenty.", 20),
-        ("twenty-one", 21),
-        ("A hundred.", 100),
-        ("one hundred and five", 105),
-        ("two thousand and three", 2003),
-        ("1,200", 1200),
-        ("2.5", 2.5),
-        ("Seven, no, eight.", 8),
-        ("Seven out of ten.", 7),
-        ("a couple of times", 2),
-        ("minus five", -5),
-        ("To.", 2),
-        ("None.", 0),
-        ("Seven or eight.", None),
-        ("No idea.", None),
-        ("To be honest I like it.", None),
-        ("", None),
+        ["Yes."],
+        ["Yes, please."],
+        ["Okay."],
+        ["Right."],
+        ["Um, yeah, that's right, thank you."],
+        ["Mhm, yes."],
+        ["Um.", "Yes.", "Thank you."],
+        ["Yes, great, go ahead."],
+        ["Yes, please book it."],
+        ["Sure, go ahead and book it."],
     ],
 )
-def test_a_number_is_read_from_words_and_digits(text: str, value: float | None) -> None:
-    assert number(text) == value
-
-
-OPTIONS = {"bad": ["bad"], "good": ["good"], "very good": ["very good", "excellent"]}
+def test_a_plain_yes_is_clear(said: list[str]) -> None:
+    assert clearly_yes(said, "book")
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
+    "said",
     [
-        ("Very good.", ["very good"]),
-        ("Good, I'd say.", ["good"]),
-        ("The second one.", ["good"]),
-        ("Number three.", ["very good"]),
-        ("The last.", ["very good"]),
-        ("Exellent.", ["very good"]),
-        ("Not bad, good.", ["good"]),
-        ("Good or bad.", ["bad", "good"]),
-        ("The fifth.", []),
-        ("Hm.", []),
-        ("", []),
+        [],
+        [""],
+        ["Yes, but at eleven."],
+        ["Yes?"],
+        ["Yes, on Wednesday."],
+        ["Sure, wait."],
+        ["Yes, cancel it."],
+        ["I have to go now."],
+        ["I have to go now, thank you."],
+        ["Okay, and the"],
+        ["It's all good, I am just"],
+        ["Right.", "Good, I have to do this again"],
+        ["mhm", "Thank you."],
+        ["mhm"],
+        ["I have it now"],
+        ["That's it, thank you"],
+        ["I would like to"],
+        ["Good, it's the"],
+        ["So much to do, I am"],
+        ["I do love it"],
+        ["I am all good"],
+        ["Okay thank you very much it's just"],
+        ["Great."],
+        ["Yeah, so it is the"],
+        ["Yes, I would"],
+        ["Why not."],
+        ["I guess so."],
+        ["Book it"],
+        ["Go", "ahead"],
+        ["Yes.", "Well"],
+        ["Yes.", "On Wednesday."],
+        ["Thank you."],
     ],
 )
-def test_a_choice_is_named_by_phrase_or_place(text: str, names: list[str]) -> None:
-    assert choices(text, OPTIONS) == names
+def test_a_yes_with_more_in_it_or_broken_off_or_not_said_is_not_clear(said: list[str]) -> None:
+    assert not clearly_yes(said, "book")
+
+
+@pytest.mark.parametrize("text", ["Mhm.", "Okay, okay.", "Uh-huh.", "Yes, right.", ""])
+def test_who_listens_says_nothing_else(text: str) -> None:
+    assert listens(text)
+    assert not listens(f"{text} At eleven.")
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    "text",
     [
-        ("555-0123", "5550123"),
-        ("five five five, oh one two three", "5550123"),
-        ("double five, five zero", "5550"),
-        ("twenty-one, thirty", "2130"),
-        ("It's 0151 234.", "0151234"),
-        ("none", ""),
+        "No, thank you.",
+        "Goodbye.",
+        "That's all.",
+        "No, nothing else. Goodbye.",
+        "Okay, great, thank you very much, bye bye.",
+        "That's it, thanks. Have a nice day!",
     ],
 )
-def test_digits_are_collected(text: str, found: str) -> None:
-    assert digits(text) == found
+def test_a_farewell_is_heard(text: str) -> None:
+    assert says_farewell(text)
 
 
-def test_refusals_and_requests_to_repeat_are_told_from_answers() -> None:
-    assert refuses("I'd rather not say.")
-    assert refuses("No idea.")
-    assert not refuses("Twice a week.")
-    assert wants_repeat("Sorry?")
-    assert wants_repeat("Could you repeat that?")
-    assert not wants_repeat("Sorry, no.")
+@pytest.mark.parametrize(
+    "text",
+    [
+        "No, I want Wednesday instead.",
+        "I can't come on Tuesday",
+        "Thank you, and could you also cancel my other one?",
+        "No.",
+        "Thank you, it's the",
+        "",
+    ],
+)
+def test_more_than_a_farewell_is_none(text: str) -> None:
+    assert not says_farewell(text)
+
+
+def test_an_offer_is_declined_with_a_no_alone() -> None:
+    assert declines("No.")
+    assert declines("No thank you, I'm fine.")
+    assert not declines("No, I want Wednesday instead.")
+    assert not declines("Thank you.")
+
+
+@pytest.mark.parametrize(
+    "text", ["No idea.", "I'd rather not say.", "Sorry, I don't know.", "Pass."]
+)
+def test_who_does_not_want_to_answer_says_so(text: str) -> None:
+    assert refuses(text)
+    assert only_refuses(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["I don't know how you do it, but I like it.", "I'm not sure, seven."]
+)
+def test_a_doubt_may_come_with_an_answer(text: str) -> None:
+    assert refuses(text)
+    assert not only_refuses(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["Twice a week.", "I pass by every day.", "Nothing.", "I don't.", ""]
+)
+def test_an_answer_is_no_refusal(text: str) -> None:
+    assert not refuses(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sorry?",
+        "Pardon?",
+        "Could you repeat that?",
+        "Say that again, please.",
+        "What was that?",
+        "What?",
+        "Sorry, I didn't catch that.",
+        "I did not understand the question.",
+    ],
+)
+def test_a_wish_to_hear_it_again_is_heard(text: str) -> None:
+    assert wants_repeat(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sorry, no.",
+        "You should not make me repeat everything",
+        "The agent did not understand my problem",
+        "I had to repeat my order three times",
+        "I didn't understand my bill",
+        "I was passed around: what was that for",
+        "",
+    ],
+)
+def test_words_about_repeating_are_no_wish_to_hear_it_again(text: str) -> None:
+    assert not wants_repeat(text)
 
 
 def test_words_lose_case_and_punctuation() -> None:
     assert words("It\u2019s TWENTY-one, 'okay'?") == ["it's", "twenty", "one", "okay"]
+
+
+def test_clauses_end_at_punctuation_and_at_a_but() -> None:
+    assert clauses("No, 2.5 or 1,200 but NOT ten!") == ["no", "2 5 or 1 200", "not ten"]

@@ -58,6 +58,30 @@ def test_a_caller_who_names_none_hears_what_there_is_then_the_keys_then_gets_the
     assert call.heard("Well.").target == "sip:0@x"
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "I don't want an operator.",
+        "The first time it was awful.",
+        "One moment please.",
+        "This is my first call.",
+        "I have one complaint.",
+        "The agent did not understand my problem.",
+    ],
+)
+def test_nobody_is_sent_on_by_words_that_name_no_department(said: str) -> None:
+    call = routing()
+    assert call.heard(said).say == "You can say billing, repairs or an operator."
+    assert call.target == ""
+
+
+def test_who_asks_for_ever_gets_the_fallback() -> None:
+    call = routing()
+    for _ in range(5):
+        assert not call.heard("Pardon?").ends
+    assert call.heard("Pardon?").target == "sip:0@x"
+
+
 def test_without_a_fallback_the_call_ends_politely() -> None:
     call = routing(BILLING, REPAIRS)
     steps = [call.heard("Well.") for _ in range(3)]
@@ -85,6 +109,11 @@ def test_a_directory_is_read_from_a_file(tmp_path: Path) -> None:
     assert directory.departments[1].fallback
 
 
+TWO = (
+    "[[department]]\nname = 'appointment'\ntarget = '1'\n[[department]]\nname = 'b'\ntarget = '2'\n"
+)
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -95,6 +124,13 @@ def test_a_directory_is_read_from_a_file(tmp_path: Path) -> None:
         "[[department]]\nname = 'a'\n[[department]]\nname = 'b'",
         "[[department]]\nname = 'a'\ntarget = '1'\n[[department]]\nname = 'a'\ntarget = '2'",
         "[[department]]\nname = 'a'\ntarget = '1'\nkey = '12'",
+        TWO + "words = 'bill'",
+        TWO + "words = [5]",
+        TWO + "fallback = 'no'",
+        TWO + "key = 1",
+        TWO + "words = ['appointmemt']",
+        TWO.replace("'2'", "2"),
+        "greeting = 5\n" + TWO,
     ],
 )
 def test_a_file_with_a_mistake_is_named(tmp_path: Path, content: str) -> None:

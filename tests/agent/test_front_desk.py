@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import sqlite3
 from pathlib import Path
@@ -25,6 +26,8 @@ HOURS = OpeningHours(
 NOW = datetime.datetime(2026, 11, 21, 20, tzinfo=BERLIN)
 ANNA = "I am Anna Miller and my number is five five five, oh one two three."
 PHONE = "555 0123"
+YES_OR_NO = "Please answer with yes or no."
+ANYTHING_ELSE = "Is there anything else I can do for you?"
 
 
 @pytest.fixture
@@ -91,16 +94,30 @@ async def test_nothing_is_written_before_the_caller_answers(
 
 
 @pytest.mark.parametrize(
-    "said", ["Yes, but at eleven.", "Yes, on Wednesday.", "What was the time?", "Yes, cancel it."]
+    "said",
+    [
+        ["Yes, but at eleven."],
+        ["Yes, on Wednesday."],
+        ["What was the time?"],
+        ["Yes, cancel it."],
+        ["I have to go now."],
+        ["Okay, and the"],
+        ["It's all good, I am just"],
+        ["Right.", "Good, I have to do this again"],
+        ["mhm", "Thank you."],
+        ["I have it now"],
+        ["That's it, thank you"],
+    ],
 )
 async def test_an_answer_that_is_more_than_a_yes_has_it_read_again(
-    desk: FrontDesk, book: AppointmentBook, said: str
+    desk: FrontDesk, book: AppointmentBook, said: list[str]
 ) -> None:
     first = await proposed(desk)
     play(desk, first.say)
-    desk.heard(said)
+    for text in said:
+        desk.heard(text)
     again = await desk.confirm()
-    assert again == first
+    assert again == Answer("proposed", f"{YES_OR_NO} {first.say}")
     assert rows(book) == []
     play(desk, again.say)
     desk.heard("Yes.")
@@ -111,18 +128,88 @@ async def test_a_yes_to_half_of_it_does_not_count(desk: FrontDesk, book: Appoint
     answer = await proposed(desk)
     play(desk, answer.say[:60])
     desk.heard("Yes, yes.")
-    assert await desk.confirm() == answer
+    assert await desk.confirm() == Answer("proposed", f"{YES_OR_NO} {answer.say}")
     assert rows(book) == []
 
 
-async def test_a_no_in_the_middle_of_it_counts(desk: FrontDesk, book: AppointmentBook) -> None:
+@pytest.mark.parametrize("said", ["No, wait.", "At eleven, please.", "Wednesday."])
+async def test_a_correction_in_the_middle_of_it_counts(
+    desk: FrontDesk, book: AppointmentBook, said: str
+) -> None:
     answer = await proposed(desk)
     play(desk, answer.say[:60])
-    desk.heard("No, wait.")
+    desk.heard(said)
     play(desk, answer.say[60:])
     desk.heard("Yes.")
     assert (await desk.confirm()).status == "proposed"
     assert rows(book) == []
+
+
+async def test_a_sign_of_listening_in_the_middle_of_it_changes_nothing(
+    desk: FrontDesk, book: AppointmentBook
+) -> None:
+    answer = await proposed(desk)
+    play(desk, answer.say[:60])
+    desk.heard("Mhm, okay.")
+    play(desk, answer.say[60:])
+    desk.heard("Yes.")
+    assert (await desk.confirm()).status == "done"
+
+
+async def test_a_caller_who_says_neither_yes_nor_no_is_not_read_to_for_ever(
+    desk: FrontDesk, book: AppointmentBook
+) -> None:
+    answer = await proposed(desk)
+    for _ in range(2):
+        play(desk, answer.say)
+        desk.heard("Well, you can.")
+        answer = await desk.confirm()
+        assert answer.status == "proposed"
+    play(desk, answer.say)
+    desk.heard("Well, you can.")
+    assert "changed nothing" in (await desk.confirm()).say
+    desk.heard("Yes.")
+    assert "nothing to confirm" in (await desk.confirm()).say
+    assert rows(book) == []
+
+
+async def test_two_confirmations_at_once_write_once_and_tell_once(
+    desk: FrontDesk, book: AppointmentBook
+) -> None:
+    for day in ("2026-11-24", "2026-11-25"):
+        play(desk, (await proposed(desk, day=day)).say)
+        assert desk.outcome == ""
+        desk.heard("Yes.")
+        first, second = await asyncio.gather(desk.confirm(), desk.confirm())
+        assert (first.status, second) == ("done", Answer("done"))
+        assert first.say.startswith(desk.outcome)
+    assert rows(book) == ["check-up 24 10:00", "check-up 25 10:00"]
+
+
+async def test_a_yes_to_the_last_proposal_is_none_to_one_in_the_making(
+    desk: FrontDesk, book: AppointmentBook
+) -> None:
+    play(desk, (await proposed(desk)).say)
+    desk.heard("Yes.")
+    making = asyncio.create_task(proposed(desk, "11:00"))
+    await asyncio.sleep(0)
+    assert (await desk.confirm()).status == "done"
+    assert (await making).status == "proposed"
+    assert rows(book) == ["check-up 24 10:00"]
+    assert await desk.confirm() == Answer("waiting")
+
+
+async def test_an_interrupted_proposal_does_not_take_the_place_of_the_last_one(
+    desk: FrontDesk, book: AppointmentBook
+) -> None:
+    play(desk, (await proposed(desk)).say)
+    making = asyncio.create_task(proposed(desk, "11:00"))
+    await asyncio.sleep(0)
+    making.cancel()
+    await asyncio.wait({making})
+    desk.heard("Yes.")
+    assert (await desk.confirm()).status == "done"
+    assert rows(book) == ["check-up 24 10:00"]
 
 
 async def test_a_yes_within_the_last_question_counts(
@@ -141,7 +228,8 @@ async def test_a_yes_to_another_question_does_not_count(
     play(desk, answer.say)
     play(desk, "Are you still there?")
     desk.heard("Yes.")
-    assert (await desk.confirm()).status == "proposed"
+    again = await desk.confirm()
+    assert again.status == "proposed"
     assert rows(book) == []
 
 
@@ -308,6 +396,11 @@ async def test_nobody_else_s_appointment_is_found_by_a_number_that_was_not_said(
         (["Tomorrow at 10 a.m., 555 0101."], "105550101", False),
         (["555 0101.", "At 4."], "55501014", False),
         (["555 0101."], "50101", False),
+        (["555 1234", "5 5 5 1 2 3 9"], "5551239", True),
+        (["555", "um", "01", "01"], "5550101", True),
+        (["5", "5 5 0", "1 0", "1"], "5550101", True),
+        (["555 12", "My number is 555 0101"], "555125550101", False),
+        (["555 \u0660\u0661\u0660\u0661."], "555\u0660\u0661\u0660\u0661", False),
     ],
 )
 async def test_a_number_is_the_one_that_was_said_from_its_first_digit_to_its_last(
@@ -320,6 +413,53 @@ async def test_a_number_is_the_one_that_was_said_from_its_first_digit_to_its_las
     assert ("find no appointment" in answer.say) is known
 
 
+async def test_a_number_that_is_said_again_is_understood(book: AppointmentBook) -> None:
+    desk = FrontDesk(book, lambda: NOW)
+    desk.heard("five five five")
+    assert "digit by digit" in (await desk.propose_cancellation("5550101")).say
+    desk.heard("555 0101")
+    assert "digit by digit" in (await desk.propose_cancellation("5555550101")).say
+    assert "find no appointment" in (await desk.propose_cancellation("5550101")).say
+
+
+@pytest.mark.parametrize("name", ["Tom Morrow", "Like Tat", "Jon Doe", "I do"])
+async def test_a_name_is_not_made_of_words_from_all_over_the_call(
+    book: AppointmentBook, name: str
+) -> None:
+    desk = FrontDesk(book, lambda: NOW)
+    desk.heard("Hi, I'd like to do a check-up tomorrow at ten, my number is 555 0123")
+    answer = await desk.propose_booking(name, PHONE, "check-up", "Tuesday", "10")
+    assert "not sure about the name" in answer.say
+
+
+async def test_an_appointment_is_moved_as_long_as_it_was_booked(
+    desk: FrontDesk, book: AppointmentBook, tmp_path: Path
+) -> None:
+    booked(book)
+    fewer = dataclasses.replace(HOURS, services={"treatment": 60})
+    later = FrontDesk(AppointmentBook(tmp_path / "appointments.db", fewer), lambda: NOW)
+    later.heard(ANNA)
+    play(later, (await later.propose_move(PHONE, "", "16:30")).say)
+    later.heard("Yes.")
+    assert (await later.confirm()).status == "done"
+    assert rows(book) == ["check-up 24 16:30"]
+
+
+@pytest.mark.parametrize(
+    ("day", "say"),
+    [
+        ("9999-12-31", "I can only book 90 days ahead."),
+        ("1 March 2027", "I can only book 90 days ahead."),
+        ("yesterday", "Friday, 20 November has already passed."),
+        ("19 February", "On Friday, 19 February I have 9 AM, 12 PM and 3 PM."),
+    ],
+)
+async def test_free_times_are_offered_only_where_one_can_book(
+    desk: FrontDesk, day: str, say: str
+) -> None:
+    assert (await desk.free_times("check-up", day)).say == say
+
+
 async def test_free_times_are_those_of_the_next_day_that_has_any(
     desk: FrontDesk, book: AppointmentBook
 ) -> None:
@@ -329,11 +469,49 @@ async def test_free_times_are_those_of_the_next_day_that_has_any(
     )
 
 
-async def test_a_call_ends_on_a_farewell_alone(desk: FrontDesk) -> None:
-    assert not desk.may_end()
-    for said in ("No, thank you.", "Goodbye.", "That's all."):
-        desk.heard(said)
-        assert desk.may_end()
+@pytest.mark.parametrize("said", ["No, thank you.", "Goodbye.", "That's all."])
+async def test_a_call_may_end_on_a_farewell(desk: FrontDesk, said: str) -> None:
+    assert desk.before_the_end() is not None
+    desk.heard(said)
+    assert desk.before_the_end() is None
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "No.",
+        "No, I want Wednesday instead.",
+        "I can't come on Tuesday",
+        "Thank you, and could you also cancel my other one?",
+    ],
+)
+async def test_a_call_does_not_end_in_the_middle(desk: FrontDesk, said: str) -> None:
+    play(desk, "Would you like to come on Tuesday?")
+    desk.heard(said)
+    assert desk.before_the_end() == Answer("problem", ANYTHING_ELSE)
+
+
+async def test_a_plain_no_ends_the_call_where_it_wants_nothing_else(desk: FrontDesk) -> None:
+    play(desk, ANYTHING_ELSE)
+    desk.heard("No.")
+    assert desk.before_the_end() is None
+    desk.heard("No, I want Wednesday instead.")
+    assert desk.before_the_end() is not None
+
+
+async def test_a_call_does_not_end_while_a_proposal_is_open(
+    desk: FrontDesk, book: AppointmentBook
+) -> None:
+    first = await proposed(desk)
+    assert desk.before_the_end() == Answer("waiting")
+    play(desk, first.say)
+    desk.heard("Thanks, bye.")  # as if it were booked
+    again = desk.before_the_end()
+    assert again == Answer("proposed", f"{YES_OR_NO} {first.say}")
+    play(desk, again.say)
+    desk.heard("No, thank you, goodbye.")
+    assert desk.before_the_end() is None
+    assert rows(book) == []
 
 
 async def test_a_database_that_went_away_is_an_apology(

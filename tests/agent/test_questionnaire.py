@@ -63,7 +63,13 @@ def test_an_interview_greets_asks_and_says_goodbye() -> None:
         (TIMES, "Twice? No, seven times.", 7.0),
         (MOOD, "Great!", "good"),
         (MOOD, "Skip that, please.", None),
-        (REMARK, "No idea.", "No idea."),
+        (TIMES, "I'm not sure, maybe seven.", 7.0),
+        (TIMES, "I don't know.", None),
+        (VISITED, "I'm not sure, I think so.", None),
+        (REMARK, "No idea.", None),
+        (REMARK, "I have no idea, sorry.", None),
+        (REMARK, "Nothing.", "Nothing."),
+        (REMARK, "I have no idea why it was cold.", "I have no idea why it was cold."),
     ],
 )
 def test_an_answer_is_understood_or_left_out(question: Question, said: str, answer: Value) -> None:
@@ -93,13 +99,46 @@ def test_two_choices_at_once_are_asked_again() -> None:
     assert call.answers == {}
 
 
-def test_the_question_is_said_again_as_often_as_one_asks() -> None:
+def test_the_question_is_said_again_for_who_asks_but_not_for_ever() -> None:
     call = interview(MOOD)
     call.start()
     for _ in range(5):
         assert call.heard("Pardon?").say == MOOD.text
-    assert call.pressed("*").say == MOOD.text
+        assert call.pressed("*").say == MOOD.text
     assert call.silent() == f"I did not hear anything. {MOOD.text}"
+    assert call.heard("Pardon?").ends
+    assert call.answers == {"mood": None}
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["You should not make me repeat everything.", "The agent did not understand my problem."],
+)
+def test_words_about_repeating_are_an_answer(said: str) -> None:
+    call = interview(REMARK)
+    call.start()
+    assert call.heard(said).ends
+    assert call.answers == {"remark": said}
+
+
+@pytest.mark.parametrize("said", ["One moment please.", "Hold on one second.", "I have to go."])
+@pytest.mark.parametrize("question", [VISITED, TIMES, MOOD])
+def test_what_is_no_answer_is_asked_again(question: Question, said: str) -> None:
+    call = interview(question)
+    call.start()
+    assert "did not get that" in call.heard(said).say
+    assert call.answers == {}
+
+
+def test_a_number_that_was_typed_by_half_is_typed_anew() -> None:
+    call = interview(TIMES)
+    call.start()
+    assert call.pressed("7").say == ""
+    assert call.silent() == f"Please type all of the number, then the hash key. {TIMES.text}"
+    assert call.pressed("8").say == ""
+    assert call.pressed("#").ends
+    assert call.answers == {"times": 8.0}
+    assert call.silent() == "Goodbye."
 
 
 CONFIRMED = Question(id="exact", kind="number", text="How often?", high=50, confirm=True)
@@ -175,6 +214,9 @@ def test_a_questionnaire_is_read_from_a_file(tmp_path: Path) -> None:
     assert third.choices == {"good": ["good"], "bad": ["bad"]}
 
 
+CHOICES = "[[question]]\ntext = 'Well?'\nkind = 'choice'\nchoices = "
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -188,6 +230,16 @@ def test_a_questionnaire_is_read_from_a_file(tmp_path: Path) -> None:
         "[[question]]\ntext = 'Well?'\nkind = 'number'\nmin = 'few'",
         "[[question]]\ntext = 'Well?'\nkind = 'number'\nmin = 2\nmax = 1",
         "[[question]]\ntext = 'Well?'\nid = 'a'\n[[question]]\ntext = 'Well?'\nid = 'a'",
+        "[[question]]\ntext = 5",
+        "[[question]]\ntext = 'Well?'\nagain = 5",
+        "[[question]]\ntext = 'Well?'\nid = 5",
+        "[[question]]\ntext = 'Well?'\nconfirm = 'no'",
+        "greeting = 5\n[[question]]\ntext = 'Well?'",
+        CHOICES + "{ good = 'good', poor = 'poor' }",
+        CHOICES + "{ good = [1], poor = ['poor'] }",
+        CHOICES + "{ good = [], poor = ['poor'] }",
+        CHOICES + "['satisfied', 'satisfyed']",
+        CHOICES + "{ good = ['fine', 'good'], fair = ['fine', 'fair'] }",
         "\x00",
     ],
 )

@@ -1,13 +1,13 @@
 """Language models for the receptionist, without a language model: a decent one and a bad one.
 
-The decent one reads the conversation by rules and calls the tools as a model of some size would.
+The decent one reads the conversation by rules of its own and calls the tools as a model of some
+size would.
 """
 
 import itertools
 import re
 from typing import Any
 
-from talkpath.agent.answers import choices, digits, words, yes_no
 from tests.llm_server import Answer, Call, Request, Say, last_user
 
 __all__ = ["BadModel", "decent_model"]
@@ -17,6 +17,12 @@ _DAY = re.compile(
     r"|(?:february|march) \d+",
 )
 _TIME = re.compile(r"\b(?:\d+(?::\d+)?|nine|ten|eleven|two|three|four) ?(?:am|pm|o'clock|in the)")
+_YES = re.compile(r"\W*(?:yes|yeah|sure)\b(?!.*\?)")
+_CHECK_UP = re.compile(r"\bcheck.?up\b")
+_DIGITS = {
+    word: str(value)
+    for value, word in enumerate("zero one two three four five six seven eight nine".split())
+} | {"oh": "0"}
 _NAME = re.compile(r"[Nn]ame is (\w+ \w+)")
 
 
@@ -28,13 +34,13 @@ def decent_model(request: Request) -> Answer:
         return Call("end_call")
     if "don't want" in said:
         return Say("All right, nothing was booked. Is there anything else?")
-    if _proposed(request) and yes_no(said) is True:
+    if _proposed(request) and _YES.match(said):
         return Call("confirm")
     everything = " ".join(users)
     details = {
         "name": _last(_NAME, everything),
         "phone": _phone(everything),
-        "service": " ".join(choices(everything, {"check-up": ["check up", "checkup"]})),
+        "service": "check-up" if _CHECK_UP.search(everything.lower()) else "",
         "day": _last(_DAY, everything.lower()),
         "time": _last(_TIME, everything.lower().replace(".", "")).replace("in the", "am"),
     }
@@ -54,7 +60,9 @@ def _proposed(request: Request) -> bool:
 def _phone(text: str) -> str:
     """The digits behind the last "number is", or of the last keys."""
     start = re.split("number is|dtmf:", text.lower())[1:]
-    return digits(" ".join(itertools.takewhile(digits, words(start[-1])))) if start else ""
+    found = re.findall(r"[0-9]+|[a-z]+", start[-1]) if start else []
+    digits = [word if word.isdigit() else _DIGITS.get(word, "") for word in found]
+    return "".join(itertools.takewhile(bool, digits))
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str:
