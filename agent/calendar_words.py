@@ -5,11 +5,13 @@ What can be read in two ways is not guessed at: the error is a sentence that ask
 
 import datetime
 import re
+from typing import TypeVar
 
 from talkpath.agent.errors import TalkpathError
 
 __all__ = ["Unclear", "parse_day", "parse_time", "say_day", "say_time"]
 
+_T = TypeVar("_T")
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _MONTHS = (
     "january",
@@ -35,7 +37,44 @@ _NUMBERS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen "
     "sixteen seventeen eighteen nineteen twenty"
 ).split()
-_RELATIVE = (("day after tomorrow", 2), ("tomorrow", 1), ("today", 0), ("yesterday", -1))
+_RELATIVE = {
+    "day after tomorrow": 2,
+    "day before yesterday": -2,
+    "tomorrow": 1,
+    "today": 0,
+    "yesterday": -1,
+}
+_WEEKDAY_NAMES = r"(?:mon|tues?|wednes|wed|thurs?|thu|fri|satur|sat|sun)(?:day)?"
+_COUNT = rf"(?:\d{{1,3}}|an?|{'|'.join(_NUMBERS[1:])})"
+_RELATIVE_DAY = re.compile(rf"\b(?:{'|'.join(_RELATIVE)})\b")
+_WEEKDAY = re.compile(rf"\b{_WEEKDAY_NAMES}\b")
+_NEXT = re.compile(rf"\bnext (?={_WEEKDAY_NAMES}\b)")
+_NEXT_WEEK = re.compile(r"\bnext week\b")
+_WEEK_LATER = re.compile(rf"\b(today|tomorrow|{_WEEKDAY_NAMES}) week\b")
+_LATER = re.compile(
+    rf"\bin {_COUNT} (?:day|week)s?(?: time)?(?: from(?: now)?)?\b"
+    rf"|\b{_COUNT} (?:day|week)s?(?: time)? from(?: now)?\b"
+)
+"""How much later than another day, or than today: "in two weeks", "a week from"."""
+_NTH_WEEKDAY = re.compile(
+    rf"\b(?:{'|'.join(_ORDINALS[:5])}|[1-5](?:st|nd|rd|th)|last) {_WEEKDAY_NAMES}\b"
+)
+_MONTH = re.compile(rf"\b(?:{'|'.join(_MONTHS)}|sept|{'|'.join(month[:3] for month in _MONTHS)})\b")
+_YEAR = re.compile(r"\b20\d\d\b")
+_NUMBER = re.compile(rf"\b\d{{1,2}}(?:st|nd|rd|th)?\b|(?<![\w-])(?:{'|'.join(_ORDINALS)})(?![\w-])")
+_CLOCK = rf"(?:\d{{1,2}}(?::\d\d)?|{'|'.join(_NUMBERS[1:13])})(?: thirty| fifteen| forty-five)?"
+_TIME_OF_DAY = re.compile(
+    r"\b(?:in the )?(?:morning|afternoon|evening)\b|\bat (?:noon|midday)\b"
+    rf"|\bat {_CLOCK}(?: ?[ap] ?m| o'clock)?(?!\w)|\b{_CLOCK} ?(?:[ap] ?m\b|o'clock)"
+)
+_HARMLESS = frozenset(
+    "a about appointment be best better come coming could day for how i i'd i'll i'm is it it's "
+    "let's like make my of oh okay on please perhaps prefer say so take that that's the then this "
+    "to uh um us want well what will would yes yeah".split()
+)
+"""Words that change nothing of a day that is named beside them."""
+_WHICH = "Which day do you mean? Please say its name or its date."
+_ONE_OF_THESE = "Which of these days would you like?"
 _MINUTES = {"fifteen": 15, "thirty": 30, "forty-five": 45, "ten": 10, "twenty": 20, "forty": 40}
 
 
@@ -53,28 +92,45 @@ def parse_day(text: str, today: datetime.date) -> datetime.date:
     Raises:
         Unclear: there is no such day, or two readings.
     """
-    plain = re.sub(r"[,.]", " ", text.casefold()).strip()
-    plain = " ".join(plain.split())
+    plain = " ".join(
+        re.sub(
+            r"[.!?;]|\b(?:may|can|could) i\b", " ", text.casefold().replace("\u2019", "'")
+        ).split()
+    )
+    if _NTH_WEEKDAY.search(plain):
+        raise Unclear("Which date is that?")
+    plain = " ".join(plain.replace(",", " ").split())
     if match := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", plain):
         year, month, day = map(int, match.groups())
         return _date(year, month, day)
-    if re.fullmatch(r"\d{1,2}[./ -]\d{1,2}([./ -]\d{2,4})?", plain):
+    if re.fullmatch(r"\d{1,2}[/ -]\d{1,2}([/ -]\d{2,4})?", plain):
         raise Unclear("Is that day and month, or month and day? Please say the month's name.")
-    for words, days in _RELATIVE:
-        if words in plain:
-            return today + datetime.timedelta(days=days)
-    weekday = _one_of(plain, _WEEKDAYS)
-    found = _day_of_month(plain, today)
-    if found is not None:
-        if weekday is not None and found.weekday() != weekday:
-            raise Unclear(f"{say_day(found)} is no {_WEEKDAYS[weekday].title()}. Which day is it?")
-        return found
-    if weekday is None:
+    rest, weeks = _WEEK_LATER.subn(r"\1", _TIME_OF_DAY.sub(" ", plain))
+    rest, later = _taken(rest, _LATER)
+    rest, next_week = _taken(rest, _NEXT_WEEK)
+    rest, next_one = _taken(rest, _NEXT)
+    rest, relative = _taken(rest, _RELATIVE_DAY)
+    rest, weekdays = _taken(rest, _WEEKDAY)
+    rest, date = _day_of_month(rest, today)
+    if not _HARMLESS.issuperset(rest.split()):
+        raise Unclear(_WHICH)
+    weekday = _only({_place(name, _WEEKDAYS) for name in weekdays})
+    dates = {today + datetime.timedelta(days=_RELATIVE[name]) for name in relative}
+    day = _only(dates | ({date} if date else set()))
+    delay = datetime.timedelta(days=7 * weeks + sum(map(_days, later)))
+    if day is not None:
+        if weekday is not None and day.weekday() != weekday:
+            raise Unclear(f"{say_day(day)} is no {_WEEKDAYS[weekday].title()}. Which day is it?")
+        if next_week:
+            raise Unclear(_WHICH)
+        return day + delay
+    if weekday is not None:
+        return _coming_weekday(today, weekday, bool(next_week), bool(next_one), delay)
+    if next_week:
+        raise Unclear("Which day next week?")
+    if not later:
         raise Unclear("Which day would you like?")
-    ahead = (weekday - today.weekday()) % 7
-    if ahead == 0:
-        raise Unclear(f"Do you mean today, or {_WEEKDAYS[weekday].title()} in a week?")
-    return today + datetime.timedelta(days=ahead)
+    return today + delay
 
 
 def parse_time(text: str, opens: datetime.time, closes: datetime.time) -> datetime.time:
@@ -135,35 +191,82 @@ def _date(year: int, month: int, day: int) -> datetime.date:
         raise Unclear(f"There is no {day} {name}. Which day would you like?") from None
 
 
-def _one_of(text: str, names: tuple[str, ...]) -> int | None:
-    found = [i for i, name in enumerate(names) if re.search(rf"\b{name}\b|\b{name[:3]}\b", text)]
+def _taken(text: str, pattern: re.Pattern[str]) -> tuple[str, list[str]]:
+    """A text without what matches, and what that was."""
+    return pattern.sub(" ", text), pattern.findall(text)
+
+
+def _only(found: set[_T]) -> _T | None:
     if len(found) > 1:
-        raise Unclear("Which of these days would you like?")
-    return found[0] if found else None
+        raise Unclear(_ONE_OF_THESE)
+    return next(iter(found), None)
 
 
-def _day_of_month(text: str, today: datetime.date) -> datetime.date | None:
-    text = text.replace("twenty ", "twenty-").replace("thirty ", "thirty-")
-    year_found = re.search(r"\b(20\d\d)\b", text)
-    if year_found:
-        text = text.replace(year_found.group(), " ")
-    numbers = {int(found) for found in re.findall(r"\b(\d{1,2})(?:st|nd|rd|th)?\b", text)}
-    numbers |= {i for i, word in enumerate(_ORDINALS, 1) if re.search(rf"(?<![\w-]){word}\b", text)}
-    month = _one_of(text, _MONTHS)
-    if not numbers:
+def _place(name: str, names: tuple[str, ...]) -> int:
+    """Place of a name that may be cut short."""
+    return [each[:3] for each in names].index(name[:3])
+
+
+def _days(later: str) -> int:
+    """Days in "in two weeks" or "3 days from now"."""
+    count, unit = later.removeprefix("in ").split()[:2]
+    number = int(count) if count.isdigit() else _NUMBERS.index(count) if count in _NUMBERS else 1
+    return number * (7 if unit.startswith("week") else 1)
+
+
+def _coming_weekday(
+    today: datetime.date,
+    weekday: int,
+    of_next_week: bool,
+    next_one: bool,
+    delay: datetime.timedelta,
+) -> datetime.date:
+    """The coming day of this name, or the one that many weeks later, or that of next week."""
+    name = _WEEKDAYS[weekday].title()
+    coming = today + datetime.timedelta(days=(weekday - today.weekday()) % 7)
+    next_monday = today + datetime.timedelta(days=7 - today.weekday())
+    later = next_monday + datetime.timedelta(days=weekday)
+    if of_next_week and not next_one and not delay:
+        return later
+    if next_one and not of_next_week and not delay:
+        if today < coming < later:
+            raise Unclear(f"Do you mean {say_day(coming)} or {say_day(later)}?")
+        return later
+    if of_next_week or next_one or delay.days % 7:
+        raise Unclear(_WHICH)
+    if coming == today and not delay:
+        raise Unclear(f"Do you mean today, or {name} in a week?")
+    return coming + delay
+
+
+def _day_of_month(text: str, today: datetime.date) -> tuple[str, datetime.date | None]:
+    """A text without a date, and that date."""
+    text = re.sub(r"\b(twenty|thirty) (?=\w)", r"\1-", text)
+    text, years = _taken(text, _YEAR)
+    text, names = _taken(text, _MONTH)
+    text, numbers = _taken(text, _NUMBER)
+    month = _only({_place(name, _MONTHS) for name in names})
+    day = _only({_day_number(number) for number in numbers})
+    year = _only(set(map(int, years)))
+    if day is None:
         if month is not None:
             raise Unclear(f"Which day in {_MONTHS[month].title()}?")
-        return None
-    if len(numbers) > 1:
-        raise Unclear("Which of these days would you like?")
-    day = numbers.pop()
-    if year_found and month is not None:
-        return _date(int(year_found.group()), month + 1, day)
+        return text, None
     if month is not None:
-        return _coming(today, month + 1, day)
+        return text, _date(year, month + 1, day) if year else _coming(today, month + 1, day)
+    return text, _next_such(today, day)
+
+
+def _day_number(word: str) -> int:
+    found = re.match(r"\d+", word)
+    return int(found.group()) if found else _ORDINALS.index(word) + 1
+
+
+def _next_such(today: datetime.date, day: int) -> datetime.date:
+    """The day of this month, or of the next one that has it and in which it has not passed."""
     if not 1 <= day <= 31:
         raise Unclear(f"There is no day {day}. Which day would you like?")
-    for ahead in range(12):  # the next month that has such a day
+    for ahead in range(12):
         year, index = divmod(today.year * 12 + today.month - 1 + ahead, 12)
         try:
             candidate = datetime.date(year, index + 1, day)
