@@ -39,8 +39,8 @@ ifdef COVERAGE
 else ifeq ($(TEST_PROCESSES),1)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone"
-	$(BIN)/python -m pytest -m alone
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS)
 endif
 
 check: $(VENV)/.talkpath-check
