@@ -102,16 +102,12 @@ _THANKS = (
     *("thanks", "thanks a lot", "many thanks"),
 )
 _COURTESY = ("please", *_THANKS)
-_CONSENTS = (
-    "do it",
-    "do that",
-    "do so",
-    *(
-        f"{start}{word}"
-        for start in ("", "that's ", "that is ", "that would be ")
-        for word in ("fine", "good", "great", "lovely", "perfect", "wonderful")
-    ),
+_PRAISE = tuple(
+    f"{start}{word}"
+    for start in ("", "that's ", "that is ", "that would be ")
+    for word in ("fine", "good", "great", "lovely", "perfect", "wonderful")
 )
+_CONSENTS = ("do it", "do that", "do so", *_PRAISE)
 """What may follow a yes, and is none by itself."""
 _SOFT = (
     *("fine", "perfect", "good", "great", "true", "mhm", "uh huh", "no problem", "why not"),
@@ -206,11 +202,12 @@ def clearly_yes(utterances: Sequence[str], verb: str = "") -> bool:
         if verb
     ]
     whole = sequence(_AGREES, _COURTESY, _CONSENTS, asked)
+    lead = sequence(FILLERS, _PRAISE)
     said = [" ".join(words(text)) for text in utterances]
-    yes = rf"{sequence(FILLERS)}(?=(?:{'|'.join(map(re.escape, _AGREES))})\b){whole}"
+    yes = rf"{lead}(?=(?:{'|'.join(map(re.escape, _AGREES))})\b){whole}"
     return (
         not any("?" in text for text in utterances)
-        and all(re.fullmatch(sequence(FILLERS) + whole, text) for text in said)
+        and all(re.fullmatch(lead + whole, text) for text in said)
         and bool(re.fullmatch(yes, " ".join(filter(None, said))))
     )
 

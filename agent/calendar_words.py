@@ -101,8 +101,7 @@ def parse_day(text: str, today: datetime.date) -> datetime.date:
         raise Unclear("Which date is that?")
     plain = " ".join(plain.replace(",", " ").split())
     if match := re.fullmatch(r"(\d{4})-(\d{1,2})-(\d{1,2})", plain):
-        year, month, day = map(int, match.groups())
-        return _date(year, month, day)
+        return _date(*map(int, match.groups()))
     if re.fullmatch(r"\d{1,2}[/ -]\d{1,2}([/ -]\d{2,4})?", plain):
         raise Unclear("Is that day and month, or month and day? Please say the month's name.")
     rest, weeks = _WEEK_LATER.subn(r"\1", _TIME_OF_DAY.sub(" ", plain))
@@ -111,12 +110,14 @@ def parse_day(text: str, today: datetime.date) -> datetime.date:
     rest, next_one = _taken(rest, _NEXT)
     rest, relative = _taken(rest, _RELATIVE_DAY)
     rest, weekdays = _taken(rest, _WEEKDAY)
-    rest, date = _day_of_month(rest, today)
+    rest, of_month = _day_of_month(rest, today)
     if not _HARMLESS.issuperset(rest.split()):
         raise Unclear(_WHICH)
     weekday = _only({_place(name, _WEEKDAYS) for name in weekdays})
-    dates = {today + datetime.timedelta(days=_RELATIVE[name]) for name in relative}
-    day = _only(dates | ({date} if date else set()))
+    days = {today + datetime.timedelta(days=_RELATIVE[name]) for name in relative}
+    if of_month is not None:
+        days.add(of_month)
+    day = _only(days)
     delay = datetime.timedelta(days=7 * weeks + sum(map(_days, later)))
     if day is not None:
         if weekday is not None and day.weekday() != weekday:

@@ -41,6 +41,7 @@ _POLITE = frozenset(
 )
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth")
 _PLACE = re.compile(
+    r"(?:(?:i think|i'd say|i would say|i'd like|i want|i'll take|it's) )?"
     rf"(?:(?:the )?(?P<ordinal>{'|'.join(_ORDINALS)}|last)(?: one| option| choice)?"
     r"|(?:number |option )?(?P<number>\w+))(?: please)?"
 )

@@ -29,7 +29,20 @@ _ALONE = {
 _TIMES = {"double": 2, "triple": 3}
 _AMOUNTS = {"dozen": 12, "couple": 2, "once": 1, "twice": 2}
 _BEFORE_ONE = (
-    *("", "number", "a", "about", "around", "only", "just", "maybe", "exactly", "say", "give"),
+    *(
+        "",
+        "number",
+        "a",
+        "about",
+        "around",
+        "only",
+        "just",
+        "maybe",
+        "exactly",
+        "say",
+        "give",
+        "think",
+    ),
     *("gave", "it", "it's", "is", "was", "or", "to", "called", "came", "been", "there", "went"),
 )
 """Words before a "one" that is a number; the empty one is the beginning of the clause."""
@@ -44,7 +57,7 @@ _CORRECTION = re.compile(
 _DENIED = re.compile(r"\b(?:not|never|cannot|nor|neither|without)\b|n't\b")
 _COMPARED = re.compile(
     r"\b(?:less|more|fewer|under|over|above|below|at least|at most|up to|half|quarters?|thirds?"
-    r"|hold on|hang on|moment)\b"
+    r"|a bit|hold on|hang on|moment)\b"
 )
 _UNSURE = re.compile(rf"\b(?:{'|'.join(UNSURE)})\b")
 

@@ -22,6 +22,7 @@ OPTIONS = {"bad": ["bad"], "good": ["good"], "very good": ["very good", "excelle
         ("Um, the second one, please.", ["good"]),
         ("No, the second one.", ["good"]),
         ("2", ["good"]),
+        ("I think the second one", ["good"]),
         ("option two please", ["good"]),
         ("One.", ["bad"]),
         ("Bad, no, good.", ["good"]),
