@@ -8,8 +8,11 @@ from talkpath.agent.config import load_config
 from talkpath.agent.departments import load_directory
 from talkpath.agent.errors import ConfigError, TalkpathError
 from talkpath.agent.runtime import Runtime, set_runtime
-from talkpath.bots import notes, survey
+from talkpath.bots import notes, receptionist, survey
 from talkpath.bots.plans import read_plan
+from tests.bots.receptionist_brain import decent_model
+from tests.bots.typed_calls import typed_call, without_sound
+from tests.llm_server import llm_server
 
 DIRECTORY = """
 greeting = "{}"
@@ -55,3 +58,26 @@ async def test_what_cannot_be_written_ends_the_command_not_the_calls(
                 await prepare()
     finally:
         set_runtime(None)
+
+
+async def test_callers_are_answered_while_the_appointments_are_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without_sound(receptionist, monkeypatch)
+    database = tmp_path / "appointments.db"
+    async with llm_server(decent_model) as server:
+        settings = {
+            "reply.url": server.url,
+            "reply.model": "any",
+            "receptionist.database": str(database),
+        }
+        async with typed_call(receptionist, settings) as caller:
+            await caller.hears("cancel an appointment?")
+            await caller.hangs_up()
+        database.rename(tmp_path / "away.db")
+        async with typed_call(receptionist, settings) as caller:
+            await caller.hears("cancel an appointment?")
+            await caller.says("Please cancel my appointment. My number is 5 5 5 0 2 0 2.")
+            await caller.hears("I cannot open the appointments now.", within_s=20)
+            await caller.hangs_up()
+    assert not database.exists()
