@@ -34,7 +34,7 @@ from talkpath.bots.reciter import Recital, Reciter
 from talkpath.processors.frames import HoldPlaybackFrame, SpeechOnsetFrame
 from talkpath.transports.server import serve
 
-__all__ = ["TEXT", "BargeIn", "add_arguments", "caller", "measure", "run", "speech_start"]
+__all__ = ["TEXT", "BargeIn", "Line", "add_arguments", "caller", "measure", "run", "speech_start"]
 
 TEXT = (
     "The sea covers most of the world and we know less of its floor than of the moon. "

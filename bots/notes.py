@@ -37,12 +37,13 @@ MODELS = ("whisper", "voice")
 GREETING = "I am listening. Say, that is all, when you are done."
 NOTED = "Thank you, I have noted {} words."
 FAILED = "I am sorry, I could not write that down."
+_BYE = r"(?:good ?-?|bye[ -]?)?bye"
 _BEFORE = r"(?:ok|okay|well|so|right|and|then|thanks|thank you|i think)"
 _DONE = re.compile(
     rf"(?:^|[.!?…])\W*(?:{_BEFORE}\W+)*"
-    r"(?:that(?:['’]s| is| was| will be) (?:all|it|everything)(?: for now)?|good ?-?bye"  # noqa: RUF001
-    r"|end of (?:the )?(?:note|notes|message|dictation))"
-    r"(?:\W+(?:thanks|thank you|good ?-?bye))*\W*$",
+    r"(?:that(?:['’]s| is| was| will be) (?:all|it|everything)(?: for now)?"  # noqa: RUF001
+    rf"|{_BYE}|end of (?:the )?(?:note|notes|message|dictation))"
+    rf"(?:\W+(?:thanks|thank you|{_BYE}))*\W*$",
     re.IGNORECASE,
 )
 """Said as a sentence of its own at the end of a turn: in a longer one it is dictated."""

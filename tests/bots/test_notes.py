@@ -146,6 +146,7 @@ async def test_calls_side_by_side_share_a_database_and_each_has_its_sound_in_it(
         ("That is all.", True),
         ("Buy milk and bread. Okay, that's all, thank you.", True),
         ("Goodbye", True),
+        ("Thanks. Bye bye.", True),
         ("End of the message.", True),
         ("It was late, and then we said goodbye.", False),
         ("She told me that is all.", False),
