@@ -175,17 +175,22 @@ def script(*answers: Answer | str) -> Callable[[Request], Answer]:
     return answer
 
 
-def refusal(messages: Sequence[Mapping[str, Any]]) -> str | None:
-    """Say why a strict provider would refuse a conversation, or None."""
+def refusal(messages: Sequence[Mapping[str, Any]], *, alternates: bool = True) -> str | None:
+    """Say why a strict provider would refuse a conversation, or None.
+
+    Args:
+        messages: the conversation.
+        alternates: whether its template wants user and assistant to take turns, user first.
+    """
     open_calls: set[str] = set()
     before = ""
     for message in messages:
         role, content = message.get("role"), message.get("content")
         if role not in ("system", "user", "assistant", "tool"):
             return f"there is no role {role!r}"
-        if role == before != "tool":
+        if alternates and role == before != "tool":
             return f"two messages of {role} side by side"
-        if role == "assistant" and before in ("", "system"):
+        if alternates and role == "assistant" and before in ("", "system"):
             return "the assistant speaks first"
         before = role
         if role == "tool":
@@ -218,7 +223,8 @@ class LlmServer:
         abandoned: answers whose client went away before their end.
     """
 
-    def __init__(self, answer: AnswerFunction) -> None:
+    def __init__(self, answer: AnswerFunction, *, alternates: bool = True) -> None:
+        self._alternates = alternates
         self.url = ""
         self.requests: list[Request] = []
         self.keys: list[str | None] = []
@@ -272,7 +278,7 @@ class LlmServer:
         self.requests.append(request)
         self._changed.set()
         self.keys.append(headers.get("authorization", "").removeprefix("Bearer ") or None)
-        reason = refusal(request["messages"])
+        reason = refusal(request["messages"], alternates=self._alternates)
         if reason is not None:
             self.refusals.append(reason)
             await _send_json(writer, 400, {"error": {"message": reason}})
@@ -416,9 +422,11 @@ class LlmServer:
 
 
 @contextlib.asynccontextmanager
-async def llm_server(answer: AnswerFunction, *, port: int = 0) -> AsyncIterator[LlmServer]:
+async def llm_server(
+    answer: AnswerFunction, *, port: int = 0, alternates: bool = True
+) -> AsyncIterator[LlmServer]:
     """Serve on 127.0.0.1, in this event loop; what ``answer`` raises is raised at the end."""
-    server = LlmServer(answer)
+    server = LlmServer(answer, alternates=alternates)
     listener = await asyncio.start_server(server._connection, "127.0.0.1", port)
     server.url = f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/v1"
     try:

@@ -23,7 +23,8 @@ async def test_both_sides_are_called_answer_and_tell_parts_that_add_up(
     said = clip("cards-001")
     line = {"id": said.id, "file": str(said.path), "text": said.text}
     (tmp_path / "manifest.jsonl").write_text(json.dumps(line))
-    async with llm_server(lambda _: Say("It is Paris, of course.")) as server:
+    # Stock Pipecat lets the assistant speak first.
+    async with llm_server(lambda _: Say("It is Paris, of course."), alternates=False) as server:
         config = Config(
             whisper=WhisperConfig(model="tiny.en", language="en"),
             turn=TurnConfig(profile="snappy"),
