@@ -55,7 +55,7 @@ async def test_each_call_is_one_row_however_it_went(
             await caller.hears("How many cups")
             await caller.says("About twenty.")
             await caller.hears("You said 20. Is that right?")
-            await caller.says("No, that is wrong.")
+            await caller.says("That is wrong.")
             await caller.hears("Then once more")
             await caller.says("I think it was thirty.")
             await caller.hears("You said 30.")
