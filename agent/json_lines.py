@@ -1,5 +1,6 @@
 """A file with one line of JSON for each record, to which several processes may add at once."""
 
+import fcntl
 import json
 import os
 from collections.abc import Mapping
@@ -36,6 +37,7 @@ def append_line(file: Path, record: Mapping[str, Any]) -> None:
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)  # or another's line is seen half written
             size = os.fstat(descriptor).st_size
             if size and os.pread(descriptor, 1, size - 1) != b"\n":
                 line = b"\n" + line

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +28,20 @@ async def shared() -> AsyncIterator[Runtime]:
     await shared.aclose()
 
 
+@pytest.fixture(autouse=True)
+def others() -> Iterator[None]:
+    """Threads of calls that other tests made: their models stay until the process ends."""
+    _others.update(item.ident for item in threading.enumerate())
+    yield
+    _others.clear()
+
+
+_others: set[int | None] = set()
+
+
 def threads(prefix: str) -> list[str]:
-    return [item.name for item in threading.enumerate() if item.name.startswith(prefix)]
+    own = [item for item in threading.enumerate() if item.ident not in _others]
+    return [item.name for item in own if item.name.startswith(prefix)]
 
 
 async def test_sessions_that_come_at_once_share_one_engine_and_closing_ends_it(
