@@ -113,7 +113,7 @@ class OpenAIVoice(TTSService):
                 async for pcm in audio:
                     has_spoken = True
                     yield TTSAudioRawFrame(pcm, self.sample_rate, 1, context_id=context_id)
-        except Exception as error:
+        except Exception as error:  # whatever the client raises: the caller hears the rest
             if self._stand_in is None or has_spoken:
                 # Not by its status: a refusal for good would make Pipecat give up the voice.
                 self._has_failed = True

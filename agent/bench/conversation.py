@@ -7,6 +7,7 @@ Times of results are Unix seconds, the one clock that caller and bot share on a 
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -165,7 +166,7 @@ def turn_result(
     *,
     first_audio_s: float | None,
     first_sound_s: float | None = None,
-    told: Sequence[Mapping[str, object]] = (),
+    told: Sequence[Mapping[str, Any]] = (),
     cut_offs: int = 0,
     talked_over: bool = False,
 ) -> TurnResult:
@@ -193,9 +194,9 @@ def turn_result(
     if not whole:
         return measured
     latency = whole[-1]
-    ended_at: float = latency["ended_at"]  # type: ignore[assignment]
+    ended_at: float = latency["ended_at"]
     detector_ms = (ended_at - end_s) * 1000
-    parts = [(part["name"], part["ms"]) for part in latency["parts"]]  # type: ignore[attr-defined]
+    parts = [(part["name"], part["ms"]) for part in latency["parts"]]
     return TurnResult(
         kind=measured.kind,
         cut_offs=cut_offs,
@@ -203,9 +204,9 @@ def turn_result(
         sound_ms=measured.sound_ms,
         parts=((parts[0][0], parts[0][1] + detector_ms), *parts[1:]),
         detector_ms=detector_ms,
-        eager_ms=latency["eager_ms"],  # type: ignore[arg-type]
+        eager_ms=latency["eager_ms"],
     )
 
 
-def _names(latency: Mapping[str, object]) -> list[str]:
-    return [part["name"] for part in latency["parts"]]  # type: ignore[attr-defined]
+def _names(latency: Mapping[str, Any]) -> list[str]:
+    return [part["name"] for part in latency["parts"]]
