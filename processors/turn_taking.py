@@ -13,7 +13,6 @@ The decisions themselves are in ``talkpath.agent.turns``.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 from loguru import logger
@@ -63,6 +62,7 @@ from talkpath.agent.turns import (
     Withdraw,
 )
 from talkpath.agent.whisper import Partial
+from talkpath.processors.alarm import Alarm, now_s
 from talkpath.processors.frames import (
     EagerEndOfTurnFrame,
     EarlyPauseFrame,
@@ -82,42 +82,6 @@ __all__ = ["TurnStart", "TurnStop", "turn_strategies"]
 _CROSSED_S = 0.5
 
 
-class _Alarm:
-    """Calls a coroutine at a time; a later setting takes the place of an earlier one.
-
-    Pipecat's own clock for frames stands still between them, so the event loop's counts.
-    """
-
-    def __init__(self, create_task: Callable[..., asyncio.Task[None]]) -> None:
-        self._create_task = create_task
-        self._at_s: float | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def set(self, at_s: float | None, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Go off at this time of the loop's clock, or (None) not at all."""
-        if at_s == self._at_s:
-            return
-        self.stop()
-        self._at_s = at_s
-        if at_s is not None:
-            self._task = self._create_task(self._wait(at_s, action), "turn alarm")
-
-    def stop(self) -> None:
-        """Do not go off."""
-        if self._task is not None and self._task is not asyncio.current_task():
-            self._task.cancel()
-        self._at_s, self._task = None, None
-
-    async def _wait(self, at_s: float, action: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        await asyncio.sleep(max(0.0, at_s - _now_s()))
-        self._at_s, self._task = None, None
-        await action()
-
-
-def _now_s() -> float:
-    return asyncio.get_running_loop().time()
-
-
 class TurnStart(BaseUserTurnStartStrategy):
     """Starts a turn: at once while the bot is silent, and over it where the words want it.
 
@@ -133,7 +97,7 @@ class TurnStart(BaseUserTurnStartStrategy):
         self._machine = BargeIn(profile)
         self._stop = stop
         self._answers = answers
-        self._alarm = _Alarm(self.create_task)
+        self._alarm = Alarm(self.create_task)
         self._open = False
         self._worded = False  # this turn has words
         self._tools: set[str] = set()  # that run
@@ -153,7 +117,7 @@ class TurnStart(BaseUserTurnStartStrategy):
         self._open = False
         worded, self._worded = self._worded, False
         if worded and self._answers:
-            await self._handle(self._machine.thinking(_now_s()))
+            await self._handle(self._machine.thinking(now_s()))
 
     async def process_frame(self, frame: Frame) -> ProcessFrameResult:
         """Take a frame; it may start a turn."""
@@ -166,28 +130,28 @@ class TurnStart(BaseUserTurnStartStrategy):
         machine = self._machine
         match frame:
             case SpeechOnsetFrame():
-                return machine.onset(_now_s(), frame.ago_s)
+                return machine.onset(now_s(), frame.ago_s)
             case SpeechOnsetEndedFrame():
                 return machine.onset_ended()
             case VADUserStartedSpeakingFrame():
-                return machine.started(_now_s(), frame.start_secs)
+                return machine.started(now_s(), frame.start_secs)
             case VADUserStoppedSpeakingFrame():
                 return machine.stopped()
             case InterimTranscriptionFrame():
                 return machine.partial(_settled(frame), worded=bool(frame.text.strip()))
             case TranscriptionFrame():
-                return machine.final(frame.text, _now_s(), ends_speech=frame.finalized)
+                return machine.final(frame.text, now_s(), ends_speech=frame.finalized)
             case NothingHeardFrame():
-                return machine.final("", _now_s(), ends_speech=frame.ends_speech)
+                return machine.final("", now_s(), ends_speech=frame.ends_speech)
             case BotStartedSpeakingFrame():
                 return machine.speaking()
             case BotStoppedSpeakingFrame():
-                events = machine.idle(_now_s())
+                events = machine.idle(now_s())
                 # It has only said that it looks something up.
-                return [*events, *machine.thinking(_now_s())] if self._tools else events
+                return [*events, *machine.thinking(now_s())] if self._tools else events
             case FunctionCallInProgressFrame():
                 self._tools.add(frame.tool_call_id)
-                return machine.thinking(_now_s())
+                return machine.thinking(now_s())
             case FunctionCallResultFrame() | FunctionCallCancelFrame():
                 self._tools.discard(frame.tool_call_id)
         return []
@@ -224,8 +188,8 @@ class TurnStart(BaseUserTurnStartStrategy):
 
     async def _tick(self) -> None:
         if self._tools:  # it waits for them, however long they take
-            self._machine.thinking(_now_s())
-        await self._handle(self._machine.tick(_now_s()))
+            self._machine.thinking(now_s())
+        await self._handle(self._machine.tick(now_s()))
 
     async def _let_pass(self, text: str) -> None:
         """Keep a backchannel out of the conversation, which an aggregator has taken it into."""
@@ -271,7 +235,7 @@ class TurnStop(BaseUserTurnStopStrategy):
         self._speculates = False  # a reply was begun on what this turn is likely to say
         self._confirmed_s: float | None = None  # when the last turn ended with such a reply
         self._resampler: Resampler | None = None
-        self._alarm = _Alarm(self.create_task)
+        self._alarm = Alarm(self.create_task)
         self._judging: asyncio.Task[None] | None = None
         self._turn = False
 
@@ -284,7 +248,7 @@ class TurnStop(BaseUserTurnStopStrategy):
     async def handle_user_turn_started(self) -> None:
         """A turn begins: what was heard of it so far counts."""
         self._turn = True
-        await self._handle(self._machine.opened(_now_s()))
+        await self._handle(self._machine.opened(now_s()))
 
     async def handle_user_turn_stopped(self) -> None:
         """The turn is over, whoever ended it."""
@@ -295,7 +259,7 @@ class TurnStop(BaseUserTurnStopStrategy):
 
     async def answered(self, text: str) -> None:
         """What was said over the bot's last words is a turn."""
-        said = [] if self._machine.text else self._machine.final(text, _now_s())
+        said = [] if self._machine.text else self._machine.final(text, now_s())
         await self._handle(said)
 
     def let_pass(self) -> None:
@@ -323,21 +287,21 @@ class TurnStop(BaseUserTurnStopStrategy):
                     self._audio.speech_started(frame.start_secs)
                 return machine.started()
             case EarlyPauseFrame():
-                return machine.early_pause(_now_s(), frame.silence_s)
+                return machine.early_pause(now_s(), frame.silence_s)
             case SpeechResumedFrame():
                 return machine.resumed()
             case VADUserStoppedSpeakingFrame():
-                return machine.stopped(_now_s(), frame.stop_secs)
+                return machine.stopped(now_s(), frame.stop_secs)
             case EagerEndOfTurnCancelFrame():
                 # Of the reply stage: a model that wants to call a tool may do so in earnest only.
                 self._speculates = False
                 machine.refused()
             case EagerTranscriptionFrame():
-                return machine.likely(frame.text, _now_s())
+                return machine.likely(frame.text, now_s())
             case TranscriptionFrame():
-                return machine.final(frame.text, _now_s(), ends_speech=frame.finalized)
+                return machine.final(frame.text, now_s(), ends_speech=frame.finalized)
             case NothingHeardFrame():
-                return machine.final("", _now_s(), ends_speech=frame.ends_speech)
+                return machine.final("", now_s(), ends_speech=frame.ends_speech)
         return []
 
     async def _handle(self, events: list[TurnEvent], frame: Frame | None = None) -> None:
@@ -363,11 +327,11 @@ class TurnStop(BaseUserTurnStopStrategy):
         self._alarm.set(self._machine.due_s, self._tick)
 
     async def _tick(self) -> None:
-        await self._handle(self._machine.tick(_now_s()))
+        await self._handle(self._machine.tick(now_s()))
 
     async def _end(self, end: End) -> None:
         if end.confirms_eager and self._speculates:
-            self._confirmed_s = _now_s()
+            self._confirmed_s = now_s()
             await self.trigger_user_turn_finalized(confirms_speculation=True)
         else:
             await self.trigger_user_turn_stopped()
@@ -375,7 +339,7 @@ class TurnStop(BaseUserTurnStopStrategy):
     async def _run_again(self) -> None:
         """Have a reply made after all: its stage gave it up just when the turn was over."""
         confirmed_s, self._confirmed_s = self._confirmed_s, None
-        if confirmed_s is not None and _now_s() - confirmed_s < _CROSSED_S:
+        if confirmed_s is not None and now_s() - confirmed_s < _CROSSED_S:
             await self.push_frame(LLMRunFrame())
 
     async def _judge(self, ticket: int, silence_s: float) -> None:
@@ -385,7 +349,7 @@ class TurnStop(BaseUserTurnStopStrategy):
                 completeness = await self._audio.completeness(silence_s)
             except Exception as error:  # onnxruntime's have no base; silence decides instead
                 logger.warning("Smart Turn failed, so silence alone ends this turn: {}", error)
-        await self._handle(self._machine.judged(ticket, completeness, _now_s()))
+        await self._handle(self._machine.judged(ticket, completeness, now_s()))
 
     async def _stop_judging(self) -> None:
         """Nobody waits for the last judgement any more."""
