@@ -34,6 +34,7 @@ from talkpath.agent.sections import (
     VoiceConfig,
     WhisperConfig,
 )
+from talkpath.agent.sip_sections import SipConfig
 
 __all__ = [
     "CaptionsConfig",
@@ -45,6 +46,7 @@ __all__ = [
     "RouterConfig",
     "ServeConfig",
     "ServerConfig",
+    "SipConfig",
     "SpeechConfig",
     "SurveyConfig",
     "TurnConfig",
@@ -86,6 +88,7 @@ class Config:
     notes: NotesConfig = field(default_factory=NotesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
+    sip: SipConfig = field(default_factory=SipConfig)
 
 
 def load_config(

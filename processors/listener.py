@@ -61,6 +61,6 @@ class Listener(FrameProcessor):
             case InputDTMFFrame():
                 await self.on_key(frame.button.value)
             case _:
-                text = self._words.take(frame)
+                text = await self._words.take(frame, self)
                 if text is not None:
                     await self.on_end_of_turn(text)

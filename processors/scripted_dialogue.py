@@ -48,7 +48,7 @@ class ScriptedDialogue(FrameProcessor):
             self._bot_speaks = True
         elif isinstance(frame, BotStoppedSpeakingFrame):
             self._bot_speaks = False
-        text = self._words.take(frame)
+        text = await self._words.take(frame, self)
         if self._over:
             return
         if text:

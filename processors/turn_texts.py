@@ -6,8 +6,10 @@ of each turn a ``TTSSpeakFrame`` if there is something to say.
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from pipecat.frames.frames import (
+    DataFrame,
     Frame,
     TranscriptionFrame,
     TTSSpeakFrame,
@@ -23,6 +25,14 @@ from talkpath.processors.frames import NothingHeardFrame
 __all__ = ["TurnTexts", "TurnWords"]
 
 
+@dataclass
+class _TurnOverFrame(DataFrame):
+    """A turn's end in the order of words, behind all that were under way when it came."""
+
+    words: "TurnWords"
+    turn: int
+
+
 class TurnWords:
     """Puts the transcripts of a turn together, whatever the order in which the frames come.
 
@@ -32,16 +42,25 @@ class TurnWords:
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._in_turn = False
+        self._turn = 0
         self._late = False  # the last turn is over, and its words are not here yet
 
-    def take(self, frame: Frame) -> str | None:
-        """Take a frame; the text of the whole turn if it is over with that, else None."""
+    async def take(self, frame: Frame, processor: FrameProcessor) -> str | None:
+        """Take a frame; the text of the whole turn if it is over with that, else None.
+
+        Args:
+            frame: each one that the processor gets.
+            processor: who asks; the end of a turn is queued there once more, behind its words.
+        """
         match frame:
             case UserStartedSpeakingFrame():
-                self._in_turn, self._late = True, False
+                self._turn, self._late = self._turn + 1, False
             case UserStoppedSpeakingFrame():
-                self._in_turn, self._late = False, not self._texts
+                over = _TurnOverFrame(self, self._turn)
+                over.interruptible = False
+                await processor.queue_frame(over)
+            case _TurnOverFrame() if frame.words is self:
+                self._late = not self._texts and frame.turn == self._turn
                 return self._over()
             case NothingHeardFrame():
                 self._late = False
@@ -75,7 +94,7 @@ class TurnTexts(FrameProcessor):
         """Forward the frame; at the end of a turn, answer."""
         await super().process_frame(frame, direction)
         await self.push_frame(frame, direction)
-        text = self._words.take(frame)
+        text = await self._words.take(frame, self)
         answer = await self._answer(text) if text else None
         if answer:
             await self.push_frame(TTSSpeakFrame(answer))

@@ -10,6 +10,7 @@ from pipecat.frames.frames import (
     UserStartedSpeakingFrame,
     UserStoppedSpeakingFrame,
 )
+from pipecat.processors.frame_processor import FrameCallback, FrameDirection, FrameProcessor
 
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.turn_texts import TurnWords
@@ -22,6 +23,26 @@ def said(text: str) -> TranscriptionFrame:
 BEGINS, ENDS = UserStartedSpeakingFrame(), UserStoppedSpeakingFrame()
 SPEAKS, SILENT = BotStartedSpeakingFrame(), BotStoppedSpeakingFrame()
 MHM = UserBackchannelFrame("Mhm.", "caller", "now")
+
+
+class Queueing(FrameProcessor):
+    """A processor that is not running: what is queued there waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._own: list[Frame] = []
+
+    async def queue_frame(
+        self,
+        frame: Frame,
+        direction: FrameDirection = FrameDirection.DOWNSTREAM,
+        callback: FrameCallback | None = None,
+    ) -> None:
+        self._own.append(frame)
+
+    def take(self) -> list[Frame]:
+        own, self._own = self._own, []
+        return own
 
 
 @pytest.mark.parametrize(
@@ -42,6 +63,18 @@ MHM = UserBackchannelFrame("Mhm.", "caller", "now")
         ([BEGINS, said("Hello."), ENDS, said("Mhm."), MHM], ["Hello."]),
     ],
 )
-def test_turns(frames: list[Frame], turns: list[str]) -> None:
-    words = TurnWords()
-    assert [text for frame in frames if (text := words.take(frame))] == turns
+async def test_turns(frames: list[Frame], turns: list[str]) -> None:
+    processor, words = Queueing(), TurnWords()
+    texts = []
+    for frame in frames:
+        texts.append(await words.take(frame, processor))
+        texts += [await words.take(own, processor) for own in processor.take()]
+    assert [text for text in texts if text] == turns
+
+
+async def test_words_that_a_turns_end_has_overtaken_belong_to_it() -> None:
+    processor, words = Queueing(), TurnWords()
+    for frame in (BEGINS, said("Milk."), ENDS, said("That is all.")):
+        assert await words.take(frame, processor) is None
+    (over,) = processor.take()
+    assert await words.take(over, processor) == "Milk. That is all."

@@ -1,0 +1,1 @@
+"""Calls that Asterisk bridges here, by WebSocket or by AudioSocket."""
