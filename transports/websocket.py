@@ -12,7 +12,6 @@ from typing import Any
 
 from fastapi import WebSocket
 from loguru import logger
-from pipecat.audio.utils import create_stream_resampler
 from pipecat.frames.frames import Frame, InputAudioRawFrame
 from pipecat.runner.types import WebSocketRunnerArguments
 from pipecat.serializers.protobuf import ProtobufFrameSerializer
@@ -25,6 +24,7 @@ from starlette.websockets import WebSocketState
 
 from talkpath.agent.errors import AudioError
 from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.resampling import StreamResampler, resample_shortly
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
 
 __all__ = ["CHUNKS", "CallerSerializer", "WebSocketCalls", "with_hold"]
@@ -56,7 +56,7 @@ class CallerSerializer(ProtobufFrameSerializer):
         self._rate_hz = 0
         self._heard_until = 0.0  # monotonic time at which all audio so far has been spoken
         self._dropped = 0
-        self._resampler = create_stream_resampler()
+        self._resampler = StreamResampler()
 
     async def setup(self, setup: Any) -> None:  # a FrameProcessorSetup
         """Learn the pipeline's input rate."""
@@ -108,8 +108,13 @@ class _HoldingOutput(HoldingOutput, FastAPIWebsocketOutputTransport):
 
 
 def with_hold(transport: BaseTransport) -> BaseTransport:
-    """Give a WebSocket transport an output that can be held; others are left as they are."""
+    """Give a WebSocket transport an output that can be held, and a serializer with little delay.
+
+    Others are left as they are.
+    """
     if isinstance(transport, FastAPIWebsocketTransport):
+        if transport._params.serializer is not None:
+            resample_shortly(transport._params.serializer)
         transport._output = _HoldingOutput(
             transport, transport._client, transport._params, name=transport._output_name
         )
