@@ -52,6 +52,7 @@ __all__ = [
     "TurnConfig",
     "VoiceConfig",
     "WhisperConfig",
+    "dump_config",
     "load_config",
 ]
 
@@ -127,6 +128,19 @@ def load_config(
             for item in dataclasses.fields(Config)
         }
     )
+
+
+def dump_config(config: Config) -> dict[str, Any]:
+    """All settings by ``section.key``, passwords and keys too, for a process of our own.
+
+    Every value is one that JSON has; ``load_config`` takes them as flags.
+    """
+    values: dict[str, Any] = {}
+    for name in _settings():
+        section, key = name.split(".")
+        value = getattr(getattr(config, section), key)
+        values[name] = dict(value) if isinstance(value, Mapping) else value
+    return values
 
 
 def _settings() -> dict[str, Any]:

@@ -1,0 +1,200 @@
+"""The workers of a listener: as many as there is need for, replaced when they die."""
+
+import asyncio
+import contextlib
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from loguru import logger
+
+from talkpath.agent.config import Config, dump_config
+from talkpath.agent.errors import TalkpathError
+from talkpath.transports.sip.leg import LegError
+from talkpath.transports.sip.worker_process import WORKER, Timing, Worker, WorkerHandler
+
+__all__ = ["Supervisor"]
+
+
+class Supervisor:
+    """Keeps as many workers as there is need for.
+
+    With ``sip.calls_per_worker`` 0 there is one. Otherwise there is always room for as many
+    further calls as one worker carries, up to ``sip.max_calls``, so that no caller waits for a
+    process to load its models; a worker that was started stays.
+
+    Args:
+        config: the settings; the workers get all of them.
+        bots: names or paths of the bots that workers load; the first is that of calls which name
+            none.
+        handlers: by type, what workers may say besides ``ready``, ``failed`` and ``load``; they
+            get the worker before the message's fields.
+        on_death: told of each worker that dies after it was ready.
+        setup: further fields of the first message to each worker, as JSON has them.
+        command: what is run; the number of the channel's descriptor is put at its end.
+        timing: when what happens.
+
+    Attributes:
+        failed: set when no worker is left and further ones die before they are ready.
+        failure: why, then.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        bots: Sequence[str],
+        *,
+        handlers: Mapping[str, WorkerHandler],
+        on_death: Callable[[Worker], Awaitable[None]],
+        setup: Mapping[str, Any],
+        command: Sequence[str] = WORKER,
+        timing: Timing | None = None,
+    ) -> None:
+        self.failed = asyncio.Event()
+        self.failure: TalkpathError | None = None
+        self._timing = timing or Timing()
+        self._handlers = dict(handlers)
+        self._on_death = on_death
+        self._command = tuple(command)
+        self._start = {**setup, "config": dump_config(config), "bots": list(bots)}
+        self._per_worker = config.sip.calls_per_worker or config.sip.max_calls
+        self._most = math.ceil(config.sip.max_calls / self._per_worker)
+        self._workers: dict[int, Worker] = {}
+        self._keepers: set[asyncio.Task[None]] = set()
+        self._number = 0
+        self._deaths = 0  # in a row, none of them after a settled life
+        self._false_starts = 0  # in a row
+        self._proven = False  # whether a worker has ever been ready
+        self._stopping = False
+        self._changed = asyncio.Event()
+
+    @property
+    def workers(self) -> tuple[Worker, ...]:
+        """All that live or are being started."""
+        return tuple(self._workers.values())
+
+    @property
+    def calls(self) -> int:
+        """Calls of all workers together."""
+        return sum(worker.calls for worker in self.workers)
+
+    def pick(self) -> Worker | None:
+        """The worker for the next call: ready, with room, and with the fewest calls; or None."""
+        free = [
+            worker
+            for worker in self.workers
+            if worker.state == "ready" and worker.calls < self._per_worker
+        ]
+        return min(free, key=lambda worker: worker.calls, default=None)
+
+    async def start(self) -> None:
+        """Start workers; return when the first one is ready.
+
+        Raises:
+            ConfigError: the workers say that a setting or a bot is wrong.
+            TalkpathError: no worker can be started.
+        """
+        self._grow()
+        while not any(worker.state == "ready" for worker in self.workers):
+            if self.failure is not None:
+                raise self.failure
+            await self._change()
+
+    async def drain(self, timeout_s: float) -> None:
+        """Give no more calls to anybody; return when all are over, or hung up after a time."""
+        self._stopping = True
+        for worker in self.workers:
+            if worker.state == "ready":
+                worker.state = "draining"
+                with contextlib.suppress(LegError):  # it has just died
+                    await worker.channel.tell("drain")
+        if await self._idle(timeout_s):
+            return
+        for worker in self.workers:
+            for call_id in worker.call_ids:
+                with contextlib.suppress(LegError):
+                    await worker.channel.tell("hang_up", call_id=call_id)
+        if not await self._idle(self._timing.hang_up_s):
+            logger.warning("{} calls did not end when they were hung up", self.calls)
+
+    async def stop(self) -> None:
+        """End all workers, and whatever calls they have; nobody is told of these deaths."""
+        self._stopping = True
+        keepers = tuple(self._keepers)
+        for task in keepers:
+            task.cancel()
+        await asyncio.gather(*keepers, return_exceptions=True)
+
+    async def _change(self) -> None:
+        self._changed.clear()
+        await self._changed.wait()
+
+    async def _idle(self, timeout_s: float) -> bool:
+        """Wait until there are no calls."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while self.calls:
+                    await self._change()
+        return not self.calls
+
+    def _on_change(self) -> None:
+        self._changed.set()
+        self._grow()
+
+    def _grow(self) -> None:
+        """Start what is missing: room for one worker's calls more than there are."""
+        wanted = min(self._most, math.ceil(self.calls / self._per_worker) + 1)
+        while len(self._keepers) < wanted and not (self._stopping or self.failure):
+            task = asyncio.create_task(self._keep(), name="a worker's supervision")
+            self._keepers.add(task)
+            task.add_done_callback(self._kept)
+
+    def _kept(self, task: asyncio.Task[None]) -> None:
+        self._keepers.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("a worker cannot be looked after")
+            self._give_up(TalkpathError(f"a worker cannot be looked after: {error}"))
+
+    async def _keep(self) -> None:
+        """Run a worker, and another one after its death, as long as there is hope."""
+        while not (self._stopping or self.failure):
+            self._number += 1
+            worker = Worker(self._number, self._on_change, self._timing)
+            self._workers[worker.id] = worker
+            try:
+                await worker.run(self._command, self._start, self._handlers)
+            except TalkpathError as error:
+                del self._workers[worker.id]
+                await self._bury(worker, error)
+            finally:
+                self._workers.pop(worker.id, None)
+                self._changed.set()
+            if not (self._stopping or self.failure):
+                waits_s = self._timing.backoff_s * 2 ** min(self._deaths - 1, 16)
+                await asyncio.sleep(min(waits_s, self._timing.backoff_most_s))
+
+    async def _bury(self, worker: Worker, why: TalkpathError) -> None:
+        """Tell of a death; give up where no worker lives and none ever will."""
+        was_ready = worker.ready_s > 0
+        self._proven = self._proven or was_ready
+        self._false_starts = 0 if was_ready else self._false_starts + 1
+        self._deaths = 1 if worker.ready_s > self._timing.settled_s else self._deaths + 1
+        logger.error("{} died with {} calls: {}", worker, len(worker.call_ids), why)
+        if was_ready:
+            try:
+                await self._on_death(worker)
+            except Exception:
+                logger.exception("the calls of {} could not be ended", worker)
+        alive = any(other.state in ("ready", "draining") for other in self.workers)
+        if alive or self._stopping:
+            return
+        if not self._proven and worker.told_why:
+            self._give_up(why)
+        elif self._false_starts >= self._timing.attempts:
+            self._give_up(TalkpathError(f"workers die before they are ready: {why}"))
+
+    def _give_up(self, failure: TalkpathError) -> None:
+        if self.failure is None:
+            self.failure = failure
+            self.failed.set()
+        self._changed.set()
