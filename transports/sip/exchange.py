@@ -42,8 +42,8 @@ class Exchange(Protocol):
         """Put headers into the worker's next request of this method (BYE, REFER)."""
         ...
 
-    async def permit(self, call_id: str, target: str) -> None:
-        """Ask whether this call may be sent to an address.
+    async def permit(self, call_id: str, target: str) -> str:
+        """Ask whether this call may be sent to an address, or a number; the URI to use.
 
         Raises:
             TransferRefused: the dial plan forbids it.

@@ -1,0 +1,818 @@
+"""The edge: passes SIP messages between peers outside and workers inside, and guards the way.
+
+It stands where a session border controller does. A peer sees one party, at the public address;
+a worker's SIP stack sees one neighbour, on the loopback interface. Dialogs are theirs; the edge
+keeps no transactions of its own, so that retransmissions pass as they are, and answers by itself
+only what no worker shall see: strangers, scanners, calls beyond the limit, transfers that nobody
+allowed.
+
+Sans-IO: messages and the time go in, actions come out, in the order in which they are to be done.
+"""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sipmessage
+
+from talkpath.agent.sip import rewriting
+from talkpath.agent.sip.access import Access, Admit, Challenge, Ignore, Refuse
+from talkpath.agent.sip.dial_plan import DialPlan
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
+from talkpath.agent.sip.flow import Flow
+from talkpath.agent.sip.message import Request, Response, SipParseError
+from talkpath.agent.sip.trunks import Trunk
+from talkpath.agent.sip_sections import SipConfig
+
+__all__ = [
+    "BRANCH",
+    "Action",
+    "Ask",
+    "Edge",
+    "EdgeError",
+    "Face",
+    "Locate",
+    "Over",
+    "Own",
+    "Progress",
+    "ToPeer",
+    "ToWorker",
+    "Withdraw",
+]
+
+BRANCH = "z9hG4bKtpe"
+"""How the branches of the edge's ``Via`` headers begin (RFC 3261, 8.1.1.7)."""
+
+ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, NOTIFY, UPDATE, PRACK"
+
+T1_S = 0.5
+T2_S = 4.0
+"""RFC 3261, 17.1.1.1."""
+
+LINGER_S = 64 * T1_S
+"""Seconds for which a call is remembered after its end: as long as anybody retransmits."""
+
+UNANSWERED_S = 600.0
+"""Seconds after which a call that nobody ever answered is forgotten."""
+
+_RETRY = (("Retry-After", "10"),)
+_DIAL = "X-Talkpath-Dial"
+
+
+class EdgeError(Exception):
+    """The edge knows no such call, or it is too late for what is asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """What a peer sees of this machine.
+
+    Attributes:
+        host: address of SIP.
+        port: port of SIP.
+        media_host: address of audio.
+    """
+
+    host: str
+    port: int
+    media_host: str
+
+
+@dataclass(frozen=True, slots=True)
+class ToPeer:
+    """Send a message outside; where ``flow`` is a connection that is gone, to ``uri``."""
+
+    data: bytes
+    flow: Flow
+    uri: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ToWorker:
+    """Send a message to a worker."""
+
+    data: bytes
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Decide on an inbound call: ``Edge.route`` or ``Edge.refuse`` is to follow."""
+
+    call: EdgeCall
+    admitted: Admit
+
+
+@dataclass(frozen=True, slots=True)
+class Locate:
+    """Find where an outbound call goes: ``Edge.located`` or ``Edge.refuse`` is to follow."""
+
+    call: EdgeCall
+    uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Send a request of the edge's own, and see to it that it arrives."""
+
+    request: Request
+    flow: Flow
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """A call that was asked about, or sought, is over before it was decided."""
+
+    call: EdgeCall
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """A call has ended, as far as SIP goes."""
+
+    call: EdgeCall
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """The first request of a call was answered: 180 and the like, 200, or a refusal."""
+
+    call: EdgeCall
+    status: int
+    reason: str
+
+
+Action = ToPeer | ToWorker | Ask | Locate | Own | Withdraw | Over | Progress
+
+
+class Edge:
+    """The calls of one listener.
+
+    Args:
+        config: the telephone's settings.
+        access: who may call.
+        dial_plan: what workers may call without having been asked to.
+        inside: host and port of the socket that workers talk to.
+        face: what the peer of a flow sees of this machine.
+        worker_address: a worker's user part and port for a call: ``(user, port)`` by number and
+            profile.
+    """
+
+    def __init__(
+        self,
+        config: SipConfig,
+        access: Access,
+        dial_plan: DialPlan,
+        inside: tuple[str, int],
+        face: Callable[[Flow], Face],
+        worker_address: Callable[[int, str], tuple[str, int]],
+    ) -> None:
+        self._config = config
+        self._access = access
+        self._dial_plan = dial_plan
+        self._inside = rewriting.host_port(*inside)
+        self._face = face
+        self._worker_address = worker_address
+        self._secret = secrets.token_bytes(16)
+        self._dials: dict[str, Any] = {}
+        self.calls: dict[str, EdgeCall] = {}
+        self.draining = False
+        self.ignored = 0
+
+    # -- what the listener asks for -------------------------------------------------------------
+
+    @property
+    def active(self) -> int:
+        """Calls that are not over."""
+        return sum(not call.is_over for call in self.calls.values())
+
+    def expect_dial(self, info: Any) -> str:
+        """Allow a worker one outbound call, whose INVITE has this id in ``X-Talkpath-Dial``."""
+        dial = secrets.token_hex(8)
+        self._dials[dial] = info
+        return dial
+
+    def forget_dial(self, dial: str) -> None:
+        """The call will not be made after all."""
+        self._dials.pop(dial, None)
+
+    def route(self, call: EdgeCall, worker: int, profile: str, now_s: float) -> list[Action]:
+        """Give an inbound call to a worker.
+
+        Args:
+            call: that of an ``Ask``.
+            worker: its number.
+            profile: ``main``, or the trunk's name: which of its accounts takes the call.
+            now_s: the time.
+        """
+        if call.stage is not Stage.ASKED:
+            return []
+        call.worker = worker
+        user, port = self._worker_address(worker, profile)
+        call.worker_target = f"sip:{user}@127.0.0.1:{port}"
+        call.move(Stage.PASSED, now_s)
+        assert call.flow is not None
+        return [self._inwards(call, call.invite, call.flow)]
+
+    def refuse(self, call: EdgeCall, refusal: Refusal, now_s: float) -> list[Action]:
+        """Refuse a call that no worker has yet, or an outbound one that cannot be made."""
+        if call.stage not in (Stage.ASKED, Stage.SOUGHT):
+            return []
+        response = self._respond(call.invite, refusal)
+        call.answer = response
+        call.move(Stage.OVER, now_s)
+        if call.outbound:
+            return [ToWorker(bytes(response), call.worker), Over(call)]
+        assert call.flow is not None
+        return [self._reply(response, call.invite, call.flow), Over(call)]
+
+    def located(self, call: EdgeCall, flow: Flow, now_s: float) -> list[Action]:
+        """Send an outbound call on its way."""
+        if call.stage is not Stage.SOUGHT:
+            return []
+        call.flow = flow
+        call.move(Stage.PASSED, now_s)
+        return [self._outwards(call, call.invite, flow)]
+
+    def early_media(self, call_id: str) -> None:
+        """Keep the worker's answer back; the caller gets a 183 in its place."""
+        call = self._inbound(call_id, Stage.PASSED)
+        call.early = True
+
+    def answer(
+        self, call_id: str, headers: Iterable[tuple[str, str]], now_s: float
+    ) -> list[Action]:
+        """Give the worker's answer these headers; send it if it was kept back."""
+        call = self._inbound(call_id, Stage.PASSED, Stage.EARLY)
+        call.answer_headers = tuple(headers)
+        if call.kept is None:
+            call.early = False
+            return []
+        rewriting.set_headers(call.kept, call.answer_headers)
+        call.resend_after_s, call.resend_s = T1_S, now_s
+        call.answered_s = now_s
+        call.move(Stage.UP, now_s)
+        return [Progress(call, 200, "OK"), *self._resend(call, now_s)]
+
+    def reject(self, call_id: str, refusal: Refusal) -> None:
+        """Let the worker's refusal reach the caller as this one."""
+        self._inbound(call_id, Stage.PASSED, Stage.EARLY).refusal = refusal
+
+    def add_headers(self, call_id: str, method: str, headers: Iterable[tuple[str, str]]) -> None:
+        """Put headers into the worker's next request of a method."""
+        self._known(call_id).extra[method] = tuple(headers)
+
+    def hang_up(self, call: EdgeCall, now_s: float, refusal: Refusal | None = None) -> list[Action]:
+        """End a call in its worker's stead, towards the peer only: the worker is no more."""
+        if call.stage in (Stage.ASKED, Stage.SOUGHT):
+            return self.refuse(call, refusal or Refusal(503), now_s)
+        if call.is_over or call.flow is None:
+            return []
+        was, answered = call.stage, call.stage is Stage.UP
+        call.move(Stage.OVER, now_s)
+        if answered and call.peer_target:
+            return [Own(call.bye(), self._next_hop(call, None)), Over(call)]
+        if call.outbound and was is Stage.PASSED:
+            return [self._outwards(call, call.cancel(), call.flow), Over(call)]
+        final = self._respond(call.invite, refusal or call.refusal or Refusal(500))
+        call.answer = final
+        return [self._reply(final, call.invite, call.flow), Over(call)]
+
+    def tick(self, now_s: float) -> list[Action]:
+        """Do what is due: send kept answers again, forget calls that ended long ago."""
+        actions: list[Action] = []
+        for call in list(self.calls.values()):
+            if call.kept is not None and 0 < call.resend_s <= now_s:
+                actions += self._resend(call, now_s)
+            age_s = now_s - call.changed_s
+            if call.is_over and age_s > LINGER_S:
+                del self.calls[call.call_id]
+            elif age_s > UNANSWERED_S and call.stage not in (Stage.UP, Stage.OVER):
+                actions += self.hang_up(call, now_s, Refusal(408))
+        return actions
+
+    # -- from outside ----------------------------------------------------------------------------
+
+    def from_peer(self, message: Request | Response, flow: Flow, now_s: float) -> list[Action]:
+        """A message from outside.
+
+        Raises:
+            SipParseError: it lacks what every message has; nothing was done.
+        """
+        if isinstance(message, Response):
+            return self._response_from_peer(message, flow, now_s)
+        number, method = message.cseq
+        if method != message.method:
+            raise SipParseError("CSeq names another method than the request")
+        _ = message.via, message.tag("From"), message.tag("To")  # they can be read
+        call = self.calls.get(message.call_id)
+        if call is not None and self._is_of(call, message):
+            return self._request_of_call(call, message, flow, number, now_s)
+        return self._request_from_stranger(message, flow, call is not None, now_s)
+
+    def _is_of(self, call: EdgeCall, request: Request) -> bool:
+        """Whether a request belongs to a call: by its tags, or as a copy of the first one."""
+        if request.tag("To") is not None:
+            return call.is_of_dialog(request) or (
+                request.method == "ACK" and request.via == call.invite.via
+            )
+        if call.outbound or request.method not in ("INVITE", "ACK", "CANCEL"):
+            return False
+        theirs, first = request.via, call.invite.via
+        return theirs.parameters.get("branch") == first.parameters.get("branch") and (
+            theirs.host,
+            theirs.port,
+        ) == (first.host, first.port)
+
+    def _request_from_stranger(
+        self, request: Request, flow: Flow, is_known: bool, now_s: float
+    ) -> list[Action]:
+        """A request outside of all dialogs, from anybody."""
+        if request.method == "ACK":
+            return []
+        verdict = self._access.judge(request, flow.remote[0], now_s)
+        match verdict:
+            case Ignore():
+                self.ignored += 1
+                return []
+            case Challenge():
+                challenges = (("WWW-Authenticate", header) for header in verdict.headers)
+                refusal = Refusal(401, headers=tuple(challenges))
+            case Refuse():
+                refusal = Refusal(verdict.status, verdict.reason, verdict.headers)
+            case Admit():
+                return self._admitted(request, flow, verdict, is_known, now_s)
+        return [self._reply(self._respond(request, refusal), request, flow)]
+
+    def _admitted(
+        self, request: Request, flow: Flow, verdict: Admit, is_known: bool, now_s: float
+    ) -> list[Action]:
+        refusal = self._refusal(request, verdict, is_known)
+        if refusal is not None:
+            return [self._reply(self._respond(request, refusal), request, flow)]
+        call = EdgeCall(request.call_id, False, request, flow, Stage.ASKED, now_s)
+        call.note_peer(request)
+        self.calls[call.call_id] = call
+        trying = rewriting.respond(request, 100)
+        return [self._reply(trying, request, flow), Ask(call, verdict)]
+
+    def _refusal(self, request: Request, verdict: Admit, is_known: bool) -> Refusal | None:
+        """Why an admitted peer's request outside of a dialog is not for a worker."""
+        config = self._config
+        if request.method == "OPTIONS":
+            refusal = self._unavailable()
+            return refusal or Refusal(
+                200, headers=(("Accept", "application/sdp"), ("Allow", ALLOW))
+            )
+        if request.method != "INVITE":
+            inside = request.tag("To") is not None or request.method == "CANCEL"
+            if inside:
+                return Refusal(481)
+            return Refusal(405, headers=(("Allow", ALLOW),))
+        if request.tag("To") is not None:
+            return Refusal(481)
+        if is_known:
+            return Refusal(482)  # a copy that took another way, or our own call come back
+        if (request.headers.get("Max-Forwards") or "70").strip() == "0":
+            return Refusal(483)
+        unavailable = self._unavailable()
+        if unavailable is not None:
+            return unavailable
+        trunk: Trunk | None = verdict.trunk
+        if trunk is not None and trunk.max_calls and self._of_trunk(trunk) >= trunk.max_calls:
+            return Refusal(config.busy_status, headers=_RETRY)
+        try:
+            _ = request.target, request.contact
+        except SipParseError as error:
+            return Refusal(400, _phrase(error))
+        return None
+
+    def _unavailable(self) -> Refusal | None:
+        if self.draining:
+            return Refusal(503, headers=_RETRY)
+        if self.active >= self._config.max_calls:
+            return Refusal(self._config.busy_status, headers=_RETRY)
+        return None
+
+    def _of_trunk(self, trunk: Trunk) -> int:
+        return sum(
+            not call.is_over and getattr(call.info, "trunk", "") == trunk.name
+            for call in self.calls.values()
+        )
+
+    def _request_of_call(
+        self, call: EdgeCall, request: Request, flow: Flow, number: int, now_s: float
+    ) -> list[Action]:
+        """A request that belongs to a call."""
+        if request.method == "ACK":
+            return self._ack(call, request, flow)
+        if request.method == "CANCEL":
+            return self._cancel(call, request, flow, now_s)
+        if request.method == "INVITE" and request.tag("To") is None:
+            if call.stage is Stage.ASKED:
+                return [self._reply(rewriting.respond(request, 100), request, flow)]
+            if call.answer is not None:
+                return [self._reply(call.answer, request, flow)]
+            if call.kept is not None:
+                return []
+        if request.method == "REFER":
+            refusal = self._refused_transfer(request)
+            if refusal is not None:
+                return [self._reply(self._respond(request, refusal), request, flow)]
+        if call.worker < 0:
+            return [self._reply(self._respond(request, Refusal(481)), request, flow)]
+        call.follow(flow)
+        if request.method in ("INVITE", "UPDATE"):
+            call.peer_target = _contact_of(request) or call.peer_target
+        actions: list[Action] = [self._inwards(call, request, flow)]
+        if request.method == "BYE" and not call.is_over:
+            call.move(Stage.OVER, now_s)
+            actions.append(Over(call))
+        return actions
+
+    def _ack(self, call: EdgeCall, request: Request, flow: Flow) -> list[Action]:
+        if call.answer is not None or call.worker < 0:
+            return []
+        if call.kept is not None and request.cseq[0] == call.invite.cseq[0]:
+            call.resend_s = 0.0  # the worker had its own, from here
+            return []
+        return [self._inwards(call, request, flow)]
+
+    def _cancel(self, call: EdgeCall, request: Request, flow: Flow, now_s: float) -> list[Action]:
+        """The caller gives up before there is an answer (RFC 3261, 9.2)."""
+        if call.stage is Stage.PASSED:
+            return [self._inwards(call, request, flow)]
+        actions: list[Action] = [self._reply(self._respond(request, Refusal(200)), request, flow)]
+        if call.stage not in (Stage.ASKED, Stage.EARLY):
+            return actions
+        was = call.stage
+        call.answer = self._respond(call.invite, Refusal(487), call)
+        call.kept = None
+        call.move(Stage.OVER, now_s)
+        actions.append(self._reply(call.answer, call.invite, flow))
+        if was is Stage.ASKED:
+            return [*actions, Withdraw(call), Over(call)]
+        return [*actions, self._bye_to_worker(call), Over(call)]
+
+    def _refused_transfer(self, request: Request) -> Refusal | None:
+        target = request.headers.get("Refer-To") or ""
+        if not self._config.accept_refer or not self._dial_plan.permits(target):
+            return Refusal(403)
+        return None
+
+    def _response_from_peer(self, response: Response, flow: Flow, now_s: float) -> list[Action]:
+        call = self.calls.get(response.call_id)
+        branch = response.via.parameters.get("branch") or ""
+        if call is None or call.worker < 0 or branch not in call.vias:
+            return []
+        number, method = response.cseq
+        is_first = method == "INVITE" and call.outbound and number == call.invite.cseq[0]
+        if is_first and response.status > 100 and call.stage in (Stage.PASSED, Stage.UP):
+            if call.stage is Stage.PASSED:
+                call.note_peer(response)
+            if 200 <= response.status < 300:
+                call.move(Stage.UP, now_s)
+        inner = response.copy()
+        inner.headers.set("Via", *call.vias[branch])
+        if call.outbound and inner.headers.all("Record-Route") + inner.headers.all("Contact"):
+            routes = inner.headers.all("Record-Route")
+            inner.headers.set("Record-Route", *routes, self._route())
+        actions: list[Action] = [ToWorker(bytes(inner), call.worker)]
+        if is_first and response.status > 100:
+            actions.append(Progress(call, response.status, response.reason))
+        refused = is_first and response.status >= 300 and response.status not in (401, 407)
+        if refused or (method == "BYE" and response.status >= 200):
+            if not call.is_over:
+                call.move(Stage.OVER, now_s)
+                actions.append(Over(call))
+        return actions
+
+    # -- from workers ------------------------------------------------------------------------------
+
+    def from_worker(self, message: Request | Response, worker: int, now_s: float) -> list[Action]:
+        """A message from a worker.
+
+        Raises:
+            SipParseError: it lacks what every message has; nothing was done.
+        """
+        call = self.calls.get(message.call_id)
+        if call is not None and call.worker != worker:
+            call = None
+        if isinstance(message, Response):
+            return [] if call is None else self._response_from_worker(call, message, now_s)
+        if call is None:
+            return self._dialled(message, worker, now_s)
+        return self._request_from_worker(call, message, now_s)
+
+    def _dialled(self, request: Request, worker: int, now_s: float) -> list[Action]:
+        """A worker's first request: an outbound call."""
+        if request.method != "INVITE" or request.tag("To") is not None:
+            if request.method == "ACK":
+                return []
+            return [ToWorker(bytes(self._respond(request, Refusal(481))), worker)]
+        dial = request.headers.get(_DIAL) or ""
+        info = self._dials.pop(dial, None)
+        request.headers.set(_DIAL)
+        refusal = None
+        if info is None and not self._dial_plan.permits(request.uri):
+            refusal = Refusal(403)
+        elif self.active >= self._config.max_calls:
+            refusal = Refusal(503)
+        if refusal is not None:
+            return [ToWorker(bytes(self._respond(request, refusal)), worker)]
+        call = EdgeCall(request.call_id, True, request, None, Stage.SOUGHT, now_s, worker, info)
+        call.note_worker(request)
+        call.theirs = request.headers.get("To") or ""
+        self.calls[call.call_id] = call
+        trying = rewriting.respond(request, 100)
+        return [ToWorker(bytes(trying), worker), Locate(call, request.uri)]
+
+    def _request_from_worker(self, call: EdgeCall, request: Request, now_s: float) -> list[Action]:
+        number, method = request.cseq
+        is_first = request.tag("To") is None and method == "INVITE"
+        if call.stage is Stage.SOUGHT:
+            if method != "CANCEL":
+                return []
+            call.answer = self._respond(call.invite, Refusal(487))
+            call.move(Stage.OVER, now_s)
+            done = self._respond(request, Refusal(200))
+            answers = [ToWorker(bytes(done), call.worker)]
+            return [*answers, ToWorker(bytes(call.answer), call.worker), Withdraw(call), Over(call)]
+        if call.answer is not None:
+            if method == "ACK":
+                return []
+            gone = call.answer if is_first else self._respond(request, Refusal(481))
+            return [ToWorker(bytes(gone), call.worker)]
+        if call.stage is Stage.EARLY:
+            return self._ended_early(call, request, now_s)
+        assert call.flow is not None
+        if is_first and number > call.invite.cseq[0]:
+            call.invite = request  # once more, with a password
+        if method not in ("ACK", "CANCEL"):
+            call.cseq = max(call.cseq, number)
+        rewriting.set_headers(request, call.extra.pop(method, ()))
+        flow = call.flow if method == "CANCEL" or is_first else self._next_hop(call, request)
+        actions: list[Action] = [self._outwards(call, request, flow)]
+        if method == "BYE" and not call.is_over:
+            call.move(Stage.OVER, now_s)
+            actions.append(Over(call))
+        return actions
+
+    def _ended_early(self, call: EdgeCall, request: Request, now_s: float) -> list[Action]:
+        """The worker leaves a call that the caller has not been told to be answered."""
+        if request.method != "BYE":
+            return []
+        actions: list[Action] = [ToWorker(bytes(self._respond(request, Refusal(200))), call.worker)]
+        call.kept = None
+        call.answer = self._respond(call.invite, call.refusal or Refusal(480), call)
+        call.move(Stage.OVER, now_s)
+        assert call.flow is not None
+        return [*actions, self._reply(call.answer, call.invite, call.flow), Over(call)]
+
+    def _response_from_worker(
+        self, call: EdgeCall, response: Response, now_s: float
+    ) -> list[Action]:
+        vias = response.headers.all("Via")
+        branch = response.via.parameters.get("branch") or ""
+        flow = call.flows.get(branch)
+        if flow is None:
+            return []
+        number, method = response.cseq
+        response.headers.set("Via", *vias[1:])
+        is_first = method == "INVITE" and not call.outbound and number == call.invite.cseq[0]
+        actions: list[Action] = []
+        if is_first and response.status > 100:
+            if response.status < 300:
+                call.note_worker(response)
+            actions = self._first_answer(call, response, now_s)
+            if call.early and response.status < 300:
+                if response.status < 200:
+                    return [self._outwards_response(call, response, flow)]
+                return self._keep(call, response, flow, now_s)
+        return [self._outwards_response(call, response, flow), *actions]
+
+    def _first_answer(self, call: EdgeCall, response: Response, now_s: float) -> list[Action]:
+        """Note what becomes of an inbound call, and put in what the worker could not say."""
+        if response.status < 200 or call.is_over:
+            return []
+        if response.status < 300:
+            rewriting.set_headers(response, call.answer_headers)
+            if call.early or call.stage is Stage.UP:
+                return []
+            call.move(Stage.UP, now_s)
+            return [Progress(call, response.status, response.reason)]
+        refusal = call.refusal
+        if refusal is not None and response.status != 487:
+            response.status = refusal.status
+            response.reason = refusal.reason or rewriting.REASONS.get(refusal.status, "Refused")
+            rewriting.set_headers(response, refusal.headers)
+        call.move(Stage.OVER, now_s)
+        return [Progress(call, response.status, response.reason), Over(call)]
+
+    def _keep(self, call: EdgeCall, response: Response, flow: Flow, now_s: float) -> list[Action]:
+        """Keep the worker's answer: the caller hears, and is told that it rings (RFC 3960)."""
+        acknowledged = self._own_to_worker(call, "ACK", call.invite.cseq[0])
+        if call.kept is not None:
+            return [acknowledged]
+        call.kept = response.copy()
+        call.early = False
+        call.move(Stage.EARLY, now_s)
+        self._rewrite_outwards(call, call.kept, flow)
+        early = call.kept.copy()
+        early.status, early.reason = 183, rewriting.REASONS[183]
+        return [acknowledged, self._reply(early, call.invite, flow)]
+
+    def _resend(self, call: EdgeCall, now_s: float) -> list[Action]:
+        assert call.kept is not None and call.flow is not None
+        if now_s - call.answered_s > LINGER_S:  # RFC 3261, 13.3.1.4
+            call.resend_s = 0.0
+            return [self._bye_to_worker(call), *self.hang_up(call, now_s)]
+        call.resend_s = now_s + call.resend_after_s
+        call.resend_after_s = min(2 * call.resend_after_s, T2_S)
+        return [self._reply(call.kept, call.invite, call.flow)]
+
+    # -- how messages are changed ------------------------------------------------------------------
+
+    def _inwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToWorker:
+        """A peer's request, as its worker gets it."""
+        branch = self._branch(request.via, "")
+        via = request.via
+        reply = flow
+        if flow.transport == "udp":
+            address = rewriting.reply_address(via, *flow.remote)
+            reply = Flow(flow.transport, flow.local, address, flow.connection)
+        call.remember_flow(branch, reply)
+        inner = request.copy()
+        inner.uri = call.worker_target
+        vias = inner.headers.all("Via")
+        noted = rewriting.add_received(vias[0], *flow.remote)
+        own = f"SIP/2.0/UDP {self._inside};branch={branch};rport"
+        inner.headers.set("Via", own, noted, *vias[1:])
+        inner.headers.set("Route")
+        for name in (_DIAL, "Replaces"):
+            inner.headers.set(name)
+        inner.headers.push("Record-Route", self._route())
+        return ToWorker(bytes(inner), call.worker)
+
+    def _outwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToPeer:
+        """A worker's request, as its peer gets it."""
+        outer = request.copy()
+        vias = outer.headers.all("Via")
+        branch = self._branch(request.via, flow.transport) if vias else self._new_branch()
+        call.remember_vias(branch, vias)
+        face = self._face(flow)
+        where = rewriting.host_port(face.host, face.port)
+        via = f"SIP/2.0/{flow.transport.upper()} {where};branch={branch};rport"
+        outer.headers.set("Via", via)
+        outer.headers.set(
+            "Route", *(route for route in outer.headers.all("Route") if self._inside not in route)
+        )
+        self._rewrite_outwards(call, outer, flow)
+        return ToPeer(bytes(outer), flow, call.peer_target or outer.uri)
+
+    def _outwards_response(self, call: EdgeCall, response: Response, flow: Flow) -> ToPeer:
+        self._rewrite_outwards(call, response, flow)
+        return ToPeer(bytes(response), flow, "")
+
+    def _rewrite_outwards(self, call: EdgeCall, message: Request | Response, flow: Flow) -> None:
+        """Show the public address in place of a worker's."""
+        face = self._face(flow)
+        headers = message.headers
+        if isinstance(message, Response):
+            routes = headers.all("Record-Route")
+            headers.set("Record-Route", *(item for item in routes if self._inside not in item))
+        if headers.get("Contact"):
+            headers.set("Contact", self._contact(call, flow, face))
+        for name in ("User-Agent", "Server"):
+            headers.set(name)
+        is_request = isinstance(message, Request)
+        headers.set("User-Agent" if is_request else "Server", self._config.user_agent)
+        if (headers.get("Content-Type") or "").lower().startswith("application/sdp"):
+            message.body = rewriting.advertise_media(message.body, face.media_host)
+
+    def _contact(self, call: EdgeCall, flow: Flow, face: Face) -> str:
+        user = getattr(call.info, "number", "") if not call.outbound else ""
+        party = sipmessage.URI(
+            scheme="sip",
+            user=user or "talkpath",
+            host=rewriting.sip_host(face.host),
+            port=face.port,
+        )
+        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<{party}{transport}>"
+
+    def _next_hop(self, call: EdgeCall, request: Request | None) -> Flow:
+        """Where a request inside a dialog goes (RFC 3261, 12.2.1.1).
+
+        A connection is used as long as it lasts. Over UDP it is the address that the next proxy,
+        or the peer, has given; where that cannot be reached from here, it is the one from which
+        the peer last sent.
+        """
+        flow = call.flow
+        assert flow is not None
+        if flow.transport != "udp":
+            return flow
+        routes = call.peer_routes
+        if request is not None:
+            own = request.headers.all("Route")
+            routes = [route for route in own if self._inside not in route] or routes
+        target = routes[0] if routes else (request.uri if request is not None else call.peer_target)
+        address = _numeric(target)
+        if address is None or _is_hidden(address[0], flow.remote[0]):
+            return flow
+        return Flow(flow.transport, flow.local, address, 0)
+
+    def _own_to_worker(self, call: EdgeCall, method: str, number: int) -> ToWorker:
+        """A request of the edge's own inside an inbound call, in the caller's name."""
+        request = Request(method=method, uri=call.worker_target)
+        via = f"SIP/2.0/UDP {self._inside};branch={self._new_branch()};rport"
+        request.headers.set("Via", via)
+        request.headers.set("Max-Forwards", "70")
+        request.headers.set("From", call.theirs)
+        request.headers.set("To", call.ours)
+        request.headers.set("Call-ID", call.call_id)
+        request.headers.set("CSeq", f"{number} {method}")
+        return ToWorker(bytes(request), call.worker)
+
+    def _bye_to_worker(self, call: EdgeCall) -> ToWorker:
+        return self._own_to_worker(call, "BYE", call.invite.cseq[0] + 1)
+
+    def _respond(
+        self, request: Request, refusal: Refusal, call: EdgeCall | None = None
+    ) -> Response:
+        known = call is not None and call.ours
+        headers = (("Server", self._config.user_agent), *refusal.headers)
+        response = rewriting.respond(
+            request, refusal.status, refusal.reason, tag=self._tag(request), headers=headers
+        )
+        if known and call is not None:
+            response.headers.set("To", call.ours)
+        return response
+
+    def _reply(self, response: Response, request: Request, flow: Flow) -> ToPeer:
+        """A response of the edge's own to a peer."""
+        if flow.transport == "udp":
+            address = rewriting.reply_address(request.via, *flow.remote)
+            flow = Flow(flow.transport, flow.local, address, flow.connection)
+        return ToPeer(bytes(response), flow)
+
+    def _route(self) -> str:
+        return f"<sip:{self._inside};lr>"
+
+    def _branch(self, via: sipmessage.Via, transport: str) -> str:
+        """The same for every copy of a request, and for what cancels or acknowledges it."""
+        key = f"{via.parameters.get('branch')} {via.host} {via.port} {transport}"
+        return BRANCH + self._hash(key)
+
+    def _new_branch(self) -> str:
+        return BRANCH + secrets.token_hex(8)
+
+    def _tag(self, request: Request) -> str:
+        """The same for every copy of a request."""
+        return self._hash(f"{request.call_id} {request.headers.get('From')}")
+
+    def _hash(self, text: str) -> str:
+        data = text.encode("utf-8", "surrogateescape")
+        return hmac.new(self._secret, data, hashlib.sha256).hexdigest()[:16]
+
+    def _known(self, call_id: str) -> EdgeCall:
+        call = self.calls.get(call_id)
+        if call is None or call.is_over:
+            raise EdgeError("the call is over")
+        return call
+
+    def _inbound(self, call_id: str, *stages: Stage) -> EdgeCall:
+        call = self._known(call_id)
+        if call.outbound or call.stage not in stages:
+            raise EdgeError("the call was answered, or is not one that we answer")
+        return call
+
+
+def _phrase(error: SipParseError) -> str:
+    """A reason phrase; nothing of the peer's own text is in our parser's sentences."""
+    return f"Bad Request: {error}".split("\r")[0].split("\n")[0][:120]
+
+
+def _contact_of(request: Request) -> str:
+    try:
+        return str(request.contact.uri)
+    except SipParseError:
+        return ""
+
+
+def _numeric(uri: str) -> tuple[str, int] | None:
+    """Host and port of a URI or an address whose host is a number; None for a name."""
+    text = uri[uri.find("<") + 1 :].split(">")[0] if "<" in uri else uri
+    try:
+        host, port = rewriting.uri_address(sipmessage.URI.parse(text))
+    except ValueError:
+        return None
+    return (host, port) if rewriting.is_ip(host) else None
+
+
+def _is_hidden(address: str, seen: str) -> bool:
+    """Whether an address that a peer names lies behind the one from which it was seen to send."""
+    return address != seen and rewriting.is_private(address) and not rewriting.is_private(seen)

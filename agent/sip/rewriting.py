@@ -1,0 +1,167 @@
+"""What the edge changes in messages that pass it: pure functions on headers and descriptions."""
+
+import ipaddress
+import re
+from collections.abc import Iterable
+
+import sipmessage
+
+from talkpath.agent.sip.message import Headers, Request, Response
+
+__all__ = [
+    "DEFAULT_PORTS",
+    "REASONS",
+    "add_received",
+    "advertise_media",
+    "host_port",
+    "hosts_of_media",
+    "is_ip",
+    "is_private",
+    "reply_address",
+    "respond",
+    "set_headers",
+    "sip_host",
+    "uri_address",
+]
+
+DEFAULT_PORTS = {"udp": 5060, "tcp": 5060, "tls": 5061}
+"""RFC 3261, 19.1.2."""
+
+REASONS = {
+    100: "Trying",
+    180: "Ringing",
+    183: "Session Progress",
+    200: "OK",
+    400: "Bad Request",
+    401: "Unauthorized",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    408: "Request Timeout",
+    420: "Bad Extension",
+    480: "Temporarily Unavailable",
+    481: "Call/Transaction Does Not Exist",
+    482: "Loop Detected",
+    483: "Too Many Hops",
+    486: "Busy Here",
+    487: "Request Terminated",
+    488: "Not Acceptable Here",
+    500: "Server Internal Error",
+    503: "Service Unavailable",
+    603: "Decline",
+}
+"""Phrases of RFC 3261, 21, for the statuses that are said here."""
+
+
+_ECHOED = ("via", "v", "from", "f", "to", "t", "call-id", "i", "cseq")
+
+
+def sip_host(address: str) -> str:
+    """An IP address as it stands in a URI or a ``Via``: version 6 in brackets."""
+    return f"[{address}]" if ":" in address else address
+
+
+def host_port(host: str, port: int) -> str:
+    """Host and port as they stand in a URI or a ``Via``."""
+    return f"{sip_host(host)}:{port}"
+
+
+def uri_address(uri: sipmessage.URI) -> tuple[str, int]:
+    """Host and port that a SIP URI names, the port by default that of its transport."""
+    transport = (uri.parameters.get("transport") or "udp").lower()
+    secure = uri.scheme == "sips" or transport == "tls"
+    port = uri.port or DEFAULT_PORTS["tls" if secure else "udp"]
+    return uri.host.strip("[]"), port
+
+
+def add_received(via: str, host: str, port: int) -> str:
+    """Note in a ``Via`` where its request came from (RFC 3261, 18.2.1; RFC 3581)."""
+    noted = re.sub(r";\s*(received|rport)\s*(=[^;]*)?(?=;|$)", "", via, flags=re.IGNORECASE)
+    return f"{noted};received={sip_host(host)};rport={port}"
+
+
+def reply_address(via: sipmessage.Via, host: str, port: int) -> tuple[str, int]:
+    """Where responses over UDP go (RFC 3261, 18.2.2; RFC 3581).
+
+    Args:
+        via: the top one of the request, as it came.
+        host: address that the request came from.
+        port: its port, which is right only where the peer asks for that by ``rport``.
+    """
+    if "rport" in via.parameters:
+        return host, port
+    return host, via.port or DEFAULT_PORTS["udp"]
+
+
+def respond(
+    request: Request,
+    status: int,
+    reason: str = "",
+    *,
+    tag: str = "",
+    headers: Iterable[tuple[str, str]] = (),
+) -> Response:
+    """Answer a request without its stack (RFC 3261, 8.2.6).
+
+    Args:
+        request: what is answered.
+        status: 100 to 699.
+        reason: a phrase; the usual one by default.
+        tag: for ``To``, where it has none.
+        headers: more of them.
+    """
+    kept = Headers(item for item in request.headers if item[0].lower() in _ECHOED)
+    response = Response(kept, b"", status, reason or REASONS.get(status, "Refused"))
+    to = response.headers.get("To")
+    if to and tag and status > 100 and request.tag("To") is None:
+        response.headers.set("To", f"{to};tag={tag}")
+    set_headers(response, headers)
+    return response
+
+
+def set_headers(message: Request | Response, headers: Iterable[tuple[str, str]]) -> None:
+    """Put headers into a message, in place of those of the same name; a name may repeat."""
+    values: dict[str, list[str]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    for name, several in values.items():
+        message.headers.set(name, *several)
+
+
+_CONNECTION = re.compile(rb"^(c=|a=rtcp:\d+ )IN IP[46] (\S+)", re.MULTILINE)
+_ORIGIN = re.compile(rb"^(o=\S+ \d+ \d+ )IN IP[46] \S+", re.MULTILINE)
+
+
+def hosts_of_media(body: bytes) -> list[str]:
+    """The addresses to which a session description wants its audio sent (RFC 4566, 5.7)."""
+    return [host.decode("ascii", "replace") for _, host in _CONNECTION.findall(body)]
+
+
+def advertise_media(body: bytes, host: str) -> bytes:
+    """Put an address into a session description, wherever it says where audio shall go.
+
+    A connection address of zeros is an old way to hold a call (RFC 2543) and stays.
+    """
+    where = b"IN IP6 " if ":" in host else b"IN IP4 "
+    address = where + host.encode("ascii")
+
+    def connection(match: re.Match[bytes]) -> bytes:
+        zeros = match.group(2) in (b"0.0.0.0", b"::")
+        return match.group(0) if zeros else match.group(1) + address
+
+    body = _CONNECTION.sub(connection, body)
+    return _ORIGIN.sub(lambda match: match.group(1) + address, body)
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an address, not a name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_private(address: str) -> bool:
+    """Whether an address can be reached within its own network only."""
+    return is_ip(address) and ipaddress.ip_address(address).is_private
