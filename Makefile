@@ -66,8 +66,8 @@ $(BIN)/python:
 		[ -n "$$there" ] || rm -rf $(VENV); exit 1; }
 
 $(VENV)/.talkpath-run: EXTRAS := local
-$(VENV)/.talkpath-test: EXTRAS := local,noise,test
-$(VENV)/.talkpath-check: EXTRAS := local,noise,test,dev
+$(VENV)/.talkpath-test: EXTRAS := local,noise,sip,test
+$(VENV)/.talkpath-check: EXTRAS := local,noise,sip,test,dev
 $(VENV)/.talkpath-%: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python -m pip install --upgrade "pip>=24.1"
 	$(BIN)/python -m pip install -c constraints.txt -e ".[$(EXTRAS)]"
@@ -77,8 +77,10 @@ $(VENV)/.talkpath-%: pyproject.toml constraints.txt | $(BIN)/python
 # say so; with TALKPATH_REQUIRE_TOOLS=1 they fail.
 tools:
 	@missing=""; \
-	for pair in chromium:chromium ffmpeg:ffmpeg node:nodejs npm:npm; do \
-		command -v "$${pair%:*}" >/dev/null || missing="$$missing $${pair#*:}"; \
+	for pair in chromium:chromium ffmpeg:ffmpeg node:nodejs npm:npm sipp:sip-tester \
+			baresip:baresip-core kamailio:kamailio linphone-daemon:linphone-cli svmap:sipvicious; do \
+		PATH="$$PATH:/usr/sbin" command -v "$${pair%:*}" >/dev/null || \
+			missing="$$missing $${pair#*:}"; \
 	done; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	sudo=""; [ "$$(id -u)" = 0 ] || sudo="sudo -n"; \

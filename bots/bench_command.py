@@ -36,6 +36,11 @@ _ACTIONS = {
         "how fast a bot falls silent when somebody speaks to it",
         models=("whisper", "voice"),
     ),
+    "telephone": _Action(
+        "talkpath.bots.bench_telephone",
+        "telephone calls to an echo: mouth to ear, underruns, cost of a call",
+        models=(),
+    ),
     "turns": _Action(
         "talkpath.agent.bench.turns",
         "turn taking: false cut-offs and delay of each profile, against plain timeouts",
