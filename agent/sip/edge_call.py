@@ -55,6 +55,7 @@ class EdgeCall:
         flow: where messages to the peer go.
         stage: how far it is.
         changed_s: when it came there.
+        began_s: when its first request came.
         worker: number of the worker that carries it; -1 before that is known.
         info: what the listener keeps with it.
         worker_target: URI under which the worker takes requests of this call.
@@ -84,6 +85,7 @@ class EdgeCall:
     changed_s: float
     worker: int = -1
     info: Any = None
+    began_s: float = field(init=False)
     worker_target: str = ""
     peer_target: str = ""
     peer_routes: list[str] = field(default_factory=list)
@@ -101,6 +103,9 @@ class EdgeCall:
     answer: Response | None = None
     flows: OrderedDict[str, Flow] = field(default_factory=OrderedDict)
     vias: OrderedDict[str, list[str]] = field(default_factory=OrderedDict)
+
+    def __post_init__(self) -> None:
+        self.began_s = self.changed_s
 
     @property
     def is_over(self) -> bool:
@@ -162,6 +167,7 @@ class EdgeCall:
         number, _ = self.invite.cseq
         request = self._own("CANCEL", self.invite.uri, number)
         request.headers.set("To", self.invite.headers.get("To") or self.theirs)
+        request.headers.set("Via", *self.invite.headers.all("Via"))  # the same transaction
         return request
 
     def _own(self, method: str, uri: str, number: int) -> Request:

@@ -1,0 +1,637 @@
+"""The listener: the process that the telephone's peers know.
+
+It owns the public sockets, decides with the edge (``talkpath.agent.sip.edge``) who may call, keeps
+the registrations and the trunks alive, and gives each call to a worker process. It holds no model
+and carries no audio.
+
+In a program of one's own::
+
+    listener = Listener(load_config(), ["assistant"])
+    await listener.start()                       # workers are ready, calls are taken
+    call = await listener.dial("sip:+49301234567@pbx.example.com")
+    await call.answered()
+    reason, quality = await call.ended()
+    await listener.stop()
+"""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import sipmessage
+from loguru import logger
+
+from talkpath.agent.call_metrics import CallMetrics, outcome_of
+from talkpath.agent.config import Config
+from talkpath.agent.sip import edge as edges
+from talkpath.agent.sip.access import Access
+from talkpath.agent.sip.dial_plan import DialPlan
+from talkpath.agent.sip.edge import Edge, EdgeError, Face
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal
+from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
+from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message
+from talkpath.agent.sip.rewriting import host_port, sip_host
+from talkpath.agent.sip.routes import Routes
+from talkpath.agent.sip.trunks import Trunk, read_trunks
+from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_dispatch
+from talkpath.transports.sip.keepalive import Keepalive
+from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
+from talkpath.transports.sip.outbound import OutboundCall
+from talkpath.transports.sip.registrar_client import Registrations
+from talkpath.transports.sip.requests import Requests
+from talkpath.transports.sip.resolver import resolve
+from talkpath.transports.sip.sockets import InsideSocket, SipSockets
+from talkpath.transports.sip.supervisor import Supervisor
+from talkpath.transports.sip.worker_process import Worker
+
+__all__ = ["CallState", "Listener"]
+
+_TICK_S = 0.1
+_MAIN = "main"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CallState:
+    """A call that is going on.
+
+    Attributes:
+        info: what is known of it.
+        stage: ``asked``, ``sought``, ``passed``, ``early`` or ``up``.
+        since_s: seconds since it came into that stage.
+        worker: number of the worker that carries it; -1 before there is one.
+    """
+
+    info: CallInfo
+    stage: str
+    since_s: float
+    worker: int
+
+
+class Listener:
+    """Takes and makes telephone calls.
+
+    Args:
+        config: all settings; the workers get them, too.
+        bots: names or paths of the bots that calls may be routed to; the first is the default.
+        supervise: makes the supervisor of the workers, from the same arguments as it.
+
+    Attributes:
+        supervisor: of the workers; there once ``start`` was called.
+        metrics: counts the calls.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        bots: Sequence[str],
+        *,
+        supervise: Callable[..., Supervisor] = Supervisor,
+    ) -> None:
+        self._config = config
+        self._bots = list(bots)
+        self._supervise = supervise
+        sip = config.sip
+        self._trunks = (
+            {trunk.name: trunk for trunk in read_trunks(sip.trunks)} if sip.trunks else {}
+        )
+        trunks = list(self._trunks.values())
+        plans = [pattern for trunk in trunks for pattern in trunk.dial_plan]
+        self._dial_plan = DialPlan([*sip.dial_plan, *plans])
+        self._dispatcher = Dispatcher(
+            Routes(sip.routes, self._bots[0]),
+            self._bots,
+            load_dispatch(sip.dispatch) if sip.dispatch else None,
+        )
+        self._access = Access(sip, trunks)
+        self._inside = InsideSocket(self._from_worker)
+        self._sockets = SipSockets(config.server.host, sip, self._from_peer, self._gone)
+        self._requests = Requests(self._sockets)
+        self._registrations = Registrations(trunks, self._requests, self._sockets, sip)
+        self._keepalive = Keepalive(trunks, self._requests, sip)
+        self._edge: Edge
+        self.supervisor: Supervisor
+        self._dialled: dict[str, OutboundCall] = {}
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._deciding: dict[str, asyncio.Task[Any]] = {}
+        self.metrics = CallMetrics()
+
+    # -- life --------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Listen, once a worker is ready to take calls.
+
+        Raises:
+            TalkpathError: a port is taken, a certificate cannot be read, or no worker can start.
+        """
+        await self._inside.start()
+        self.supervisor = self._supervise(
+            self._config,
+            self._bots,
+            handlers=self._handlers(),
+            on_death=self._worker_died,
+            setup=self._setup(),
+        )
+        self._edge = Edge(
+            self._config.sip,
+            self._access,
+            self._dial_plan,
+            self._inside.address,
+            self._face,
+            self._worker_address,
+        )
+        try:
+            await self.supervisor.start()
+            await self._sockets.start()
+            await self._registrations.start()
+            await self._keepalive.start()
+        except BaseException:
+            await self.stop()
+            raise
+        self._run(self._tick())
+
+    async def drain(self) -> None:
+        """Take no more calls, and wait until those that there are have ended, or were hung up."""
+        self._edge.draining = True
+        await self._registrations.stop()
+        await self.supervisor.drain(self._config.sip.drain_s)
+
+    async def stop(self) -> None:
+        """End everything: calls get a BYE."""
+        if hasattr(self, "_edge"):
+            self._edge.draining = True
+            for call in list(self._edge.calls.values()):
+                self._do(self._edge.hang_up(call, time.monotonic(), Refusal(503)))
+        await self._registrations.stop()
+        await self._keepalive.stop()
+        if hasattr(self, "supervisor"):
+            await self.supervisor.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._sockets.stop()
+        await self._inside.stop()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        """Port by transport: ``udp``, ``tcp`` and, with a certificate, ``tls``."""
+        return self._sockets.ports
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where peers find this machine, for people to read."""
+        host = self._config.sip.public_address or self._config.server.host
+        ports = self.ports
+        plain = f"sip:{host_port(host, ports['udp'])} (udp, tcp)"
+        secure = f"sips:{host_port(host, ports['tls'])} (tls)" if "tls" in ports else ""
+        return [plain, secure] if secure else [plain]
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    @property
+    def calls(self) -> list[CallState]:
+        """The calls that are not over."""
+        now_s = time.monotonic()
+        return [
+            CallState(_info(call), call.stage.name.lower(), now_s - call.changed_s, call.worker)
+            for call in self._edge.calls.values()
+            if not call.is_over
+        ]
+
+    async def dial(
+        self,
+        to: str,
+        *,
+        bot: str = "",
+        trunk: str = "",
+        headers: Mapping[str, str] | None = None,
+        by_user: bool = False,
+    ) -> OutboundCall:
+        """Call somebody, and let a bot talk.
+
+        Args:
+            to: a SIP URI, or a number where ``trunk`` is given.
+            bot: the default one, if empty.
+            trunk: by name; empty calls the URI's own host.
+            headers: put into the INVITE.
+            by_user: whether somebody who may do so asked for this very call: the dial plan is not
+                asked.
+
+        Raises:
+            LegError: there is no such bot or trunk, the dial plan forbids it, or no worker is
+                free. What the peer says comes by the call.
+        """
+        bot = bot or self._bots[0]
+        if bot not in self._bots:
+            raise LegError(f"there is no bot {bot!r} here; there are {', '.join(self._bots)}")
+        if trunk and trunk not in self._trunks:
+            raise LegError(f"there is no trunk {trunk!r}")
+        uri = self._uri(to, self._trunks.get(trunk), None)
+        if not by_user and not self._dial_plan.permits(uri):
+            raise LegError(f"the dial plan does not permit {to}")
+        worker = self.supervisor.pick()
+        if worker is None or self._edge.active >= self._config.sip.max_calls:
+            raise LegError("all lines are taken; try again later")
+        info = CallInfo(
+            call_id="", direction="outbound", to_uri=uri, number=_user(uri), trunk=trunk, bot=bot
+        )
+        call = OutboundCall(info)
+        dial = self._edge.expect_dial(call)
+        own = {**(self._trunks[trunk].headers if trunk else {}), **(headers or {})}
+        try:
+            answer = await worker.channel.ask(
+                "dial",
+                info=dataclasses.asdict(info),
+                headers={**own, "X-Talkpath-Dial": dial},
+            )
+        finally:
+            self._edge.forget_dial(dial)
+        self._connect(call, str(answer["call_id"]))
+        return call
+
+    async def hang_up(self, call_id: str) -> None:
+        """End a call.
+
+        Raises:
+            LegError: there is none of this id.
+        """
+        call = self._edge.calls.get(call_id)
+        if call is None or call.is_over:
+            raise LegError(f"there is no call {call_id!r}")
+        worker = self._worker(call.worker)
+        if worker is None:
+            self._do(self._edge.hang_up(call, time.monotonic()))
+        else:
+            await worker.channel.ask("hang_up", call_id=call_id)
+
+    # -- messages ----------------------------------------------------------------------------------
+
+    def _from_peer(self, data: bytes, flow: Flow) -> None:
+        try:
+            message = parse_message(data)
+            if isinstance(message, Response) and self._requests.receive(message, flow):
+                return
+            actions = self._edge.from_peer(message, flow, time.monotonic())
+        except SipParseError as error:
+            # No answer: whoever sends what is no SIP shall not learn that somebody listens.
+            logger.debug("dropped what {} sent: {}", flow.remote[0], error)
+            return
+        self._do(actions)
+
+    def _from_worker(self, data: bytes, address: tuple[str, int]) -> None:
+        worker = next((w for w in self.supervisor.workers if w.port == address[1]), None)
+        if worker is None:
+            logger.warning("dropped a message of no worker of ours, from port {}", address[1])
+            return
+        try:
+            actions = self._edge.from_worker(parse_message(data), worker.id, time.monotonic())
+        except SipParseError as error:
+            logger.warning("dropped what worker {} sent: {}", worker.id, error)
+            return
+        self._do(actions)
+
+    def _gone(self, flow: Flow) -> None:
+        """A connection has closed: calls on it go on, and are looked for anew when needed."""
+        logger.debug("{} connection to {} is closed", flow.transport, flow.remote[0])
+
+    def _do(self, actions: Iterable[edges.Action]) -> None:
+        for action in actions:
+            match action:
+                case edges.ToPeer():
+                    if not self._sockets.send(action.data, action.flow) and action.uri:
+                        self._run(self._send_anew(action))
+                case edges.ToWorker():
+                    worker = self._worker(action.worker)
+                    if worker is not None:
+                        self._inside.send(action.data, ("127.0.0.1", worker.port))
+                case edges.Ask():
+                    task = self._run(self._decide(action))
+                    self._deciding[action.call.call_id] = task
+                case edges.Locate():
+                    task = self._run(self._locate(action))
+                    self._deciding[action.call.call_id] = task
+                case edges.Own():
+                    self._run(self._send_own(action))
+                case edges.Withdraw():
+                    deciding = self._deciding.pop(action.call.call_id, None)
+                    if deciding is not None:
+                        deciding.cancel()
+                case edges.Progress():
+                    self._progressed(action)
+                case edges.Over():
+                    self._over(action.call)
+
+    def _progressed(self, progress: edges.Progress) -> None:
+        """The first request of a call was answered."""
+        call, status = progress.call, progress.status
+        if 200 <= status < 300:
+            self.metrics.connected(_info(call).direction, time.monotonic() - call.began_s)
+        elif status >= 300 and status not in (401, 407):
+            self.metrics.ended(outcome_of(status), None)
+        dialled = self._dialled.get(call.call_id)
+        if dialled is not None:
+            dialled.progressed(status, progress.reason)
+
+    def _over(self, call: EdgeCall) -> None:
+        worker = self._worker(call.worker)
+        if worker is not None:
+            worker.remove(call.call_id)
+        dialled = self._dialled.get(call.call_id)
+        if dialled is not None and worker is None:
+            dialled.over("the worker is gone")
+
+    async def _decide(self, ask: edges.Ask) -> None:
+        """Find who takes an inbound call."""
+        call, trunk = ask.call, ask.admitted.trunk
+        assert call.flow is not None
+        info = inbound_info(call.invite, call.flow, trunk)
+        call.info = info
+        self.metrics.began("inbound")
+        try:
+            decided = await self._dispatcher.decide(info, trunk)
+            if isinstance(decided, str):
+                worker = self.supervisor.pick()
+                if worker is not None:
+                    await self._give(call, dataclasses.replace(info, bot=decided), worker)
+                    return
+                decided = Refusal(self._config.sip.busy_status, headers=(("Retry-After", "10"),))
+            logger.info("call {}: refused with {}", call.call_id, decided.status)
+            self.metrics.refused(str(decided.status))
+            self._do(self._edge.refuse(call, decided, time.monotonic()))
+        finally:
+            self._deciding.pop(call.call_id, None)
+
+    async def _give(self, call: EdgeCall, info: CallInfo, worker: Worker) -> None:
+        call.info = info
+        worker.add(call.call_id)
+        try:
+            await worker.channel.tell("incoming", info=_as_dict(info))
+        except LegError:
+            worker.remove(call.call_id)
+            self._do(self._edge.refuse(call, Refusal(500), time.monotonic()))
+            return
+        profile = info.trunk or _MAIN
+        self._do(self._edge.route(call, worker.id, profile, time.monotonic()))
+
+    async def _locate(self, locate: edges.Locate) -> None:
+        """Find where an outbound call goes, and connect."""
+        call = locate.call
+        dialled = call.info
+        if isinstance(dialled, OutboundCall):
+            self._connect(dialled, call.call_id)
+            call.info = dialled.info
+        else:
+            call.info = CallInfo(call_id=call.call_id, direction="outbound", to_uri=locate.uri)
+        self.metrics.began("outbound")
+        worker = self._worker(call.worker)
+        if worker is not None:
+            worker.add(call.call_id)
+        try:
+            flow = await self._reach(locate.uri, self._trunks.get(call.info.trunk))
+        except PeerUnreachable as error:
+            logger.info("call {}: {}", call.call_id, error)
+            refusal = Refusal(503, "Peer Unreachable")
+            dialled = self._dialled.get(call.call_id)
+            if dialled is not None:
+                dialled.progressed(refusal.status, str(error))
+            self._do(self._edge.refuse(call, refusal, time.monotonic()))
+        else:
+            source = host_port(*flow.remote)
+            call.info = dataclasses.replace(call.info, source=source, transport=flow.transport)
+            self._do(self._edge.located(call, flow, time.monotonic()))
+        finally:
+            self._deciding.pop(call.call_id, None)
+
+    async def _reach(self, uri: str, trunk: Trunk | None) -> Flow:
+        """A flow to a trunk's servers, the live ones first, or to a URI's host.
+
+        Raises:
+            PeerUnreachable: to none of them.
+        """
+        targets: Sequence[Target]
+        if trunk is not None and trunk.servers:
+            targets = await self._keepalive.alive(trunk)
+        else:
+            try:
+                targets = await resolve(sipmessage.URI.parse(uri))
+            except ValueError as error:
+                raise PeerUnreachable(f"{uri!r} is no SIP URI") from error
+        failure = PeerUnreachable("the peer has no address")
+        for target in targets:
+            try:
+                return await self._sockets.connect(target)
+            except PeerUnreachable as error:
+                failure = error
+        raise failure
+
+    async def _send_anew(self, action: edges.ToPeer) -> None:
+        """Send what could not go over a connection that is gone."""
+        try:
+            flow = await self._reach(action.uri, None)
+        except PeerUnreachable as error:
+            logger.info("{}", error)
+            return
+        self._sockets.send(action.data, flow)
+
+    async def _send_own(self, action: edges.Own) -> None:
+        """Say BYE for a worker that cannot."""
+        flow = action.flow
+        target = Target(flow.transport, *flow.remote)
+        try:
+            await self._requests.request(action.request, target)
+        except PeerUnreachable as error:
+            logger.info("call {}: {}", action.request.call_id, error)
+
+    # -- workers -----------------------------------------------------------------------------------
+
+    def _setup(self) -> dict[str, Any]:
+        """What each worker needs beside the settings and the bots."""
+        sip = self._config.sip
+        host = sip.public_address or self._config.server.host
+        domain = host if host not in ("0.0.0.0", "::", "") else "127.0.0.1"
+        main = {
+            "name": _MAIN,
+            "codecs": list(sip.codecs),
+            "srtp": sip.srtp,
+            "user": "talkpath",
+            "auth_user": "",
+            "password": "",
+            "domain": sip_host(domain),
+        }
+        return {
+            "address": host_port(*self._inside.address),
+            "advertised": domain,
+            "profiles": [main, *(self._profile(trunk) for trunk in self._trunks.values())],
+        }
+
+    def _profile(self, trunk: Trunk) -> dict[str, Any]:
+        sip = self._config.sip
+        return {
+            "name": trunk.name,
+            "codecs": list(trunk.codecs or sip.codecs),
+            "srtp": trunk.srtp or sip.srtp,
+            "user": trunk.caller_id or trunk.user or "talkpath",
+            "auth_user": trunk.auth_user or trunk.user,
+            "password": trunk.password,
+            "domain": trunk.domain,
+        }
+
+    def _worker(self, number: int) -> Worker | None:
+        return next((worker for worker in self.supervisor.workers if worker.id == number), None)
+
+    def _worker_address(self, number: int, profile: str) -> tuple[str, int]:
+        worker = self._worker(number)
+        assert worker is not None  # it was picked a moment ago
+        return worker.users[profile], worker.port
+
+    async def _worker_died(self, worker: Worker) -> None:
+        """Say BYE for it: its calls end, all others go on."""
+        now_s = time.monotonic()
+        for call in list(self._edge.calls.values()):
+            if call.worker == worker.id and not call.is_over:
+                logger.error("call {}: ended, since worker {} died", call.call_id, worker.id)
+                self._do(self._edge.hang_up(call, now_s, Refusal(500)))
+                if (dialled := self._dialled.get(call.call_id)) is not None:
+                    dialled.over("the worker died")
+
+    def _handlers(self) -> dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any] | None]]]:
+        """What workers may ask for; see ``transports.sip.exchange``."""
+
+        async def early_media(worker: Worker, call_id: str) -> None:
+            _asked(lambda: self._edge.early_media(call_id))
+
+        async def answer_call(worker: Worker, call_id: str, headers: dict[str, str]) -> None:
+            now_s = time.monotonic()
+            pairs = _checked(headers)
+            self._do(_asked(lambda: self._edge.answer(call_id, pairs, now_s)))
+
+        async def reject(
+            worker: Worker, call_id: str, status: int, reason: str, headers: dict[str, str]
+        ) -> None:
+            refusal = Refusal(status, reason, _checked(headers))
+            _asked(lambda: self._edge.reject(call_id, refusal))
+
+        async def add_headers(
+            worker: Worker, call_id: str, method: str, headers: dict[str, str]
+        ) -> None:
+            pairs = _checked(headers)
+            _asked(lambda: self._edge.add_headers(call_id, method, pairs))
+
+        async def permit(worker: Worker, call_id: str, target: str) -> dict[str, Any]:
+            call = self._edge.calls.get(call_id)
+            if call is None:
+                raise LegError("the call is over")
+            uri = self._uri(target, self._trunks.get(_info(call).trunk), call)
+            if not self._dial_plan.permits(uri):
+                raise TransferRefused(f"the dial plan does not permit {target}", 403)
+            return {"target": uri}
+
+        async def ended(worker: Worker, call_id: str, reason: str, quality: dict[str, Any]) -> None:
+            worker.remove(call_id)
+            figures = CallQuality(**quality)
+            if figures.duration_s > 0:
+                self.metrics.ended("answered", figures)
+            dialled = self._dialled.pop(call_id, None)
+            if dialled is not None:
+                dialled.over(reason, figures)
+
+        return {
+            "early_media": early_media,
+            "answer_call": answer_call,
+            "reject": reject,
+            "add_headers": add_headers,
+            "permit": permit,
+            "ended": ended,
+        }
+
+    # -- small things ------------------------------------------------------------------------------
+
+    def _connect(self, call: OutboundCall, call_id: str) -> None:
+        """Note a dialled call's id, which its INVITE or the worker's answer tells first."""
+        call.info = dataclasses.replace(call.info, call_id=call_id)
+        self._dialled.setdefault(call_id, call)
+
+    def _uri(self, to: str, trunk: Trunk | None, call: EdgeCall | None) -> str:
+        """A SIP URI from what people and bots say: a URI, or a number.
+
+        Raises:
+            LegError: a number, and no host that it belongs to.
+        """
+        if to.lower().startswith(("sip:", "sips:")):
+            return to
+        number = to.removeprefix("tel:")
+        host = trunk.domain if trunk is not None else ""
+        if not host and call is not None and call.flow is not None:
+            host = host_port(*call.flow.remote)
+        if not host or not number or any(char in number for char in " @;?<>\r\n"):
+            raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
+        return f"sip:{number}@{host}"
+
+    def _face(self, flow: Flow) -> Face:
+        host = self._sockets.local_address_towards(flow.remote[0])
+        return Face(host, self._sockets.ports[flow.transport], host)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ran)
+        return task
+
+    def _ran(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.opt(exception=error).error("the listener failed at something")
+
+    async def _tick(self) -> None:
+        while True:
+            self._do(self._edge.tick(time.monotonic()))
+            await asyncio.sleep(_TICK_S)
+
+
+def _info(call: EdgeCall) -> CallInfo:
+    if isinstance(call.info, OutboundCall):
+        return call.info.info
+    if isinstance(call.info, CallInfo):
+        return call.info
+    return CallInfo(call_id=call.call_id, direction="outbound" if call.outbound else "inbound")
+
+
+def _as_dict(info: CallInfo) -> dict[str, Any]:
+    fields = {item.name: getattr(info, item.name) for item in dataclasses.fields(info)}
+    return {**fields, "headers": dict(info.headers)}
+
+
+def _user(uri: str) -> str:
+    try:
+        return sipmessage.URI.parse(uri).user or ""
+    except ValueError:
+        return ""
+
+
+def _checked(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """A bot's own headers, which must not break the message that they are put into.
+
+    Raises:
+        LegError: one would.
+    """
+    request = Request(method="INVITE", uri="sip:x")
+    for name, value in headers.items():
+        request.headers.set(name, value)
+        try:
+            back = parse_message(bytes(request)).headers.get(name)
+        except SipParseError as error:
+            raise LegError(f"{name!r} is no header that can be sent") from error
+        if back != value.strip():
+            raise LegError(f"the header {name} cannot be sent")
+    return tuple(headers.items())
+
+
+def _asked(work: Callable[[], T]) -> T:
+    try:
+        return work()
+    except EdgeError as error:
+        raise LegError(str(error)) from error
