@@ -247,6 +247,17 @@ class SipSockets:
             return self._config.public_address
         return self._source(remote)
 
+    def advertised(self, flow: Flow) -> str:
+        """What the peer at the end of a flow is to take for our address: ``host:port``.
+
+        Raises:
+            PeerUnreachable: there is no route to the peer.
+        """
+        host = self.local_address_towards(flow.remote[0])
+        # Without TLS of our own the peer can but come back on the connection that there is.
+        port = self._ports.get(flow.transport, flow.local[1])
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
     async def stop(self) -> None:
         """Close everything; nothing is sent or received afterwards."""
         for server in self._servers:

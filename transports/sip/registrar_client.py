@@ -1,0 +1,302 @@
+"""Registers trunks with their registrars, so that calls for them come here (RFC 3261, 10.2)."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import dns.asyncresolver
+import sipmessage
+from loguru import logger
+
+from talkpath.agent.errors import TalkpathError
+from talkpath.agent.sip.digest import DigestClient
+from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
+from talkpath.agent.sip.message import Request, Response
+from talkpath.agent.sip.own_requests import new_call_id, own_request
+from talkpath.agent.sip.registration import (
+    Backoff,
+    Registration,
+    granted_s,
+    least_s,
+    retry_after_s,
+)
+from talkpath.agent.sip.trunks import Trunk
+from talkpath.transports.sip.requests import Requests
+from talkpath.transports.sip.resolver import resolve
+
+__all__ = ["RegistrarClient", "Registrars", "RegistrationState"]
+
+_ANSWER_S = 10.0
+_FAREWELL_S = 2.0
+_REPETITIONS = 4  # a challenge, a stale nonce, a longer time, and a challenge again
+
+
+class _Refused(TalkpathError):
+    """The registrar said no."""
+
+    def __init__(self, message: str, again_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.again_s = again_s
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationState:
+    """How a trunk's registration stands.
+
+    Attributes:
+        trunk: its name.
+        registered: whether it is in force.
+        server: the registrar that was asked last, a URI.
+        failures: attempts that failed since the last success.
+        reason: why the last one failed; empty after a success.
+        remaining_s: seconds that it still holds.
+    """
+
+    trunk: str
+    registered: bool
+    server: str
+    failures: int
+    reason: str
+    remaining_s: float
+
+
+class RegistrarClient:
+    """Keeps one trunk registered, from ``start`` to ``stop``.
+
+    Args:
+        trunk: what is registered, where, and with which password.
+        requests: what sends requests.
+        user_agent: who we say we are.
+        backoff: the wait once all servers have failed.
+        answer_s: seconds that a server may take to answer.
+        resolver: asks DNS; None takes the system's settings.
+    """
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        requests: Requests,
+        user_agent: str,
+        *,
+        backoff: Backoff | None = None,
+        answer_s: float = _ANSWER_S,
+        resolver: dns.asyncresolver.Resolver | None = None,
+    ) -> None:
+        self._trunk = trunk
+        self._requests = requests
+        self._user_agent = user_agent
+        self._answer_s = answer_s
+        self._resolver = resolver
+        self._registration = Registration(len(trunk.servers), trunk.expires_s, backoff=backoff)
+        self._digests: dict[str, DigestClient] = {}
+        self._call_id = new_call_id()
+        self._cseq = 0
+        self._asked = 0  # the server that was asked last
+        self._used: tuple[Target, Flow, str] | None = None  # what the last success went by
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def state(self) -> RegistrationState:
+        """How it stands."""
+        now_s = asyncio.get_running_loop().time()
+        known = self._registration
+        known.expire(now_s)
+        return RegistrationState(
+            trunk=self._trunk.name,
+            registered=known.registered,
+            server=self._trunk.servers[self._asked],
+            failures=known.failures,
+            reason=known.reason,
+            remaining_s=max(0.0, known.valid_until_s - now_s) if known.registered else 0.0,
+        )
+
+    def start(self) -> None:
+        """Begin; the first attempt is made at once."""
+        name = f"registration of trunk {self._trunk.name}"
+        self._task = asyncio.create_task(self._keep(), name=name)
+        self._task.add_done_callback(_tell)
+
+    def gone(self, flow: Flow) -> None:
+        """A connection ended: if the registrar reaches us by it, register anew."""
+        if self._used and self._used[1] == flow:
+            self._registration.lost(asyncio.get_running_loop().time())
+            self._wake.set()
+
+    async def stop(self) -> None:
+        """Unregister, if there is a registration and the registrar takes it in time."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        self._task = None
+        if not self.state.registered or self._used is None:
+            return
+        try:
+            async with asyncio.timeout(_FAREWELL_S):
+                await self._ask(self._trunk.servers[self._asked], self._used[0], 0)
+        except (TalkpathError, TimeoutError) as error:
+            logger.info("trunk {}: not unregistered: {}", self._trunk.name, error)
+
+    async def _keep(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._wake.clear()
+            await self._attempt()
+            try:
+                async with asyncio.timeout_at(self._registration.due_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+            self._registration.expire(loop.time())
+
+    async def _attempt(self) -> None:
+        """Ask the server whose turn it is."""
+        known, loop = self._registration, asyncio.get_running_loop()
+        self._asked = known.server
+        server = self._trunk.servers[self._asked]
+        before = known.registered
+        try:
+            granted = await self._register(server)
+        except TalkpathError as error:
+            again_s = error.again_s if isinstance(error, _Refused) else 0.0
+            known.failed(loop.time(), str(error), again_s)
+            wait_s = known.due_s - loop.time()
+            logger.warning(
+                "trunk {}: not registered with {}: {}; next attempt in {:.0f} s",
+                self._trunk.name,
+                server,
+                error,
+                max(0.0, wait_s),
+            )
+            return
+        known.succeeded(loop.time(), granted)
+        log = logger.debug if before else logger.info
+        log("trunk {}: registered with {} for {} s", self._trunk.name, server, granted)
+
+    async def _register(self, server: str) -> int:
+        """Register with a server: with the first of its machines that answers.
+
+        Returns:
+            Seconds that it holds.
+        """
+        targets = await resolve(sipmessage.URI.parse(server), resolver=self._resolver)
+        if self._used and self._used[0] in targets:
+            targets = [self._used[0], *(one for one in targets if one != self._used[0])]
+        for target in targets:
+            try:
+                return await self._ask(server, target, self._registration.expires_s)
+            except PeerUnreachable:
+                if target == targets[-1]:
+                    raise
+        raise AssertionError("an address without a target is an error of its own")
+
+    async def _ask(self, server: str, target: Target, expires_s: int) -> int:
+        """Send a REGISTER, as often as it takes to satisfy the registrar.
+
+        Args:
+            server: whose credentials are used.
+            target: the machine.
+            expires_s: what is asked for; 0 unregisters.
+
+        Returns:
+            Seconds that it holds.
+        """
+        flow, address = await self._requests.address_towards(target)
+        parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        trunk = self._trunk
+        contact = f"{sipmessage.URI('sip', address, trunk.user)}{parameter}"
+        digest = self._digests.setdefault(
+            server, DigestClient(trunk.auth_user or trunk.user, trunk.password)
+        )
+        credentials = digest.reuse("REGISTER", self._registrar(server))
+        for _ in range(_REPETITIONS):
+            request = self._request(server, contact, expires_s, credentials)
+            response = await self._requests.request(request, target, timeout_s=self._answer_s)
+            if response.status in (401, 407):
+                credentials = digest.answer(response, request)
+                if credentials is None:
+                    raise _Refused("the user or the password is refused")
+            elif response.status == 423 and self._registration.too_brief(least_s(response)):
+                expires_s = self._registration.expires_s
+                credentials = digest.reuse("REGISTER", self._registrar(server))
+            else:
+                break
+        granted = self._granted(response, contact, expires_s)
+        if expires_s:
+            self._used = target, flow, contact
+        return granted
+
+    def _granted(self, response: Response, contact: str, asked_s: int) -> int:
+        what = f"{response.status} {response.reason}".strip()
+        if response.status in (408, 503):
+            raise PeerUnreachable(f"the registrar says {what}")
+        if response.status >= 300:
+            raise _Refused(f"the registrar says {what}", retry_after_s(response))
+        granted = granted_s(response, contact, asked_s)
+        if asked_s and granted < 1:
+            raise _Refused("the registrar does not keep the registration")
+        return granted
+
+    def _request(
+        self, server: str, contact: str, expires_s: int, credentials: tuple[str, str] | None
+    ) -> Request:
+        self._cseq += 1
+        trunk = self._trunk
+        registrar = self._registrar(server)
+        host = registrar.partition(":")[2]
+        own = str(sipmessage.URI("sip", host, trunk.user))
+        return own_request(
+            "REGISTER",
+            registrar,
+            from_uri=own,
+            to_uri=own,
+            contact=contact,
+            user_agent=self._user_agent,
+            call_id=self._call_id,
+            cseq=self._cseq,
+            extra=[("Expires", str(expires_s)), *([credentials] if credentials else [])],
+        )
+
+    def _registrar(self, server: str) -> str:
+        """The domain that is registered with, as a URI."""
+        return f"sip:{self._trunk.domain or sipmessage.URI.parse(server).host}"
+
+
+class Registrars:
+    """The registrations of all trunks that want one.
+
+    Args:
+        trunks: all trunks.
+        requests: what sends requests.
+        user_agent: who we say we are.
+    """
+
+    def __init__(self, trunks: Iterable[Trunk], requests: Requests, user_agent: str) -> None:
+        self._clients = [
+            RegistrarClient(trunk, requests, user_agent) for trunk in trunks if trunk.register
+        ]
+
+    @property
+    def states(self) -> list[RegistrationState]:
+        """How each stands."""
+        return [client.state for client in self._clients]
+
+    def start(self) -> None:
+        """Begin to register."""
+        for client in self._clients:
+            client.start()
+
+    def gone(self, flow: Flow) -> None:
+        """A connection ended."""
+        for client in self._clients:
+            client.gone(flow)
+
+    async def stop(self) -> None:
+        """Unregister all, side by side."""
+        await asyncio.gather(*(client.stop() for client in self._clients))
+
+
+def _tell(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.opt(exception=error).error("{} failed", task.get_name())
