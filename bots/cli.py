@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import importlib.metadata
 import json
-import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -31,6 +30,7 @@ from talkpath.bots.arguments import (
     settings_arguments,
 )
 from talkpath.bots.models_command import add_models_command, pull
+from talkpath.bots.process import configure_logs, configure_loguru
 from talkpath.bots.serve_command import add_serve_command
 
 __all__ = ["main"]
@@ -117,8 +117,6 @@ _WRITTEN = (
         default="none",
     ),
 )
-# Chatty at INFO: a line for each request, candidate pair or step of starting.
-_NOISY = ("aioice", "aiortc", "faster_whisper", "httpcore2", "httpx", "httpx2", "uvicorn")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,7 +204,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         "It needs the bench extra.",
     )
     if arguments[:1] == ["bench"]:  # the same
-        _configure_loguru("WARNING")  # Pipecat greets when it is imported
+        configure_loguru("WARNING")  # Pipecat greets when it is imported
         from talkpath.bots.bench_command import add_bench_actions
 
         add_bench_actions(bench, [common, settings])
@@ -245,7 +243,11 @@ def _run(args: argparse.Namespace) -> int:
     pull(_models_of(config, sorted(kinds)))
     # Not before: this takes seconds, and a mistyped name should be told at once.
     from talkpath.agent.runtime import Runtime, set_runtime
-    from talkpath.transports.server import serve
+
+    if config.server.transport == "audiosocket":
+        from talkpath.transports.asterisk.audiosocket import serve_audiosocket as serve
+    else:
+        from talkpath.transports.server import serve
 
     async def run() -> None:
         runtime = Runtime(config)
@@ -304,17 +306,6 @@ def _configure_logging(args: argparse.Namespace) -> None:
     """Send all logs to standard error: INFO of servers, WARNING elsewhere, DEBUG if asked for."""
     serves = args.command in ("run", "serve")
     level = "DEBUG" if args.debug else "INFO" if serves else "WARNING"
-    logging.basicConfig(
-        level=level, format="%(asctime)s | %(levelname)-8s | %(name)s - %(message)s"
-    )
-    for name in ("numba", "PIL", *(() if args.debug else _NOISY)):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    configure_logs(level, debug=args.debug)
     if serves or args.command == "bench":  # only Pipecat and what is above it log with loguru
-        _configure_loguru("WARNING" if args.command == "serve" and not args.debug else level)
-
-
-def _configure_loguru(level: str) -> None:
-    from loguru import logger
-
-    logger.remove()
-    logger.add(sys.stderr, level=level, diagnose=False)
+        configure_loguru("WARNING" if args.command == "serve" and not args.debug else level)

@@ -92,6 +92,10 @@ class ControlChannel:
         Raises:
             LegError: the channel is closed, the other side does not read, or this is too long.
         """
+        self.tell_now(type, **fields)
+
+    def tell_now(self, type: str, **fields: Any) -> None:
+        """The same, for whoever cannot wait: nothing is ever waited for."""
         self._send({**fields, "type": type})
 
     async def ask(self, type: str, timeout_s: float = 5.0, **fields: Any) -> dict[str, Any]:
@@ -103,7 +107,8 @@ class ControlChannel:
         """
         self._last += 1
         number = self._last
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         try:
             self._send({**fields, "type": type, "n": number})
             async with asyncio.timeout(timeout_s):

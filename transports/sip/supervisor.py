@@ -31,7 +31,8 @@ class Supervisor:
             get the worker before the message's fields.
         on_death: told of each worker that dies after it was ready.
         setup: further fields of the first message to each worker, as JSON has them.
-        command: what is run; the number of the channel's descriptor is put at its end.
+        command: what is run, ``WORKER`` by default; the number of the channel's descriptor is put
+            at its end.
         timing: when what happens.
 
     Attributes:
@@ -47,7 +48,7 @@ class Supervisor:
         handlers: Mapping[str, WorkerHandler],
         on_death: Callable[[Worker], Awaitable[None]],
         setup: Mapping[str, Any],
-        command: Sequence[str] = WORKER,
+        command: Sequence[str] | None = None,
         timing: Timing | None = None,
     ) -> None:
         self.failed = asyncio.Event()
@@ -55,7 +56,7 @@ class Supervisor:
         self._timing = timing or Timing()
         self._handlers = dict(handlers)
         self._on_death = on_death
-        self._command = tuple(command)
+        self._command = tuple(command or WORKER)
         self._start = {**setup, "config": dump_config(config), "bots": list(bots)}
         self._per_worker = config.sip.calls_per_worker or config.sip.max_calls
         self._most = math.ceil(config.sip.max_calls / self._per_worker)

@@ -1,0 +1,39 @@
+"""The program of the telephone's workers; ``talkpath run BOT --transport sip`` starts it.
+
+``python -m talkpath.bots.sip_worker [--debug] DESCRIPTOR``: the descriptor is that of the control
+channel, see ``talkpath.transports.sip.worker``.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import sys
+
+from talkpath.bots.loader import load_bot
+from talkpath.bots.process import allow_many_sockets, configure_logs, configure_loguru, quick_loop
+from talkpath.transports.sip.worker import attend_calls, follow_parent
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Be a worker; return the exit code."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see cli.py
+    follow_parent()
+    debug = "--debug" in arguments
+    level = "DEBUG" if debug else "INFO"
+    configure_logs(level, debug=debug)
+    configure_loguru(level)
+    allow_many_sockets()
+    channel = socket.socket(fileno=int(arguments[-1]))
+    with asyncio.Runner(loop_factory=quick_loop()) as runner:
+        return runner.run(attend_calls(channel, load_bot))
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    logging.shutdown()
+    sys.stderr.flush()
+    # A SIP stack that died may have left a thread that keeps the interpreter from its end.
+    os._exit(code)
