@@ -1,0 +1,138 @@
+"""The audio of one call: from and into the rings of the SIP stack."""
+
+import time
+from collections.abc import Callable
+
+from baresip import AudioNotActive, AudioRestarted, CallAudio
+
+__all__ = ["PAUSE_MS", "LegAudio"]
+
+PAUSE_MS = 200.0
+"""A longer time without audio to be sent is taken for a pause between two utterances."""
+
+_READ_MS = 200
+"""Read at once at most; more than the stack's jitter buffer lets come together."""
+
+
+class LegAudio:
+    """Reads and writes the audio of a call, across changes of its streams.
+
+    Attributes:
+        rate_hz: of the PCM; 0 before there is audio.
+        hear: takes what is read.
+        underrun_ms: the longest time within an utterance in which there was nothing to send.
+
+    Args:
+        audio: the stack's.
+        started: told the rate, when audio starts and whenever the rate has changed.
+    """
+
+    def __init__(self, audio: CallAudio, started: Callable[[int], None]) -> None:
+        self._audio = audio
+        self._started = started
+        self.rate_hz = 0
+        self.hear: Callable[[bytes], None] = lambda pcm: None
+        self.underrun_ms = 0.0
+        self._active = False
+        self._dry_s = 0.0
+        self._flushing = False
+        self._flushed = 0
+        self._kept = bytearray()
+
+    def move(self, audio: CallAudio) -> None:
+        """Go on with another call's audio; what was queued is lost."""
+        self._audio = audio
+        self._active = False
+        self._forget()
+
+    def poll(self) -> None:
+        """Hear what has come; to be called every few milliseconds."""
+        try:
+            if not self._active:
+                self._start()
+            pcm = self._audio.read(self.rate_hz * 2 * _READ_MS // 1000)
+            if self._flushing:
+                self._refill()
+        except (AudioNotActive, AudioRestarted):
+            self._active = False
+            return
+        if pcm:
+            self.hear(pcm)
+
+    def write(self, pcm: bytes) -> int:
+        """Queue audio; returns how many bytes were taken."""
+        if not self._active:
+            return 0
+        try:
+            return self._queue(pcm)
+        except (AudioNotActive, AudioRestarted):
+            self._active = False
+            return 0
+
+    def flush(self) -> None:
+        """Drop what is queued."""
+        self._kept.clear()
+        if not self._active:
+            return
+        try:
+            before = self._audio.stats()
+            if before.tx_buffered and not self._flushing:
+                self._flushed = before.tx_flushed_bytes
+                self._audio.flush_tx()
+                self._flushing = True
+            self._dry_s = 0.0
+        except (AudioNotActive, AudioRestarted):
+            self._active = False
+
+    @property
+    def queued_ms(self) -> float:
+        """Milliseconds of audio that were written and not sent yet."""
+        if not self._active:
+            return 0.0
+        try:
+            waiting = len(self._kept) if self._flushing else self._audio.info().tx_buffered
+        except (AudioNotActive, AudioRestarted):
+            self._active = False
+            return 0.0
+        return waiting / (2 * self.rate_hz) * 1000
+
+    def _start(self) -> None:
+        info = self._audio.info()
+        if not (info.tx_ready and info.rx_ready):
+            raise AudioNotActive("not ready")
+        self._forget()
+        self._active = True
+        if info.tx_sample_rate != self.rate_hz:
+            self.rate_hz = info.tx_sample_rate
+            self._started(self.rate_hz)
+
+    def _queue(self, pcm: bytes) -> int:
+        if self._flushing:
+            # The stack drops its ring at its next tick, with all that is in it by then.
+            room = self.rate_hz * 2 - len(self._kept)
+            self._kept += pcm[:room]
+            return min(len(pcm), room)
+        info = self._audio.info()
+        now = time.monotonic()
+        dry_ms = (now - self._dry_s) * 1000
+        if not info.tx_buffered and 0 < dry_ms <= PAUSE_MS:
+            self.underrun_ms = max(self.underrun_ms, dry_ms)
+        taken: int = self._audio.write(pcm)
+        self._dry_s = now + (info.tx_buffered + taken) / (2 * self.rate_hz)
+        return taken
+
+    def _refill(self) -> None:
+        """Queue what was written since the flush, once that has happened."""
+        stats = self._audio.stats()
+        if stats.tx_flushed_bytes == self._flushed and stats.tx_buffered:
+            return
+        self._flushing = False
+        kept = bytes(self._kept)
+        self._kept.clear()
+        if kept:
+            self._queue(kept)
+
+    def _forget(self) -> None:
+        self._flushing = False
+        self._kept.clear()
+        self._dry_s = 0.0
