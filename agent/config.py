@@ -17,14 +17,17 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from talkpath.agent.asterisk_sections import AsteriskConfig
 from talkpath.agent.bot_sections import (
     IdleConfig,
     ReceptionistConfig,
     RouterConfig,
     SurveyConfig,
 )
+from talkpath.agent.carrier_sections import CarriersConfig
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.note_sections import CaptionsConfig, NotesConfig
+from talkpath.agent.phone_sections import PhoneConfig
 from talkpath.agent.sections import (
     ReplyConfig,
     ServeConfig,
@@ -37,10 +40,13 @@ from talkpath.agent.sections import (
 from talkpath.agent.sip_sections import SipConfig
 
 __all__ = [
+    "AsteriskConfig",
     "CaptionsConfig",
+    "CarriersConfig",
     "Config",
     "IdleConfig",
     "NotesConfig",
+    "PhoneConfig",
     "ReceptionistConfig",
     "ReplyConfig",
     "RouterConfig",
@@ -85,11 +91,14 @@ class Config:
     receptionist: ReceptionistConfig = field(default_factory=ReceptionistConfig)
     survey: SurveyConfig = field(default_factory=SurveyConfig)
     router: RouterConfig = field(default_factory=RouterConfig)
+    phone: PhoneConfig = field(default_factory=PhoneConfig)
     captions: CaptionsConfig = field(default_factory=CaptionsConfig)
     notes: NotesConfig = field(default_factory=NotesConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
     serve: ServeConfig = field(default_factory=ServeConfig)
     sip: SipConfig = field(default_factory=SipConfig)
+    asterisk: AsteriskConfig = field(default_factory=AsteriskConfig)
+    carriers: CarriersConfig = field(default_factory=CarriersConfig)
 
 
 def load_config(

@@ -23,6 +23,7 @@ __all__ = [
     "SpeechOnsetFrame",
     "SpeechResumedFrame",
     "TransferFrame",
+    "TransferRefusedFrame",
 ]
 
 
@@ -125,8 +126,10 @@ class ResumePlaybackFrame(SystemFrame):
 class TransferFrame(ControlFrame):
     """The caller is to be handed over. Downstream, behind the words that announce it.
 
-    A transport that can transfer a call does so when the frame comes to its turn in the output;
-    the others pass it on. An interruption does not drop it.
+    A transport that can transfer a call does so when the frame comes to its turn in the output,
+    and ends the session; the others pass it on. An interruption does not drop it. Where the
+    transfer is refused, ``TransferRefusedFrame`` follows, and an ``EndWorkerFrame`` right behind
+    this frame does not count: the call goes on.
 
     Parameters:
         target: where to: a telephone number, a SIP address, a bot's name or URL.
@@ -134,6 +137,19 @@ class TransferFrame(ControlFrame):
 
     interruptible: bool = field(default=False, init=False)
     target: str = ""
+
+
+@dataclass
+class TransferRefusedFrame(SystemFrame):
+    """The caller could not be handed over, and is still there. Both directions, from the output.
+
+    Parameters:
+        target: where to.
+        reason: in words, for the log.
+    """
+
+    target: str = ""
+    reason: str = ""
 
 
 @dataclass

@@ -10,7 +10,10 @@ from pipecat.runner.utils import create_transport as create_other_transport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPIWebsocketTransport
 
+from talkpath.transports.asterisk.channel import AsteriskArguments
+from talkpath.transports.asterisk.transport import AsteriskTransport
 from talkpath.transports.inprocess import InProcessArguments, InProcessTransport
+from talkpath.transports.sip.session import SipRunnerArguments
 from talkpath.transports.webrtc.media import WebRTCTransport
 from talkpath.transports.websocket import CHUNKS, CallerSerializer, with_hold
 
@@ -29,13 +32,17 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
     Returns:
         A transport with audio in, and audio out if ``audio_out``. Telephony providers are
         recognised from their first messages by Pipecat itself. Its output can be held
-        (``talkpath.transports.holding``) over WebRTC and over every WebSocket.
+        (``talkpath.transports.holding``) over WebRTC, SIP and every WebSocket.
 
     Raises:
         ValueError: Pipecat knows no transport for these arguments.
     """
     if isinstance(runner_args, InProcessArguments):
         return InProcessTransport(runner_args.line, audio_out=audio_out)
+    if isinstance(runner_args, AsteriskArguments):
+        return AsteriskTransport(runner_args.channel, audio_out=audio_out)
+    if isinstance(runner_args, SipRunnerArguments):
+        return runner_args.make_transport(audio_out=audio_out)
     if isinstance(runner_args, SmallWebRTCRunnerArguments):
         return WebRTCTransport(
             runner_args.webrtc_connection, audio_in_enabled=True, audio_out_enabled=audio_out

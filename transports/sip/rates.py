@@ -1,0 +1,68 @@
+"""From the rate of a call's codec to that of the pipeline and back, block for block.
+
+A resampler holds back what its filter still needs the future of, so the first block of 20 ms
+comes out shorter. Whoever gathers blocks of 20 ms again then waits for the next one each time, and
+the call is 20 ms slower for 2 ms of filter. Here the filter is filled with silence first: each
+block comes out whole, later by the filter's delay alone.
+"""
+
+import numpy as np
+from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
+
+from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
+
+__all__ = ["PipelineResampler", "SteadyResampler"]
+
+
+class SteadyResampler:
+    """Resamples one stream of PCM (16-bit, mono) without making its blocks uneven.
+
+    Args:
+        from_hz: rate of what comes in.
+        to_hz: rate of what goes out.
+
+    Raises:
+        AudioError: see ``talkpath.agent.audio.Resampler``.
+    """
+
+    def __init__(self, from_hz: int, to_hz: int) -> None:
+        self.from_hz = from_hz
+        self.to_hz = to_hz
+        self._resampler = Resampler(from_hz, to_hz)
+        self._resampler.process(np.zeros(self._resampler.delay, dtype=np.float32))
+
+    def process(self, pcm: bytes) -> bytes:
+        """Take the next samples and give as many, at the other rate."""
+        if self.from_hz == self.to_hz:
+            return pcm
+        return float_to_pcm16(self._resampler.process(pcm16_to_float(pcm)))
+
+    def flush(self) -> bytes:
+        """Give the last samples, those that the filter holds back; the stream is over."""
+        return float_to_pcm16(self._resampler.flush())
+
+
+class PipelineResampler(BaseAudioResampler):
+    """The same as Pipecat wants it inside its output, whose own delays audio by 60 to 110 ms.
+
+    Frames of any rates may follow each other.
+    """
+
+    def __init__(self) -> None:
+        self._stream: SteadyResampler | None = None
+
+    async def resample(self, audio: bytes, in_rate: int, out_rate: int) -> bytes:
+        """Take the next samples and give as many, at the other rate."""
+        stream = self._stream
+        if stream is None or (stream.from_hz, stream.to_hz) != (in_rate, out_rate):
+            stream = self._stream = SteadyResampler(in_rate, out_rate)
+        return stream.process(audio)
+
+    async def flush(self) -> bytes:
+        """Give the end of what was said, and begin anew."""
+        stream, self._stream = self._stream, None
+        return stream.flush() if stream is not None else b""
+
+    async def reset(self) -> None:
+        """Forget the end of what was broken off."""
+        self._stream = None
