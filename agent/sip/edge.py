@@ -14,7 +14,7 @@ import hmac
 import secrets
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import sipmessage
 
@@ -23,6 +23,12 @@ from talkpath.agent.sip.access import Access, Admit, Challenge, Ignore, Refuse
 from talkpath.agent.sip.dial_plan import DialPlan
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow
+from talkpath.agent.sip.media_description import (
+    advertise,
+    audio_endpoint,
+    is_description,
+    redirect_audio,
+)
 from talkpath.agent.sip.message import Request, Response, SipParseError
 from talkpath.agent.sip.trunks import Trunk
 from talkpath.agent.sip_sections import SipConfig
@@ -38,6 +44,7 @@ __all__ = [
     "Over",
     "Own",
     "Progress",
+    "Relay",
     "ToPeer",
     "ToWorker",
     "Withdraw",
@@ -79,6 +86,21 @@ class Face:
     host: str
     port: int
     media_host: str
+
+
+class Relay(Protocol):
+    """What passes on the audio of one call: ``transports.sip.media_relay.MediaRelay``."""
+
+    outside_port: int
+    inside_port: int
+
+    def aim(self, host: str, port: int) -> None:
+        """The peer wants its audio there."""
+        ...
+
+    def answer(self, port: int) -> None:
+        """The worker wants the peer's audio there."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +181,7 @@ class Edge:
         face: what the peer of a flow sees of this machine.
         worker_address: a worker's user part and port for a call: ``(user, port)`` by number and
             profile.
+        relays: by ``Call-ID``, what takes the audio of a peer behind NAT; None for all others.
     """
 
     def __init__(
@@ -169,6 +192,7 @@ class Edge:
         inside: tuple[str, int],
         face: Callable[[Flow], Face],
         worker_address: Callable[[int, str], tuple[str, int]],
+        relays: Callable[[str], Relay | None] = lambda call_id: None,
     ) -> None:
         self._config = config
         self._access = access
@@ -176,6 +200,7 @@ class Edge:
         self._inside = rewriting.host_port(*inside)
         self._face = face
         self._worker_address = worker_address
+        self._relays = relays
         self._secret = secrets.token_bytes(16)
         self._dials: dict[str, Any] = {}
         self.calls: dict[str, EdgeCall] = {}
@@ -477,6 +502,7 @@ class Edge:
                 call.move(Stage.UP, now_s)
         inner = response.copy()
         inner.headers.set("Via", *call.vias[branch])
+        self._media_inwards(call, inner)
         if call.outbound and inner.headers.all("Record-Route") + inner.headers.all("Contact"):
             routes = inner.headers.all("Record-Route")
             inner.headers.set("Record-Route", *routes, self._route())
@@ -655,6 +681,7 @@ class Edge:
         for name in (_DIAL, "Replaces"):
             inner.headers.set(name)
         inner.headers.push("Record-Route", self._route())
+        self._media_inwards(call, inner)
         return ToWorker(bytes(inner), call.worker)
 
     def _outwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToPeer:
@@ -690,8 +717,40 @@ class Edge:
             headers.set(name)
         is_request = isinstance(message, Request)
         headers.set("User-Agent" if is_request else "Server", self._config.user_agent)
-        if (headers.get("Content-Type") or "").lower().startswith("application/sdp"):
-            message.body = rewriting.advertise_media(message.body, face.media_host)
+        if not is_description(headers.get("Content-Type")):
+            return
+        relay = self._relays(call.call_id)
+        if relay is None:
+            message.body = advertise(message.body, face.media_host)
+            return
+        endpoint = audio_endpoint(message.body)
+        if endpoint is not None:
+            relay.answer(endpoint[1])
+        message.body = redirect_audio(message.body, face.media_host, relay.outside_port)
+
+    def _media_inwards(self, call: EdgeCall, message: Request | Response) -> None:
+        """Let a worker send audio to the call's relay, if it has one."""
+        relay = self._relays(call.call_id)
+        if relay is None or not is_description(message.headers.get("Content-Type")):
+            return
+        endpoint = audio_endpoint(message.body)
+        if endpoint is not None:
+            relay.aim(*endpoint)
+        message.body = redirect_audio(message.body, "127.0.0.1", relay.inside_port)
+
+    def wants_relay(self, message: Request | Response, flow: Flow) -> bool:
+        """Whether a peer's audio must go back to where it comes from, by ``symmetric_rtp``.
+
+        ``auto`` goes by the peer's description: a private address in it that is not the one from
+        which the peer's messages come lies behind NAT.
+        """
+        mode = self._config.symmetric_rtp
+        if mode != "auto":
+            return mode == "always"
+        if not is_description(message.headers.get("Content-Type")):
+            return False
+        endpoint = audio_endpoint(message.body)
+        return endpoint is not None and _is_hidden(endpoint[0], flow.remote[0])
 
     def _contact(self, call: EdgeCall, flow: Flow, face: Face) -> str:
         user = getattr(call.info, "number", "") if not call.outbound else ""

@@ -1,4 +1,4 @@
-"""What the edge changes in messages that pass it: pure functions on headers and descriptions."""
+"""What the edge changes in messages that pass it: pure functions on headers and addresses."""
 
 import ipaddress
 import re
@@ -12,9 +12,7 @@ __all__ = [
     "DEFAULT_PORTS",
     "REASONS",
     "add_received",
-    "advertise_media",
     "host_port",
-    "hosts_of_media",
     "is_ip",
     "is_private",
     "reply_address",
@@ -126,31 +124,6 @@ def set_headers(message: Request | Response, headers: Iterable[tuple[str, str]])
         values.setdefault(name, []).append(value)
     for name, several in values.items():
         message.headers.set(name, *several)
-
-
-_CONNECTION = re.compile(rb"^(c=|a=rtcp:\d+ )IN IP[46] (\S+)", re.MULTILINE)
-_ORIGIN = re.compile(rb"^(o=\S+ \d+ \d+ )IN IP[46] \S+", re.MULTILINE)
-
-
-def hosts_of_media(body: bytes) -> list[str]:
-    """The addresses to which a session description wants its audio sent (RFC 4566, 5.7)."""
-    return [host.decode("ascii", "replace") for _, host in _CONNECTION.findall(body)]
-
-
-def advertise_media(body: bytes, host: str) -> bytes:
-    """Put an address into a session description, wherever it says where audio shall go.
-
-    A connection address of zeros is an old way to hold a call (RFC 2543) and stays.
-    """
-    where = b"IN IP6 " if ":" in host else b"IN IP4 "
-    address = where + host.encode("ascii")
-
-    def connection(match: re.Match[bytes]) -> bytes:
-        zeros = match.group(2) in (b"0.0.0.0", b"::")
-        return match.group(0) if zeros else match.group(1) + address
-
-    body = _CONNECTION.sub(connection, body)
-    return _ORIGIN.sub(lambda match: match.group(1) + address, body)
 
 
 def is_ip(host: str) -> bool:

@@ -26,6 +26,7 @@ from loguru import logger
 
 from talkpath.agent.call_metrics import CallMetrics, outcome_of
 from talkpath.agent.config import Config
+from talkpath.agent.errors import TalkpathError
 from talkpath.agent.sip import edge as edges
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.dial_plan import DialPlan
@@ -39,6 +40,7 @@ from talkpath.agent.sip.trunks import Trunk, read_trunks
 from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_dispatch
 from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
+from talkpath.transports.sip.media_relay import MediaRelays
 from talkpath.transports.sip.outbound import OutboundCall
 from talkpath.transports.sip.registrar_client import Registrations
 from talkpath.transports.sip.requests import Requests
@@ -112,6 +114,7 @@ class Listener:
         self._requests = Requests(self._sockets)
         self._registrations = Registrations(trunks, self._requests, self._sockets, sip)
         self._keepalive = Keepalive(trunks, self._requests, sip)
+        self._relays = MediaRelays(config.server.host, sip.rtp_range, sip.max_calls)
         self._edge: Edge
         self.supervisor: Supervisor
         self._dialled: dict[str, OutboundCall] = {}
@@ -142,6 +145,7 @@ class Listener:
             self._inside.address,
             self._face,
             self._worker_address,
+            self._relays.get,
         )
         try:
             await self.supervisor.start()
@@ -173,6 +177,7 @@ class Listener:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._requests.stop()
         await self._sockets.stop()
         await self._inside.stop()
 
@@ -296,6 +301,7 @@ class Listener:
 
     def _gone(self, flow: Flow) -> None:
         """A connection has closed: calls on it go on, and are looked for anew when needed."""
+        self._requests.gone(flow)
         logger.debug("{} connection to {} is closed", flow.transport, flow.remote[0])
 
     def _do(self, actions: Iterable[edges.Action]) -> None:
@@ -337,6 +343,7 @@ class Listener:
             dialled.progressed(status, progress.reason)
 
     def _over(self, call: EdgeCall) -> None:
+        self._relays.close(call.call_id)
         worker = self._worker(call.worker)
         if worker is not None:
             worker.remove(call.call_id)
@@ -368,11 +375,15 @@ class Listener:
     async def _give(self, call: EdgeCall, info: CallInfo, worker: Worker) -> None:
         call.info = info
         worker.add(call.call_id)
+        assert call.flow is not None
         try:
+            if self._edge.wants_relay(call.invite, call.flow):
+                await self._relays.open(call.call_id)
             await worker.channel.tell("incoming", info=_as_dict(info))
-        except LegError:
+        except TalkpathError as error:
+            logger.error("call {}: refused with 503: {}", call.call_id, error)
             worker.remove(call.call_id)
-            self._do(self._edge.refuse(call, Refusal(500), time.monotonic()))
+            self._do(self._edge.refuse(call, Refusal(503), time.monotonic()))
             return
         profile = info.trunk or _MAIN
         self._do(self._edge.route(call, worker.id, profile, time.monotonic()))
@@ -392,7 +403,9 @@ class Listener:
             worker.add(call.call_id)
         try:
             flow = await self._reach(locate.uri, self._trunks.get(call.info.trunk))
-        except PeerUnreachable as error:
+            if self._edge.wants_relay(call.invite, flow):
+                await self._relays.open(call.call_id)
+        except TalkpathError as error:
             logger.info("call {}: {}", call.call_id, error)
             refusal = Refusal(503, "Peer Unreachable")
             dialled = self._dialled.get(call.call_id)
