@@ -22,7 +22,10 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
-__all__ = ["HttpProtocol", "SocketProtocol", "WebServer", "running"]
+__all__ = ["PINGS", "HttpProtocol", "SocketProtocol", "WebServer", "running"]
+
+PINGS = "talkpath.pings"
+"""Key of a WebSocket's extensions: whether its peer is sent pings."""
 
 _GRACE_S = 3  # for responses and closing handshakes under way
 
@@ -75,6 +78,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     A handshake that the application answers with a response of HTTP is complete; uvicorn's
     log calls it an error otherwise.
+
+    An application that sets ``scope["extensions"][PINGS]`` to False before it accepts a
+    connection has no pings sent there.
     """
 
     linger_s = 15.0
@@ -84,6 +90,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         # Its log at DEBUG has every header, keys among them, and every transcript.
         self.conn.debug = False
+
+    def start_keepalive(self) -> None:
+        """The connection is accepted."""
+        if self.scope["extensions"].get(PINGS, True):
+            super().start_keepalive()
 
     async def send(self, message: Any) -> None:
         """The application has something to send."""
