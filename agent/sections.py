@@ -345,7 +345,7 @@ class ServerConfig:
     Attributes:
         host: address to listen on.
         port: TCP port; 0 lets the system choose.
-        transport: ``webrtc``, ``websocket`` or ``sip``.
+        transport: ``webrtc``, ``websocket``, ``sip`` or ``audiosocket``.
         ice_servers: STUN and TURN URLs, given to the page and used by the server.
         max_sessions: sessions at once; one more is refused with status 503.
     """
@@ -359,8 +359,9 @@ class ServerConfig:
     def __post_init__(self) -> None:
         _require(0 <= self.port <= 65535, "server.port must lie between 0 and 65535")
         _require(
-            self.transport in ("webrtc", "websocket", "sip"),
-            f"server.transport is {self.transport!r}; it must be webrtc, websocket or sip",
+            self.transport in ("webrtc", "websocket", "sip", "audiosocket"),
+            f"server.transport is {self.transport!r}; it must be webrtc, websocket, sip or "
+            "audiosocket",
         )
         _require(self.max_sessions >= 1, "server.max_sessions must be 1 or more")
 
