@@ -20,7 +20,6 @@ import sipmessage
 
 from talkpath.agent.sip import rewriting
 from talkpath.agent.sip.access import Access, Admit, Challenge, Ignore, Refuse
-from talkpath.agent.sip.dial_plan import DialPlan
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.media_description import (
@@ -28,6 +27,7 @@ from talkpath.agent.sip.media_description import (
     audio_endpoint,
     is_description,
     redirect_audio,
+    without_keys,
 )
 from talkpath.agent.sip.message import Request, Response, SipParseError
 from talkpath.agent.sip.trunks import Trunk
@@ -176,7 +176,7 @@ class Edge:
     Args:
         config: the telephone's settings.
         access: who may call.
-        dial_plan: what workers may call without having been asked to.
+        permits: whether an address may be called, or transferred to, by the dial plan.
         inside: host and port of the socket that workers talk to.
         face: what the peer of a flow sees of this machine.
         worker_address: a worker's user part and port for a call: ``(user, port)`` by number and
@@ -188,7 +188,7 @@ class Edge:
         self,
         config: SipConfig,
         access: Access,
-        dial_plan: DialPlan,
+        permits: Callable[[str], bool],
         inside: tuple[str, int],
         face: Callable[[Flow], Face],
         worker_address: Callable[[int, str], tuple[str, int]],
@@ -196,7 +196,7 @@ class Edge:
     ) -> None:
         self._config = config
         self._access = access
-        self._dial_plan = dial_plan
+        self._permits = permits
         self._inside = rewriting.host_port(*inside)
         self._face = face
         self._worker_address = worker_address
@@ -484,7 +484,7 @@ class Edge:
 
     def _refused_transfer(self, request: Request) -> Refusal | None:
         target = request.headers.get("Refer-To") or ""
-        if not self._config.accept_refer or not self._dial_plan.permits(target):
+        if not self._config.accept_refer or not self._permits(target):
             return Refusal(403)
         return None
 
@@ -543,7 +543,7 @@ class Edge:
         info = self._dials.pop(dial, None)
         request.headers.set(_DIAL)
         refusal = None
-        if info is None and not self._dial_plan.permits(request.uri):
+        if info is None and not self._permits(request.uri):
             refusal = Refusal(403)
         elif self.active >= self._config.max_calls:
             refusal = Refusal(503)
@@ -614,9 +614,7 @@ class Edge:
             if response.status < 300:
                 call.note_worker(response)
             actions = self._first_answer(call, response, now_s)
-            if call.early and response.status < 300:
-                if response.status < 200:
-                    return [self._outwards_response(call, response, flow)]
+            if (call.early or call.kept is not None) and 200 <= response.status < 300:
                 return self._keep(call, response, flow, now_s)
         return [self._outwards_response(call, response, flow), *actions]
 
@@ -719,6 +717,8 @@ class Edge:
         headers.set("User-Agent" if is_request else "Server", self._config.user_agent)
         if not is_description(headers.get("Content-Type")):
             return
+        if not is_request and b"a=crypto" not in call.invite.body and call.invite.body:
+            message.body = without_keys(message.body)
         relay = self._relays(call.call_id)
         if relay is None:
             message.body = advertise(message.body, face.media_host)

@@ -6,7 +6,7 @@ Only the addresses are read and changed; what is offered stays as it is.
 import itertools
 import re
 
-__all__ = ["advertise", "audio_endpoint", "is_description", "redirect_audio"]
+__all__ = ["advertise", "audio_endpoint", "is_description", "redirect_audio", "without_keys"]
 
 _HELD = ("0.0.0.0", "::")
 """Connection addresses that say to hold the call (RFC 3264, 8.4): nobody to send to."""
@@ -68,6 +68,14 @@ def redirect_audio(body: bytes, host: str, port: int) -> bytes:
             parts[i] = re.sub(rb"(?m)^a=rtcp:\d+", b"a=rtcp:%d" % (port + 1), part)
             break
     return b"m=".join(parts)
+
+
+def without_keys(body: bytes) -> bytes:
+    """Take out the keys of an answer to an offer that had none (RFC 4568, 5.1.2).
+
+    baresip puts them in where it would have liked to encrypt, and some peers then give up.
+    """
+    return re.sub(rb"(?m)^a=crypto:[^\r\n]*\r?\n", b"", body)
 
 
 def _sections(body: bytes) -> list[tuple[bytes, bytes]]:

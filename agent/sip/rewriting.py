@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import sipmessage
 
 from talkpath.agent.sip.message import Headers, Request, Response
+from talkpath.agent.sip_sections import PRIVATE_NETWORKS
 
 __all__ = [
     "DEFAULT_PORTS",
@@ -51,6 +52,7 @@ REASONS = {
 """Phrases of RFC 3261, 21, for the statuses that are said here."""
 
 
+_PRIVATE = tuple(map(ipaddress.ip_network, PRIVATE_NETWORKS))
 _ECHOED = ("via", "v", "from", "f", "to", "t", "call-id", "i", "cseq")
 
 
@@ -137,4 +139,7 @@ def is_ip(host: str) -> bool:
 
 def is_private(address: str) -> bool:
     """Whether an address can be reached within its own network only."""
-    return is_ip(address) and ipaddress.ip_address(address).is_private
+    if not is_ip(address):
+        return False
+    parsed = ipaddress.ip_address(address)
+    return any(parsed.version == net.version and parsed in net for net in _PRIVATE)

@@ -42,7 +42,7 @@ from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
 from talkpath.transports.sip.media_relay import MediaRelays
 from talkpath.transports.sip.outbound import OutboundCall
-from talkpath.transports.sip.registrar_client import Registrations
+from talkpath.transports.sip.registrar_client import Registrars
 from talkpath.transports.sip.requests import Requests
 from talkpath.transports.sip.resolver import resolve
 from talkpath.transports.sip.sockets import InsideSocket, SipSockets
@@ -101,8 +101,9 @@ class Listener:
             {trunk.name: trunk for trunk in read_trunks(sip.trunks)} if sip.trunks else {}
         )
         trunks = list(self._trunks.values())
-        plans = [pattern for trunk in trunks for pattern in trunk.dial_plan]
-        self._dial_plan = DialPlan([*sip.dial_plan, *plans])
+        hosts = [host for trunk in trunks for host in trunk.hosts]
+        self._plans = [DialPlan(sip.dial_plan, hosts)]
+        self._plans += [DialPlan(trunk.dial_plan, trunk.hosts) for trunk in trunks]
         self._dispatcher = Dispatcher(
             Routes(sip.routes, self._bots[0]),
             self._bots,
@@ -112,8 +113,10 @@ class Listener:
         self._inside = InsideSocket(self._from_worker)
         self._sockets = SipSockets(config.server.host, sip, self._from_peer, self._gone)
         self._requests = Requests(self._sockets)
-        self._registrations = Registrations(trunks, self._requests, self._sockets, sip)
-        self._keepalive = Keepalive(trunks, self._requests, sip)
+        self._registrars = Registrars(trunks, self._requests, sip.user_agent)
+        self._keepalive = Keepalive(
+            trunks, self._requests, sip.user_agent, sip.keepalive_s, learn=self._access.learn
+        )
         self._relays = MediaRelays(config.server.host, sip.rtp_range, sip.max_calls)
         self._edge: Edge
         self.supervisor: Supervisor
@@ -141,7 +144,7 @@ class Listener:
         self._edge = Edge(
             self._config.sip,
             self._access,
-            self._dial_plan,
+            self._permits,
             self._inside.address,
             self._face,
             self._worker_address,
@@ -150,7 +153,7 @@ class Listener:
         try:
             await self.supervisor.start()
             await self._sockets.start()
-            await self._registrations.start()
+            self._registrars.start()
             await self._keepalive.start()
         except BaseException:
             await self.stop()
@@ -160,7 +163,7 @@ class Listener:
     async def drain(self) -> None:
         """Take no more calls, and wait until those that there are have ended, or were hung up."""
         self._edge.draining = True
-        await self._registrations.stop()
+        await self._registrars.stop()
         await self.supervisor.drain(self._config.sip.drain_s)
 
     async def stop(self) -> None:
@@ -169,7 +172,7 @@ class Listener:
             self._edge.draining = True
             for call in list(self._edge.calls.values()):
                 self._do(self._edge.hang_up(call, time.monotonic(), Refusal(503)))
-        await self._registrations.stop()
+        await self._registrars.stop()
         await self._keepalive.stop()
         if hasattr(self, "supervisor"):
             await self.supervisor.stop()
@@ -236,7 +239,7 @@ class Listener:
         if trunk and trunk not in self._trunks:
             raise LegError(f"there is no trunk {trunk!r}")
         uri = self._uri(to, self._trunks.get(trunk), None)
-        if not by_user and not self._dial_plan.permits(uri):
+        if not by_user and not self._permits(uri):
             raise LegError(f"the dial plan does not permit {to}")
         worker = self.supervisor.pick()
         if worker is None or self._edge.active >= self._config.sip.max_calls:
@@ -302,6 +305,7 @@ class Listener:
     def _gone(self, flow: Flow) -> None:
         """A connection has closed: calls on it go on, and are looked for anew when needed."""
         self._requests.gone(flow)
+        self._registrars.gone(flow)
         logger.debug("{} connection to {} is closed", flow.transport, flow.remote[0])
 
     def _do(self, actions: Iterable[edges.Action]) -> None:
@@ -427,7 +431,7 @@ class Listener:
         """
         targets: Sequence[Target]
         if trunk is not None and trunk.servers:
-            targets = await self._keepalive.alive(trunk)
+            targets = self._keepalive.alive(trunk)
         else:
             try:
                 targets = await resolve(sipmessage.URI.parse(uri))
@@ -539,7 +543,8 @@ class Listener:
             if call is None:
                 raise LegError("the call is over")
             uri = self._uri(target, self._trunks.get(_info(call).trunk), call)
-            if not self._dial_plan.permits(uri):
+            # A bare number goes to the peer's own host, so it is the number that counts.
+            if not self._permits(uri) and not self._permits(target):
                 raise TransferRefused(f"the dial plan does not permit {target}", 403)
             return {"target": uri}
 
@@ -583,6 +588,9 @@ class Listener:
         if not host or not number or any(char in number for char in " @;?<>\r\n"):
             raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
         return f"sip:{number}@{host}"
+
+    def _permits(self, target: str) -> bool:
+        return any(plan.permits(target) for plan in self._plans)
 
     def _face(self, flow: Flow) -> Face:
         host = self._sockets.local_address_towards(flow.remote[0])

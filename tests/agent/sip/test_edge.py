@@ -1,0 +1,580 @@
+"""The edge: what a peer and a worker see of each other, and who is met with silence."""
+
+import pytest
+
+from talkpath.agent.sip import edge as edges
+from talkpath.agent.sip.edge import EdgeError
+from talkpath.agent.sip.edge_call import Refusal
+from talkpath.agent.sip.flow import Flow
+from talkpath.agent.sip.message import Request, Response
+from tests.agent.sip.edge_stage import (
+    CONTACT,
+    OFFER,
+    PEER,
+    PUBLIC,
+    SDP,
+    STRANGER,
+    Stage,
+    at_peer,
+    at_worker,
+    request,
+    response,
+    statuses,
+    the,
+)
+
+INVITE = request("INVITE", body=OFFER.format(host="192.168.1.50", port=40000))
+BODY = OFFER.format(host="127.0.0.1", port=30000)
+
+
+# -- inbound calls --
+
+
+def test_an_invite_is_answered_with_trying_and_asked_about() -> None:
+    stage = Stage()
+    done = stage.peer(INVITE)
+    assert statuses(done) == [100]
+    call = the(edges.Ask, done).call
+    assert (call.call_id, call.outbound, stage.edge.active) == ("call@phone", False, 1)
+
+
+def test_a_worker_gets_the_invite_under_its_own_name_and_the_edge_in_the_way() -> None:
+    stage = Stage()
+    _, inner = stage.ringing(INVITE)
+    assert inner.uri == "sip:in-main@127.0.0.1:5001"
+    ours, theirs = inner.headers.all("Via")
+    assert ours.startswith("SIP/2.0/UDP 127.0.0.1:4000;branch=z9hG4bKtpe")
+    assert "received=192.168.1.50" in theirs and "rport=5070" in theirs
+    assert inner.headers.all("Record-Route") == ["<sip:127.0.0.1:4000;lr>"]
+    assert inner.headers.get("From") == INVITE.headers.get("From")
+    assert inner.body == INVITE.body
+
+
+def test_a_peer_sees_one_party_at_the_public_address() -> None:
+    stage = Stage()
+    call, inner = stage.ringing(INVITE)
+    done = stage.worker(response(inner, 200, "OK", CONTACT, SDP, body=BODY))
+    answer = at_peer(done)
+    assert isinstance(answer, Response) and answer.status == 200
+    assert the(edges.ToPeer, done).flow == PEER
+    assert len(answer.headers.all("Via")) == 1
+    assert answer.headers.get("Record-Route") is None
+    assert answer.headers.get("Server") == "talkpath"
+    assert "203.0.113.1:5060" in (answer.headers.get("Contact") or "")
+    assert b"127.0.0.1" not in answer.body and answer.body.count(PUBLIC.encode()) == 2
+    assert the(edges.Progress, done).status == 200
+    assert call.stage.name == "UP"
+
+
+def test_copies_of_an_invite_change_nothing() -> None:
+    stage = Stage()
+    call = stage.asked(INVITE)
+    assert statuses(stage.peer(INVITE)) == [100]
+    first = at_worker(stage.note(stage.edge.route(call, 1, "main", stage.now_s)))
+    again = at_worker(stage.peer(INVITE))
+    assert bytes(first) == bytes(again)
+    assert stage.edge.active == 1
+
+
+def test_a_call_ends_with_the_callers_bye_and_its_copies_still_pass() -> None:
+    stage = Stage()
+    call, _ = stage.up(INVITE)
+    bye = request("BYE", number=2, to_tag="bot", branch="z9hG4bKbye")
+    done = stage.peer(bye)
+    inner = at_worker(done)
+    assert isinstance(inner, Request)
+    assert the(edges.Over, done).call is call
+    assert statuses(stage.worker(response(inner, 200))) == [200]
+    again = stage.peer(bye)
+    assert at_worker(again).headers.get("Via") == inner.headers.get("Via")
+    assert not [action for action in again if isinstance(action, edges.Over)]
+    stage.now_s += edges.LINGER_S + 1
+    stage.edge.tick(stage.now_s)
+    assert statuses(stage.peer(bye)) == [481]
+
+
+def test_a_worker_hangs_up_by_the_way_that_it_was_given() -> None:
+    stage = Stage()
+    call, inner = stage.up(INVITE)
+    stage.edge.add_headers("call@phone", "BYE", {"X-Why": "done"}.items())
+    bye = worker_request(inner, "BYE", 7)
+    done = stage.worker(bye)
+    outer = at_peer(done)
+    assert isinstance(outer, Request)
+    assert outer.uri == "sip:ann@192.168.1.50:5070"
+    assert outer.headers.get("Route") is None
+    assert outer.headers.get("X-Why") == "done"
+    assert len(outer.headers.all("Via")) == 1
+    answered = stage.peer(response(outer, 200))
+    assert at_worker(answered).headers.all("Via") == bye.headers.all("Via")
+    assert call.is_over
+
+
+def worker_request(inner: Request, method: str, number: int, *more: str) -> Request:
+    """A worker's request in an inbound call."""
+    peers = inner.headers.get("From") or ""
+    own = (inner.headers.get("To") or "") + ";tag=bot"
+    made = request(method, *more, number=number, branch=f"z9hG4bKw{method}{number}")
+    made.uri = "sip:ann@192.168.1.50:5070"
+    made.headers.set("From", own)
+    made.headers.set("To", peers)
+    made.headers.set("Via", f"SIP/2.0/UDP 127.0.0.1:5001;branch=z9hG4bKw{method}{number};rport")
+    made.headers.set("Route", *inner.headers.all("Record-Route"))
+    made.headers.set("Contact", "<sip:in-main@127.0.0.1:5001>")
+    return made
+
+
+def test_a_caller_may_give_up_before_it_rings_while_it_rings_and_while_it_hears() -> None:
+    stage = Stage()
+    call = stage.asked(INVITE)
+    done = stage.peer(request("CANCEL"))
+    assert statuses(done) == [200, 487]
+    assert the(edges.Withdraw, done).call is call
+    assert stage.note(stage.edge.route(call, 1, "main", stage.now_s)) == []
+
+    stage = Stage()
+    _, inner = stage.ringing(INVITE)
+    cancel = at_worker(stage.peer(request("CANCEL")))
+    assert cancel.via == inner.via
+    assert isinstance(cancel, Request) and cancel.method == "CANCEL"
+    assert statuses(stage.worker(response(cancel, 200))) == [200]
+    done = stage.worker(response(inner, 487))
+    assert statuses(done) == [487] and the(edges.Over, done)
+    assert at_worker(stage.peer(request("ACK", to_tag="bot"))).via == inner.via
+
+    stage = Stage()
+    early_media(stage)
+    done = stage.peer(request("CANCEL"))
+    assert statuses(done) == [200, 487]
+    bye = at_worker(done)
+    assert isinstance(bye, Request) and bye.method == "BYE"
+
+
+def early_media(stage: Stage) -> tuple[Request, list[edges.Action]]:
+    _, inner = stage.ringing(INVITE)
+    stage.edge.early_media("call@phone")
+    return inner, stage.worker(response(inner, 200, "OK", CONTACT, SDP, body=BODY))
+
+
+def test_early_media_is_the_answer_kept_back() -> None:
+    stage = Stage()
+    inner, done = early_media(stage)
+    early, ack = at_peer(done), at_worker(done)
+    assert isinstance(early, Response) and early.status == 183
+    assert PUBLIC.encode() in early.body
+    assert isinstance(ack, Request) and ack.method == "ACK" and ack.cseq[0] == 1
+    assert ack.headers.get("To") == (inner.headers.get("To") or "") + ";tag=bot"
+    # A copy of the answer is acknowledged once more, and goes no further.
+    copy = stage.worker(response(inner, 200, "OK", CONTACT, SDP, body=BODY))
+    assert statuses(copy) == [] and at_worker(copy)
+
+    answered = stage.note(stage.edge.answer("call@phone", {"X-Bot": "b"}.items(), stage.now_s))
+    answer = at_peer(answered)
+    assert isinstance(answer, Response)
+    assert (answer.status, answer.body, answer.headers.get("X-Bot")) == (200, early.body, "b")
+    # It is sent again until it is acknowledged (RFC 3261, 13.3.1.4).
+    stage.now_s += edges.T1_S
+    assert statuses(stage.edge.tick(stage.now_s)) == [200]
+    assert statuses(stage.edge.tick(stage.now_s + 0.1)) == []
+    assert stage.peer(request("ACK", to_tag="bot", branch="z9hG4bKack")) == []
+    stage.now_s += 20
+    assert stage.edge.tick(stage.now_s) == []
+
+
+def test_an_answer_that_nobody_acknowledges_ends_the_call_on_both_sides() -> None:
+    stage = Stage()
+    early_media(stage)
+    stage.edge.answer("call@phone", (), stage.now_s)
+    done: list[edges.Action] = []
+    for _ in range(80):
+        stage.now_s += edges.T1_S
+        done += stage.edge.tick(stage.now_s)
+    assert 8 <= statuses(done).count(200) <= 12
+    assert the(edges.Own, done).request.method == "BYE"
+    bye = at_worker(done)
+    assert isinstance(bye, Request) and bye.method == "BYE"
+
+
+def test_a_bot_may_refuse_after_early_media() -> None:
+    stage = Stage()
+    inner, _ = early_media(stage)
+    stage.edge.reject("call@phone", Refusal(404, "Nobody Here"))
+    done = stage.worker(worker_request(inner, "BYE", 9))
+    final = at_peer(done)
+    assert isinstance(final, Response) and (final.status, final.reason) == (404, "Nobody Here")
+    ended = at_worker(done)
+    assert isinstance(ended, Response) and ended.status == 200
+    assert statuses(stage.peer(INVITE)) == [404]
+
+
+def test_a_workers_refusal_leaves_with_the_bots_status_and_headers() -> None:
+    stage = Stage()
+    _, inner = stage.ringing(INVITE)
+    headers = (("Contact", "<sip:elsewhere@example.com>"),)
+    stage.edge.reject("call@phone", Refusal(302, headers=headers))
+    done = stage.worker(response(inner, 486, "Busy Here"))
+    final = at_peer(done)
+    assert isinstance(final, Response) and final.status == 302
+    assert the(edges.Over, done)
+    with pytest.raises(EdgeError):
+        stage.edge.reject("call@phone", Refusal(302))
+
+
+def test_an_answer_can_carry_headers() -> None:
+    stage = Stage()
+    _, inner = stage.ringing(INVITE)
+    assert stage.edge.answer("call@phone", {"X-Bot": "b"}.items(), stage.now_s) == []
+    done = stage.worker(response(inner, 200, "OK", CONTACT, body=BODY))
+    assert at_peer(done).headers.get("X-Bot") == "b"
+
+
+def test_a_refused_call_is_refused_again_and_its_ack_ends_here() -> None:
+    stage = Stage()
+    call = stage.asked(INVITE)
+    done = stage.note(stage.edge.refuse(call, Refusal(404), stage.now_s))
+    assert statuses(done) == [404]
+    tag = at_peer(done).tag("To")
+    assert tag
+    assert statuses(stage.peer(INVITE)) == [404]
+    assert stage.peer(request("ACK", to_tag=tag)) == []
+    assert stage.edge.active == 0
+
+
+def test_requests_over_a_connection_are_answered_on_it() -> None:
+    stage = Stage()
+    flow = Flow("tcp", ("192.168.1.2", 5060), ("192.168.1.50", 33333), 7)
+    _, inner = stage.ringing(request("INVITE", via="SIP/2.0/TCP 192.168.1.50:5070"), flow)
+    done = stage.worker(response(inner, 200, "OK", CONTACT, body=BODY))
+    assert the(edges.ToPeer, done).flow == flow
+    assert "transport=tcp" in (at_peer(done).headers.get("Contact") or "")
+    bye = stage.worker(worker_request(inner, "BYE", 3))
+    assert the(edges.ToPeer, bye).flow == flow
+
+
+def test_answers_over_udp_go_where_the_peer_says_that_it_listens() -> None:
+    stage = Stage()
+    plain = request("OPTIONS")
+    plain.headers.set("Via", "SIP/2.0/UDP 192.168.1.50:5071;branch=z9hG4bKx")
+    assert the(edges.ToPeer, stage.peer(plain)).flow.remote == ("192.168.1.50", 5071)
+    assert the(edges.ToPeer, stage.peer(request("OPTIONS"))).flow == PEER
+
+
+def test_behind_nat_requests_go_back_to_where_the_peer_sends_from() -> None:
+    stage = Stage(allow=("198.51.100.0/24",))
+    flow = Flow("udp", ("192.168.1.2", 5060), ("198.51.100.9", 61000))
+    _, inner = stage.up(INVITE, flow)
+    bye = stage.worker(worker_request(inner, "BYE", 3))
+    assert the(edges.ToPeer, bye).flow.remote == ("198.51.100.9", 61000)
+
+
+def test_requests_go_by_the_proxies_that_want_to_see_them() -> None:
+    stage = Stage()
+    route = "Record-Route: <sip:192.168.1.9;lr>"
+    call, inner = stage.ringing(request("INVITE", route))
+    assert inner.headers.all("Record-Route") == ["<sip:127.0.0.1:4000;lr>", "<sip:192.168.1.9;lr>"]
+    stage.worker(response(inner, 200, "OK", CONTACT, body=BODY))
+    done = stage.worker(worker_request(inner, "BYE", 3))
+    assert the(edges.ToPeer, done).flow.remote == ("192.168.1.9", 5060)
+    assert at_peer(done).headers.all("Route") == ["<sip:192.168.1.9;lr>"]
+    assert call.is_over
+
+
+# -- who may --
+
+
+@pytest.mark.parametrize("method", ["INVITE", "OPTIONS", "REGISTER", "BYE", "MESSAGE", "ACK"])
+def test_strangers_get_no_answer(method: str) -> None:
+    assert Stage().peer(request(method), STRANGER) == []
+
+
+def test_scanners_get_no_answer_from_anywhere() -> None:
+    stage = Stage()
+    assert stage.peer(request("OPTIONS", agent="friendly-scanner")) == []
+    assert stage.edge.ignored == 1
+
+
+def test_phones_with_a_password_are_challenged_in_every_way_that_there_is() -> None:
+    stage = Stage(users=("ann:secret",))
+    challenge = at_peer(stage.peer(INVITE, STRANGER))
+    assert isinstance(challenge, Response) and challenge.status == 401
+    lines = challenge.headers.all("WWW-Authenticate")
+    assert any("SHA-256" in line for line in lines) and any("MD5" in line for line in lines)
+    assert stage.edge.calls == {}
+    assert stage.peer(request("ACK", to_tag=challenge.tag("To") or ""), STRANGER) == []
+
+
+@pytest.mark.parametrize(
+    ("message", "status"),
+    [
+        (request("OPTIONS"), 200),
+        (request("REGISTER"), 405),
+        (request("SUBSCRIBE"), 405),
+        (request("BYE", to_tag="x"), 481),
+        (request("CANCEL"), 481),
+        (request("INVITE", to_tag="x"), 481),
+        (request("REFER", to_tag="x"), 481),
+        (request("INVITE", uri="mailto:x"), 400),
+    ],
+)
+def test_what_belongs_to_no_call_is_answered_here(message: Request, status: int) -> None:
+    stage = Stage()
+    assert statuses(stage.peer(message)) == [status]
+    assert stage.edge.calls == {}
+
+
+def test_a_request_without_hops_left_goes_nowhere() -> None:
+    spent = request("INVITE")
+    spent.headers.set("Max-Forwards", "0")
+    assert statuses(Stage().peer(spent)) == [483]
+
+
+def test_a_copy_that_took_another_way_is_a_loop() -> None:
+    stage = Stage()
+    stage.asked(INVITE)
+    assert statuses(stage.peer(request("INVITE", branch="z9hG4bKother"))) == [482]
+
+
+@pytest.mark.parametrize("status", [486, 503])
+def test_beyond_the_limit_calls_are_refused(status: int) -> None:
+    stage = Stage(max_calls=1, busy_status=status)
+    stage.asked(INVITE)
+    refused = stage.peer(request("INVITE", call_id="another@phone"))
+    assert statuses(refused) == [status]
+    assert at_peer(refused).headers.get("Retry-After")
+    assert statuses(stage.peer(request("OPTIONS"))) == [status]
+
+
+def test_while_the_calls_run_out_no_new_one_is_taken() -> None:
+    stage = Stage()
+    stage.edge.draining = True
+    assert statuses(stage.peer(INVITE)) == [503]
+
+
+def test_nobody_without_the_tags_reaches_a_call() -> None:
+    stage = Stage()
+    call, _ = stage.up(INVITE)
+    guess = request("BYE", number=2, to_tag="guessed")
+    assert stage.peer(guess, STRANGER) == []
+    assert statuses(stage.peer(guess)) == [481]
+    assert not call.is_over
+
+
+def test_transfers_by_the_peer_are_denied_unless_allowed_and_within_the_dial_plan() -> None:
+    refer = request("REFER", "Refer-To: <sip:42@pbx.example.com>", number=2, to_tag="bot")
+    for settings, plan in (
+        ({"accept_refer": False}, ["sip:*@pbx.example.com"]),
+        ({"accept_refer": True}, []),
+    ):
+        stage = Stage(dial_plan=plan, **settings)
+        stage.up(INVITE)
+        assert statuses(stage.peer(refer)) == [403]
+    stage = Stage(dial_plan=["sip:*@pbx.example.com"], accept_refer=True)
+    stage.up(INVITE)
+    passed = at_worker(stage.peer(refer))
+    assert isinstance(passed, Request) and passed.method == "REFER"
+
+
+# -- outbound calls --
+
+TARGET = Flow("udp", ("192.168.1.2", 5060), ("192.0.2.30", 5060))
+
+
+def outbound(
+    *more: str, number: int = 1, branch: str = "z9hG4bKout", method: str = "INVITE", tag: str = ""
+) -> Request:
+    made = request(
+        method,
+        *more,
+        number=number,
+        branch=branch,
+        call_id="out@worker",
+        to_tag=tag,
+        uri="sip:42@pbx.example.com",
+        via="SIP/2.0/UDP 127.0.0.1:5001",
+        body=BODY if method == "INVITE" else "",
+    )
+    made.headers.set("Route", "<sip:127.0.0.1:4000;lr>")
+    made.headers.set("Contact", "<sip:in-main@127.0.0.1:5001>")
+    return made
+
+
+def dialled(stage: Stage) -> tuple[edges.EdgeCall, Request]:
+    dial = stage.edge.expect_dial("why")
+    done = stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
+    trying = at_worker(done)
+    assert isinstance(trying, Response) and trying.status == 100
+    locate = the(edges.Locate, done)
+    assert (locate.uri, locate.call.info) == ("sip:42@pbx.example.com", "why")
+    outer = at_peer(stage.note(stage.edge.located(locate.call, TARGET, stage.now_s)))
+    assert isinstance(outer, Request)
+    return locate.call, outer
+
+
+def test_an_outbound_call_shows_the_public_address_and_comes_back_by_the_edge() -> None:
+    stage = Stage()
+    call, outer = dialled(stage)
+    assert outer.headers.get("X-Talkpath-Dial") is None
+    assert outer.headers.get("Route") is None
+    assert len(outer.headers.all("Via")) == 1 and outer.via.host == PUBLIC
+    assert b"127.0.0.1" not in bytes(outer)
+    ringing = stage.peer(response(outer, 180, "Ringing", "Contact: <sip:42@192.0.2.30>"), TARGET)
+    assert the(edges.Progress, ringing).status == 180
+    answer = response(outer, 200, "OK", "Contact: <sip:42@192.0.2.30:5062>", body=BODY)
+    inner = at_worker(stage.peer(answer, TARGET))
+    assert inner.headers.all("Record-Route") == ["<sip:127.0.0.1:4000;lr>"]
+    assert inner.via.host == "127.0.0.1"
+    assert call.stage.name == "UP"
+    ack = outbound(method="ACK", branch="z9hG4bKack", tag="bot")
+    ack.uri = "sip:42@192.0.2.30:5062"
+    acknowledged = stage.worker(ack)
+    assert the(edges.ToPeer, acknowledged).flow.remote == ("192.0.2.30", 5062)
+    bye = request("BYE", number=5, call_id="out@worker", to_tag="ann", uri="sip:x@203.0.113.1")
+    bye.headers.set("From", outer.headers.get("To") + ";tag=bot")  # type: ignore[operator]
+    bye.headers.set("To", outer.headers.get("From") or "")
+    done = stage.peer(bye, TARGET)
+    ended = at_worker(done)
+    assert isinstance(ended, Request) and ended.uri == "sip:in-main@127.0.0.1:5001"
+    assert the(edges.Over, done)
+
+
+def test_a_trunk_that_wants_a_password_gets_a_second_invite() -> None:
+    stage = Stage()
+    call, outer = dialled(stage)
+    challenge = response(outer, 407, "Proxy Authentication Required")
+    done = stage.peer(challenge, TARGET)
+    assert not [action for action in done if isinstance(action, edges.Over)]
+    second = stage.worker(outbound("Proxy-Authorization: Digest x", number=2, branch="z9hG4bK2"))
+    again = at_peer(second)
+    stage.peer(response(again, 200, "OK", "Contact: <sip:42@192.0.2.30>", body=BODY), TARGET)
+    assert call.stage.name == "UP"
+
+
+def test_a_worker_may_call_nobody_that_it_was_not_told_to() -> None:
+    stage = Stage()
+    refused = at_worker(stage.worker(outbound()))
+    assert isinstance(refused, Response) and refused.status == 403
+    dial = stage.edge.expect_dial("once")
+    stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
+    copy = outbound(f"X-Talkpath-Dial: {dial}")
+    copy.headers.set("Call-ID", "second@worker")
+    refused = at_worker(stage.worker(copy))
+    assert isinstance(refused, Response) and refused.status == 403
+    planned = Stage(dial_plan=["sip:*@pbx.example.com"])
+    assert the(edges.Locate, planned.worker(outbound()))
+
+
+def test_a_call_that_is_refused_or_cannot_be_made_is_over() -> None:
+    stage = Stage()
+    call, outer = dialled(stage)
+    done = stage.peer(response(outer, 486, "Busy Here"), TARGET)
+    assert the(edges.Progress, done).status == 486 and the(edges.Over, done).call is call
+    assert at_peer(stage.worker(outbound(method="ACK", tag="bot"))).via == outer.via
+
+    stage = Stage()
+    dial = stage.edge.expect_dial("why")
+    sought = the(edges.Locate, stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))).call
+    refused = at_worker(stage.edge.refuse(sought, Refusal(503), stage.now_s))
+    assert isinstance(refused, Response) and refused.status == 503
+    assert stage.worker(outbound(method="ACK", tag="x")) == []
+
+
+def test_a_worker_may_give_up_while_the_peer_is_sought() -> None:
+    stage = Stage()
+    dial = stage.edge.expect_dial("why")
+    stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
+    assert stage.worker(outbound()) == []  # a copy
+    done = stage.worker(outbound(method="CANCEL"))
+    told = [action for action in done if isinstance(action, edges.ToWorker)]
+    assert len(told) == 2 and the(edges.Withdraw, done)
+
+
+def test_answers_to_what_was_never_asked_are_dropped() -> None:
+    stage = Stage()
+    _, outer = dialled(stage)
+    forged = response(outer, 200, "OK", "Contact: <sip:evil@192.0.2.66>", body=BODY)
+    forged.headers.set("Via", "SIP/2.0/UDP 203.0.113.1:5060;branch=z9hG4bKguessed")
+    assert stage.peer(forged, STRANGER) == []
+
+
+# -- workers that die --
+
+
+def test_the_calls_of_a_dead_worker_end_with_a_bye_in_its_name() -> None:
+    stage = Stage()
+    call, inner = stage.up(request("INVITE", "Record-Route: <sip:192.168.1.9;lr>"))
+    stage.worker(worker_request(inner, "INFO", 40))
+    own = the(edges.Own, stage.edge.hang_up(call, stage.now_s))
+    bye = own.request
+    assert (bye.method, bye.uri, bye.cseq[0]) == ("BYE", "sip:ann@192.168.1.50:5070", 41)
+    assert bye.tag("From") == "bot" and bye.tag("To") == "ann"
+    assert bye.headers.all("Route") == ["<sip:192.168.1.9;lr>"]
+    assert own.flow.remote == ("192.168.1.9", 5060)
+    assert stage.edge.hang_up(call, stage.now_s) == []
+
+
+def test_calls_that_ring_in_a_dead_worker_are_refused_or_taken_back() -> None:
+    stage = Stage()
+    call, _ = stage.ringing(INVITE)
+    assert statuses(stage.edge.hang_up(call, stage.now_s)) == [500]
+    stage = Stage()
+    call, outer = dialled(stage)
+    cancel = at_peer(stage.edge.hang_up(call, stage.now_s))
+    assert isinstance(cancel, Request) and cancel.method == "CANCEL"
+    assert cancel.via.parameters.get("branch") == outer.via.parameters.get("branch")
+    assert (cancel.cseq[0], cancel.uri) == (1, outer.uri)
+
+
+def test_a_call_that_nobody_answers_is_forgotten() -> None:
+    stage = Stage()
+    stage.ringing(INVITE)
+    stage.now_s += edges.UNANSWERED_S + 1
+    assert statuses(stage.edge.tick(stage.now_s)) == [408]
+
+
+# -- audio --
+
+
+class Relay:
+    outside_port = 20000
+    inside_port = 45000
+
+    def __init__(self) -> None:
+        self.aimed: list[tuple[str, int]] = []
+        self.answered: list[int] = []
+
+    def aim(self, host: str, port: int) -> None:
+        self.aimed.append((host, port))
+
+    def answer(self, port: int) -> None:
+        self.answered.append(port)
+
+
+def test_a_relay_stands_between_both_descriptions() -> None:
+    relay = Relay()
+    stage = Stage(relays=lambda call_id: relay)
+    _, inner = stage.ringing(INVITE)
+    assert b"m=audio 45000 " in inner.body and b"127.0.0.1" in inner.body
+    answer = at_peer(stage.worker(response(inner, 200, "OK", CONTACT, body=BODY)))
+    assert b"m=audio 20000 " in answer.body and b"127.0.0.1" not in answer.body
+    assert (relay.aimed, relay.answered) == ([("192.168.1.50", 40000)], [30000])
+
+
+@pytest.mark.parametrize(
+    ("mode", "flow", "wanted"),
+    [
+        ("auto", PEER, False),
+        ("auto", STRANGER, True),
+        ("always", PEER, True),
+        ("off", STRANGER, False),
+    ],
+)
+def test_who_needs_a_relay(mode: str, flow: Flow, wanted: bool) -> None:
+    assert Stage(symmetric_rtp=mode).edge.wants_relay(INVITE, flow) is wanted
+
+
+def test_keys_that_were_not_offered_are_not_answered() -> None:
+    stage = Stage()
+    _, inner = stage.ringing(INVITE)
+    keys = BODY + "a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:abc\n"
+    answer = at_peer(stage.worker(response(inner, 200, "OK", CONTACT, body=keys)))
+    assert b"crypto" not in answer.body
