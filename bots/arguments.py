@@ -117,7 +117,7 @@ SERVER = (
         "--transport",
         "server.transport",
         "how callers come in",
-        choices=("webrtc", "websocket", "sip"),
+        choices=("webrtc", "websocket", "sip", "audiosocket"),
     ),
     Setting("--host", "server.host", "address to listen on; 0.0.0.0 for all", "ADDRESS"),
     Setting(
