@@ -624,7 +624,7 @@ class Edge:
             return []
         if response.status < 300:
             rewriting.set_headers(response, call.answer_headers)
-            if call.early or call.stage is Stage.UP:
+            if call.early or call.kept is not None or call.stage is Stage.UP:
                 return []
             call.move(Stage.UP, now_s)
             return [Progress(call, response.status, response.reason)]
