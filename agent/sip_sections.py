@@ -71,6 +71,8 @@ class SipConfig:
         drain_s: seconds that calls have to end by themselves once the server is to stop.
         record_folder: where each call's sound is written, caller left, bot right; empty: nowhere.
         user_agent: what ``User-Agent`` and ``Server`` say.
+        admin_key: whoever asks the HTTP service for calls must send it as ``Authorization: Bearer
+            KEY``; empty asks for none, and lets only this machine in.
     """
 
     port: int = 5060
@@ -103,6 +105,7 @@ class SipConfig:
     drain_s: float = 30.0
     record_folder: str = ""
     user_agent: str = "talkpath"
+    admin_key: str = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         for name in ("port", "tls_port"):
@@ -151,6 +154,10 @@ class SipConfig:
         _require(
             bool(self.user_agent) and self.user_agent.isprintable() and self.user_agent.isascii(),
             "sip.user_agent must be a name",
+        )
+        _require(
+            self.admin_key.isprintable() and self.admin_key.isascii() and " " not in self.admin_key,
+            "sip.admin_key must be visible ASCII without a space",
         )
 
     @property

@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from talkpath.agent.config import Config
 from talkpath.agent.errors import ConfigError, TalkpathError, UnknownModel
 from talkpath.bots.arguments import (
     LISTENING,
@@ -29,9 +28,11 @@ from talkpath.bots.arguments import (
     config_of,
     settings_arguments,
 )
-from talkpath.bots.models_command import add_models_command, pull
+from talkpath.bots.call_command import add_call_command
+from talkpath.bots.models_command import add_models_command, models_of, pull
 from talkpath.bots.process import configure_logs, configure_loguru
 from talkpath.bots.serve_command import add_serve_command
+from talkpath.bots.sip_command import TELEPHONE, TELEPHONE_SERVER, run_telephone
 
 __all__ = ["main"]
 
@@ -178,9 +179,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     run.add_argument("bot", metavar="BOT", help="a bot's name, or the path of a .py file")
     add_settings(run, *SERVER, *WHISPER, *LISTENING, *TURNS, *_ELSEWHERE, *_REPLY, *_WRITTEN)
+    add_settings(run, *TELEPHONE, *TELEPHONE_SERVER)
     run.set_defaults(handler=_run)
 
     add_serve_command(commands, common, settings)
+
+    call = add_call_command(commands, common, settings)
+    add_settings(call, *WHISPER, *_ELSEWHERE, *_REPLY, *TELEPHONE)
 
     transcribe = commands.add_parser(
         "transcribe",
@@ -230,9 +235,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> int:
     config = config_of(args)
     if config.server.transport == "sip":
-        raise TalkpathError(
-            "the telephone (sip) is not available in this release; use webrtc or websocket"
-        )
+        return run_telephone(args.bot, config, debug=args.debug)
     from talkpath.bots.loader import load_bot
 
     bot, prepare = load_bot(args.bot)
@@ -240,7 +243,7 @@ def _run(args: argparse.Namespace) -> int:
     kinds = set(getattr(module, "MODELS", ("whisper",)))
     if config.whisper.servers:
         kinds.discard("whisper")
-    pull(_models_of(config, sorted(kinds)))
+    pull(models_of(config, sorted(kinds)))
     # Not before: this takes seconds, and a mistyped name should be told at once.
     from talkpath.agent.runtime import Runtime, set_runtime
 
@@ -267,24 +270,14 @@ def _transcribe(args: argparse.Namespace) -> int:
 
     config = config_of(args)
     if any(file.is_file() for file in args.files):  # else the error is quick
-        pull(_models_of(config, ("whisper",)))
+        pull(models_of(config, ("whisper",)))
     code: int = run_transcribe(args, config)
     return code
 
 
-def _models_of(config: Config, kinds: Sequence[str]) -> list[str]:
-    """Names of the models that a bot's ``MODELS`` asks for: whisper, reply, voice."""
-    names = {
-        "whisper": config.whisper.model,
-        "reply": config.reply.local_model,
-        "voice": config.voice.piper_model,
-    }
-    return [name for kind in kinds if (name := names.get(kind))]
-
-
 def _bench(args: argparse.Namespace) -> int:
     config = config_of(args)
-    pull(_models_of(config, args.models))
+    pull(models_of(config, args.models))
     code: int = args.bench(args, config)
     return code
 
@@ -305,7 +298,8 @@ def _doctor(args: argparse.Namespace) -> int:
 def _configure_logging(args: argparse.Namespace) -> None:
     """Send all logs to standard error: INFO of servers, WARNING elsewhere, DEBUG if asked for."""
     serves = args.command in ("run", "serve")
+    above = serves or args.command in ("bench", "call")
     level = "DEBUG" if args.debug else "INFO" if serves else "WARNING"
     configure_logs(level, debug=args.debug)
-    if serves or args.command == "bench":  # only Pipecat and what is above it log with loguru
+    if above:  # only Pipecat and what is above it log with loguru
         configure_loguru("WARNING" if args.command == "serve" and not args.debug else level)

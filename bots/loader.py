@@ -5,6 +5,7 @@ A bot is a module with ``async def bot(runner_args)``, Pipecat's convention. It 
 """
 
 import ast
+import contextlib
 import importlib
 import importlib.util
 import inspect
@@ -22,7 +23,7 @@ from talkpath.agent.errors import ConfigError, TalkpathError
 if TYPE_CHECKING:
     from pipecat.runner.types import RunnerArguments
 
-__all__ = ["Bot", "Prepare", "bot_names", "load_bot"]
+__all__ = ["Bot", "Prepare", "bot_models", "bot_names", "load_bot"]
 
 Bot: TypeAlias = "Callable[[RunnerArguments], Awaitable[None]]"
 Prepare: TypeAlias = Callable[[], Awaitable[None]]
@@ -41,6 +42,33 @@ def bot_names() -> list[str]:
     return sorted(names)
 
 
+def bot_models(name_or_path: str) -> tuple[str, ...]:
+    """What a bot's ``MODELS`` says that it needs, without importing it: whisper, reply, voice.
+
+    Args:
+        name_or_path: as for ``load_bot``.
+
+    Returns:
+        The kinds of models; ``whisper`` alone where the file does not say it in so many words.
+
+    Raises:
+        ConfigError: there is no such bot or file.
+        TalkpathError: the file is not Python.
+    """
+    file = _find(name_or_path)
+    try:
+        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
+        raise TalkpathError(_import_problem(file, error)) from error
+    for node in tree.body:
+        if not isinstance(node, ast.Assign):
+            continue
+        if any(isinstance(target, ast.Name) and target.id == "MODELS" for target in node.targets):
+            with contextlib.suppress(ValueError):  # computed: whoever imports it will know
+                return tuple(ast.literal_eval(node.value))
+    return ("whisper",)
+
+
 def load_bot(name_or_path: str) -> tuple[Bot, Prepare | None]:
     """Import a bot.
 
@@ -55,20 +83,37 @@ def load_bot(name_or_path: str) -> tuple[Bot, Prepare | None]:
         ConfigError: there is no such bot or file, or it has no ``bot`` coroutine.
         TalkpathError: the file exists but cannot be imported.
     """
-    if name_or_path.endswith(".py") or "/" in name_or_path or "\\" in name_or_path:
-        module = _import_file(Path(name_or_path).expanduser())
+    file = _find(name_or_path)
+    if _is_path(name_or_path):
+        module = _import_file(file)
     else:
-        module = _import_name(name_or_path)
+        module = importlib.import_module(f"talkpath.bots.{name_or_path}")
     bot = _coroutine(module, name_or_path, "bot", arguments=1)
     if bot is None:
         raise ConfigError(f"{name_or_path} has no bot: it needs `async def bot(runner_args)`")
     return bot, _coroutine(module, name_or_path, "prepare", arguments=0)
 
 
-def _import_name(name: str) -> ModuleType:
+def _is_path(name_or_path: str) -> bool:
+    return name_or_path.endswith(".py") or "/" in name_or_path or "\\" in name_or_path
+
+
+def _find(name_or_path: str) -> Path:
+    """The file of a bot."""
+    if not _is_path(name_or_path):
+        return _find_name(name_or_path)
+    file = Path(name_or_path).expanduser()
+    if not file.is_file():
+        what = "is a folder, not a Python file" if file.is_dir() else "does not exist"
+        raise ConfigError(f"the bot {file} {what}")
+    return file
+
+
+def _find_name(name: str) -> Path:
     names = bot_names()
-    if name in names:
-        return importlib.import_module(f"talkpath.bots.{name}")
+    spec = importlib.util.find_spec(f"talkpath.bots.{name}") if name in names else None
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin)
     file = f"{name}.py"
     hint = f"; did you mean ./{file}?" if Path(file).is_file() else ", or the path of a .py file"
     raise ConfigError(f"there is no bot {name!r}; known are {', '.join(names)}{hint}")
@@ -76,9 +121,6 @@ def _import_name(name: str) -> ModuleType:
 
 def _import_file(file: Path) -> ModuleType:
     """Import a file under a name of its own, with its folder on the path as ``python FILE`` has."""
-    if not file.is_file():
-        what = "is a folder, not a Python file" if file.is_dir() else "does not exist"
-        raise ConfigError(f"the bot {file} {what}")
     file = file.resolve()
     name = f"talkpath_bot_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)

@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from talkpath.agent.config import Config
 from talkpath.agent.errors import ModelUnavailable
 
 if TYPE_CHECKING:
     from talkpath.agent.models import PullProgress
 
-__all__ = ["add_models_command", "pull"]
+__all__ = ["add_models_command", "models_of", "pull"]
 
 
 def add_models_command(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -46,6 +47,16 @@ def add_models_command(commands: Any, common: argparse.ArgumentParser) -> None:
     )
     path.add_argument("name", metavar="NAME", help="a model's name")
     path.set_defaults(handler=_path)
+
+
+def models_of(config: Config, kinds: Sequence[str]) -> list[str]:
+    """Names of the models that a bot's ``MODELS`` asks for: whisper, reply, voice."""
+    names = {
+        "whisper": config.whisper.model,
+        "reply": config.reply.local_model,
+        "voice": config.voice.piper_model,
+    }
+    return [name for kind in kinds if (name := names.get(kind))]
 
 
 def pull(names: Sequence[str]) -> None:

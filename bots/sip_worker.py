@@ -1,7 +1,7 @@
 """The program of the telephone's workers; ``talkpath run BOT --transport sip`` starts it.
 
-``python -m talkpath.bots.sip_worker [--debug] DESCRIPTOR``: the descriptor is that of the control
-channel, see ``talkpath.transports.sip.worker``.
+``python -m talkpath.bots.sip_worker [LEVEL] DESCRIPTOR``: the level is that of its logs, and the
+descriptor that of the control channel, see ``talkpath.transports.sip.worker``.
 """
 
 import asyncio
@@ -21,9 +21,8 @@ def main(arguments: list[str]) -> int:
     """Be a worker; return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see cli.py
     follow_parent()
-    debug = "--debug" in arguments
-    level = "DEBUG" if debug else "INFO"
-    configure_logs(level, debug=debug)
+    level = arguments[0] if len(arguments) > 1 else "INFO"
+    configure_logs(level, debug=level == "DEBUG")
     configure_loguru(level)
     allow_many_sockets()
     channel = socket.socket(fileno=int(arguments[-1]))

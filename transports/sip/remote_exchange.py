@@ -78,13 +78,15 @@ class RemoteExchange:
         self, call_id: str, status: int, reason: str, headers: Mapping[str, str]
     ) -> None:
         """Say how the call is refused."""
-        fields = {"status": status, "reason": reason, "headers": dict(headers)}
-        await self._channel.ask("reject", call_id=call_id, **fields)
+        await self._channel.ask(
+            "reject", call_id=call_id, status=status, reason=reason, headers=dict(headers)
+        )
 
     async def add_headers(self, call_id: str, method: str, headers: Mapping[str, str]) -> None:
         """Put headers into the next request."""
-        fields = {"method": method, "headers": dict(headers)}
-        await self._channel.ask("add_headers", call_id=call_id, **fields)
+        await self._channel.ask(
+            "add_headers", call_id=call_id, method=method, headers=dict(headers)
+        )
 
     async def permit(self, call_id: str, target: str) -> str:
         """Ask whether the call may go to an address; the URI to use."""
@@ -93,8 +95,9 @@ class RemoteExchange:
 
     async def ended(self, call_id: str, reason: str, quality: CallQuality) -> None:
         """The call is over."""
-        fields = {"reason": reason, "quality": dataclasses.asdict(quality)}
-        await self._channel.ask("ended", call_id=call_id, **fields)
+        await self._channel.ask(
+            "ended", call_id=call_id, reason=reason, quality=dataclasses.asdict(quality)
+        )
 
 
 def call_info(fields: Mapping[str, Any]) -> CallInfo:

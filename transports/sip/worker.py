@@ -12,6 +12,7 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from loguru import logger
@@ -88,6 +89,7 @@ class _Worker:
                 "hang_up": self._hang_up,
                 "drain": self._drain,
                 "metrics": self._metrics,
+                "quality": self._quality,
             },
             "the listener",
         )
@@ -221,6 +223,10 @@ class _Worker:
     async def _metrics(self) -> dict[str, Any]:
         registries = self._runtime.registries() if self._runtime is not None else []
         return {"text": "".join(render_prometheus(registry) for registry in registries)}
+
+    async def _quality(self) -> dict[str, Any]:
+        legs = self._engine.legs if self._engine is not None else ()
+        return {"calls": {leg.info.call_id: asdict(leg.quality()) for leg in legs}}
 
 
 def _profile(fields: Mapping[str, Any]) -> MediaProfile:
