@@ -141,13 +141,14 @@ class _Call:
         inbound = self._leg.info.direction == "inbound"
         answering = self._start(self._answer(), "answer") if inbound else None
         self._start(self._keep_limits(), "limits")
+        gone = self._gone(following)
+        attending = self._start(attend(self._bot, self._arguments, gone, self._limits), "bot")
         try:
-            gone = self._gone(following)
-            error = await attend(self._bot, self._arguments, gone, self._limits)
+            await asyncio.wait({attending})  # cancelling this does not cancel the bot yet
             if answering is not None:
                 answering.cancel()
             if not following.done():
-                await self._end(_FAILED if error is not None else None)
+                await self._end(_FAILED if attending.result() is not None else None)
             return await self._end_of(following)
         except asyncio.CancelledError:
             await self._end(_SHUTDOWN)
