@@ -6,6 +6,7 @@ are told are cut off; what they can take up until then is in :class:`ConnectionL
 
 import asyncio
 import itertools
+import os
 import socket
 import ssl
 from collections import Counter
@@ -197,7 +198,13 @@ class Connections:
             self._connecting[target] = task
             task.add_done_callback(lambda done: self._connected(target, done))
         # Several may wait for one connection: who gives up does not take it from the others.
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            waiting = asyncio.current_task()
+            if not task.cancelled() or (waiting and waiting.cancelling()):
+                raise
+            raise PeerUnreachable("the telephone is being switched off") from None
 
     def _connected(self, target: Target, task: asyncio.Task[Flow]) -> None:
         del self._connecting[target]
@@ -223,8 +230,11 @@ class Connections:
         except ssl.SSLCertVerificationError as error:
             message = f"{target} has no certificate to trust: {error.verify_message}"
             raise PeerUnreachable(message) from error
-        except OSError as error:  # ssl.SSLError is one
-            raise PeerUnreachable(f"{target} cannot be reached: {error}") from error
+        except ssl.SSLError as error:
+            raise PeerUnreachable(f"{target} does not speak TLS as we do: {error}") from error
+        except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else str(error)
+            raise PeerUnreachable(f"{target} cannot be reached: {reason}") from error
         if connection.flow is None or number not in self._open:
             raise PeerUnreachable(f"{target} closed the connection at once")
         self._targets[target] = number

@@ -1,0 +1,29 @@
+"""Nothing may be left of a test: no task, no socket, no timer that keeps something alive."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import psutil
+import pytest
+
+from tests.certificate import Certificate
+
+
+@pytest.fixture(autouse=True)
+async def nothing_left() -> AsyncIterator[None]:
+    before = _sockets()
+    yield
+    left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    assert not left, left
+    await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next round
+    assert _sockets() - before == set()
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
+    """One for 127.0.0.1."""
+    return Certificate(tmp_path_factory.mktemp("tls"), "server")
+
+
+def _sockets() -> set[object]:
+    return {(one.fd, one.laddr) for one in psutil.Process().net_connections("inet")}
