@@ -190,14 +190,16 @@ async def _telephone(config: Config, calls: int) -> AsyncIterator[tuple[str, int
     )
     try:
         assert process.stdout is not None
+        found = None
         async with asyncio.timeout(_READY_S):
-            line = (await process.stdout.readline()).decode()
-        found = _LISTENING.search(line)
-        if found is None:
-            raise EngineError(
-                "the telephone of the bench did not start; "
-                "`talkpath run loopback --transport sip` shows why"
-            )
+            while found is None:
+                line = (await process.stdout.readline()).decode()
+                if not line:
+                    raise EngineError(
+                        "the telephone of the bench did not start; "
+                        "`talkpath run loopback --transport sip` shows why"
+                    )
+                found = _LISTENING.search(line)
         yield found[1], int(found[2]), process.pid
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -218,7 +220,7 @@ def _environment(config: Config, calls: int) -> dict[str, str]:
         max_calls=max(calls + 1, config.sip.max_calls),
         requests_per_s=max(1000.0, config.sip.requests_per_s),
     )
-    variables = {}
+    variables = {"TALKPATH_SERVER_PORT": "0"}
     for key, value in dataclasses.asdict(settings).items():
         text = ",".join(value) if isinstance(value, tuple) else str(value)
         variables[f"TALKPATH_SIP_{key.upper()}"] = text

@@ -83,12 +83,12 @@ class Arrival:
 
     Attributes:
         at_s: when (Unix time).
-        timestamp: RTP's, unwrapped.
+        sequence: RTP's number of the packet, unwrapped.
         payload: the sound, encoded.
     """
 
     at_s: float
-    timestamp: int
+    sequence: int
     payload: bytes
 
 
@@ -98,7 +98,7 @@ class CallRecord:
 
     Attributes:
         sent_s: when each packet was sent (Unix time).
-        arrivals: what came back, in the order of arrival.
+        arrivals: what came back, in the order of the sequence numbers.
         lost: packets missing in the sequence numbers of what came back.
         failure: why there was no call, or no end; empty where all was well.
     """
@@ -215,7 +215,7 @@ def line_figures(codec: TelephoneCodec, seconds: float, calls: Sequence[CallReco
         found = list(_delays_s(codec, seconds, call, sound, starts))
         delays += [1000 * delay for delay in found if not math.isnan(delay)]
         missed += sum(math.isnan(delay) for delay in found)
-        times = [arrival.at_s for arrival in call.arrivals]
+        times = sorted(arrival.at_s for arrival in call.arrivals)
         own_gap_s = max([own_gap_s, *np.diff(call.sent_s).tolist()])
         gap_s = max([gap_s, *np.diff(times).tolist()])
         underrun_s = max(underrun_s, _silence_s(sound, codec.rate_hz))

@@ -73,6 +73,7 @@ async def call(
         loop.remove_reader(sound)
         sound.close()
         transport.close()
+    record.arrivals.sort(key=lambda arrival: arrival.sequence)
     record.lost = ear.lost
     return record
 
@@ -114,12 +115,19 @@ def _socket(host: str) -> socket.socket:
 
 
 class _Ear:
-    """Notes what comes, in order of the sequence numbers' first appearance."""
+    """Notes what comes."""
 
     def __init__(self, record: CallRecord) -> None:
         self._record = record
-        self._next: int | None = None
-        self.lost = 0
+        self._first: int | None = None
+        self._last = 0
+
+    @property
+    def lost(self) -> int:
+        """Numbers that are missing up to the last one."""
+        if self._first is None:
+            return 0
+        return self._last - self._first + 1 - len(self._record.arrivals)
 
     def hear(self, sound: socket.socket) -> None:
         """Read all that is there."""
@@ -135,11 +143,15 @@ class _Ear:
                 if level == socket.SOL_SOCKET and kind == _TIMESTAMPS and len(value) == 16:
                     seconds, nanoseconds = struct.unpack("qq", value)
                     at_s = seconds + nanoseconds / 1e9
-            _, _, sequence, timestamp, _ = _RTP.unpack_from(data)
-            if self._next is not None:
-                self.lost += (sequence - self._next) & 0x7FFF
-            self._next = sequence + 1
-            self._record.arrivals.append(Arrival(at_s, timestamp, data[_RTP.size :]))
+            number = self._unwrapped(_RTP.unpack_from(data)[2])
+            self._record.arrivals.append(Arrival(at_s, number, data[_RTP.size :]))
+
+    def _unwrapped(self, sequence: int) -> int:
+        if self._first is None:
+            self._first = self._last = sequence
+        number = self._last + (sequence - self._last + 0x8000) % 0x10000 - 0x8000
+        self._last = max(self._last, number)
+        return number
 
 
 class _Dialog(asyncio.DatagramProtocol):

@@ -23,7 +23,7 @@ def _call(codec: str, delay_s: float) -> CallRecord:
     for number, payload in enumerate(payloads(TELEPHONE_CODECS[codec], _SECONDS)):
         at_s = 1000 + number * PACKET_S
         record.sent_s.append(at_s)
-        record.arrivals.append(Arrival(at_s + delay_s, number * 160, payload))
+        record.arrivals.append(Arrival(at_s + delay_s, number, payload))
     return record
 
 
