@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import sipmessage
@@ -28,7 +27,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\"\\<>]*")
 _HEADER_VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 # What a stack or the edge writes by itself.
 _RESERVED = frozenset(
     (
@@ -78,7 +76,7 @@ class Trunk:
     domain: str = ""
     dial_plan: tuple[str, ...] = ()
     max_calls: int = 0
-    headers: Mapping[str, str] = field(default=_NO_HEADERS, hash=False)
+    headers: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name == "main":
@@ -253,6 +251,6 @@ def _typed(what: str, kind: object, value: object) -> object:
         wanted = "a list of texts"
     else:
         if isinstance(value, dict) and all(isinstance(item, str) for item in value.values()):
-            return MappingProxyType(value)
+            return value
         wanted = "a table of texts"
     raise ConfigError(f"{what} must be {wanted}")
