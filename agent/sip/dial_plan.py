@@ -17,14 +17,15 @@ from talkpath.agent.sip.patterns import matches, plain_number
 __all__ = ["DialPlan"]
 
 _LONGEST = 2048
-_NUMBER = re.compile(r"\+?[0-9*#]{1,64}")
+_NUMBER = re.compile(r"\+[0-9]{1,64}|[0-9*#]{1,64}")
+_NUMBER_PATTERN = re.compile(r"\+?[0-9*#]{1,64}")
 _USER = re.compile(r"[A-Za-z0-9_.!~*'()&=+$,#-]{1,128}")
 _HOST = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,252}[a-z0-9])?")
 _HOST_PATTERN = re.compile(r"[a-z0-9.*-]{1,253}")
 _PARAMETER = re.compile(r"([A-Za-z0-9_.-]+)(?:=[A-Za-z0-9_.!~*'()\[\]/:&+$%-]*)?")
 _ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})|%[01][0-9A-Fa-f]|%7[Ff]|%[89A-Fa-f]")
 _REPLACES = re.compile(r"[A-Za-z0-9_.!~*'()\[\]/?:+$%-]{1,512}")
-_ADDRESS = re.compile(r"(?:\"[^\"\\<>]*\"|[^\"<>]*)<([^<>]+)>(?:\s*;[^<>]*)?")
+_ADDRESS = re.compile(r"(?:\"[^\"\\<>]*\"\s*|[^\"<>]*)<([^<>]+)>(?:\s*;[^<>]*)?")
 _PORTS = ("", "5060", "5061")
 
 # They send a call elsewhere than the address says (RFC 3261, 19.1.1; RFC 4458; RFC 4694), or
@@ -87,7 +88,7 @@ def _read_pattern(text: str) -> _Target:
     scheme, colon, rest = text.strip().partition(":")
     if not colon or scheme.lower() == "tel":
         number = plain_number(rest if colon else scheme)
-        if _NUMBER.fullmatch(number):
+        if _NUMBER_PATTERN.fullmatch(number):
             return _Target("", number, "", "")
     elif scheme.lower() in ("sip", "sips"):
         user, _, place = rest.rpartition("@")
