@@ -5,15 +5,14 @@ rings are polled. The times are absolute: a late round does not delay those that
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
+
+from loguru import logger
 
 __all__ = ["POLL_S", "AudioPump"]
 
 POLL_S = 0.005
 """Seconds between two rounds: a packet of 20 ms waits 2.5 ms for the next one in the mean."""
-
-_log = logging.getLogger(__name__)
 
 
 class AudioPump:
@@ -62,7 +61,7 @@ class AudioPump:
                 try:
                     poll()
                 except Exception as error:
-                    _log.exception("a call's audio failed")
+                    logger.exception("a call's audio failed")
                     self._polls.pop(poll, None)
                     failed(error)
             # Rounds that were missed are skipped: one reads all that has come meanwhile.

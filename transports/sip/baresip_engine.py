@@ -1,7 +1,6 @@
 """The leg engine on baresip: one SIP stack to a process, which talks to the listener alone."""
 
 import asyncio
-import logging
 import math
 import socket
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,13 +17,14 @@ from baresip import (
     StackEvent,
     UserAgent,
 )
+from loguru import logger
 
 from talkpath.agent.sip_sections import SipConfig
 from talkpath.transports.sip.audio_pump import AudioPump
 from talkpath.transports.sip.baresip_leg import BaresipLeg
 from talkpath.transports.sip.exchange import Exchange
 from talkpath.transports.sip.leg import CallInfo, CallLeg, LegError
-from talkpath.transports.sip.negotiated import SipTrace
+from talkpath.transports.sip.stack_log import StackLog
 
 __all__ = ["BaresipEngine", "MediaProfile"]
 
@@ -65,10 +65,6 @@ _MISSES = 2
 
 _STOP_S = 2.0
 _MOST_EARLY = 64
-
-_log = logging.getLogger(__name__)
-_trace_log = logging.getLogger("baresip.native.sip")
-_native_log = logging.getLogger("baresip.native")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +125,7 @@ class BaresipEngine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._watch: asyncio.Task[None] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._trace = SipTrace(self._traced)
+        self._log = StackLog(self._traced)
         self.port = 0
         self.users: dict[str, str] = {}
 
@@ -157,10 +153,7 @@ class BaresipEngine:
         # The stack's own watch only logs, so its interval is long; see `_watch_stack`.
         runtime = Runtime(command_timeout=_COMMAND_S, watchdog_interval=3600.0)
         runtime.on_dead = self._died
-        _native_log.setLevel(logging.WARNING)
-        _trace_log.setLevel(logging.DEBUG)
-        _trace_log.propagate = False
-        _trace_log.addHandler(self._trace)
+        self._log.open()
         try:
             await runtime.start(self._settings())
             self._runtime = runtime
@@ -189,12 +182,12 @@ class BaresipEngine:
             try:
                 await self._runtime.close()
             except BaresipError as error:
-                _log.error("the SIP stack did not stop: %s", error)
+                logger.error("the SIP stack did not stop: {}", error)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, *(leg.close() for leg in legs), return_exceptions=True)
         self._legs.clear()
-        _trace_log.removeHandler(self._trace)
+        self._log.close()
 
     async def drain(self) -> None:
         """Take no further calls, and return once the last one is over."""
@@ -286,7 +279,7 @@ class BaresipEngine:
         try:
             info = await self._exchange.incoming(call.call_id or "")
         except LegError as error:
-            _log.warning("call %s: %s", call.call_id, error)
+            logger.warning("call {}: {}", call.call_id, error)
             self._early.pop(call.handle, None)
             if call.state is not CallState.CLOSED:
                 await call.reject()
@@ -335,14 +328,14 @@ class BaresipEngine:
                 misses = 0
             except BaresipError as error:
                 misses += 1
-                _log.error("the SIP stack does not answer: %s", error)
+                logger.error("the SIP stack does not answer: {}", error)
         self._died()
 
     def _died(self) -> None:
         if self._is_dead:
             return
         self._is_dead = True
-        _log.critical("the SIP stack died; this process cannot carry calls any more")
+        logger.critical("the SIP stack died; this process cannot carry calls any more")
         for leg in self.legs:
             leg.fail("the SIP stack died")
         if self._dead is not None:
@@ -356,7 +349,7 @@ class BaresipEngine:
     def _done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a call could not be taken: %s", error, exc_info=error)
+            logger.opt(exception=error).error("a call could not be taken: {}", error)
 
 
 def _free_port() -> int:

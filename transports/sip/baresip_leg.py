@@ -1,7 +1,6 @@
 """One call that baresip carries."""
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -17,6 +16,7 @@ from baresip import (
     StaleHandleError,
     TransferFailed,
 )
+from loguru import logger
 
 from talkpath.transports.sip.audio_pump import AudioPump
 from talkpath.transports.sip.exchange import Exchange
@@ -54,8 +54,6 @@ _TRANSFERRED = "Call transfered"
 
 _REASONS = {"Connection reset by peer [104]": "the peer hung up"}
 """What baresip calls a ``BYE``."""
-
-_log = logging.getLogger(__name__)
 
 
 class BaresipLeg:
@@ -163,9 +161,9 @@ class BaresipLeg:
             duration_s=time.monotonic() - since if since is not None else 0.0,
             sent=stats.tx_packets,
             received=stats.rx_packets,
-            lost=stats.rx_lost,
+            lost=stats.rx_lost or stats.jbuf_lost or 0,
             lost_there=stats.tx_lost,
-            jitter_ms=stats.rx_jitter_ms,
+            jitter_ms=stats.rx_jitter_ms or float(stats.jbuf_jitter_ms or 0),
             round_trip_ms=stats.rtt_ms,
             buffer_ms=float(stats.jbuf_delay_ms or 0),
             mos=min(stats.mos_estimate, 4.5) if stats.rx_packets else 0.0,
@@ -341,7 +339,7 @@ class BaresipLeg:
 
     def _tell(self, event: LegEvent) -> None:
         if len(self._events) >= _MOST_EVENTS and isinstance(event, KeyPressed | Held | Resumed):
-            _log.warning("call %s: nobody takes its events", self._info.call_id)
+            logger.warning("call {}: nobody takes its events", self._info.call_id)
             return
         self._events.append(event)
         self._news.set()
@@ -367,7 +365,7 @@ class BaresipLeg:
         try:
             await self._exchange.ended(self._info.call_id, reason, quality)
         except LegError as error:
-            _log.debug("call %s: %s", self._info.call_id, error)  # The listener ended it first.
+            logger.debug("call {}: {}", self._info.call_id, error)  # The listener ended it first.
 
     def _audio_failed(self, error: Exception) -> None:
         self._by, self._reason = "failure", f"audio: {error}"
@@ -385,7 +383,7 @@ class BaresipLeg:
             await self._exchange.permit(self._info.call_id, request.target)
             self._next = await self._call.accept_transfer()
         except (LegError, BaresipError) as error:
-            _log.info("call %s: transfer refused: %s", self._info.call_id, error)
+            logger.info("call {}: transfer refused: {}", self._info.call_id, error)
             status = error.status if isinstance(error, TransferRefused) else 0
             if self._call.transfer_request is not None:
                 await self._quietly(self._call.reject_transfer(status if status >= 300 else 603))
@@ -397,11 +395,11 @@ class BaresipLeg:
         call = self._next
         assert call is not None
         if event.event is Event.CALL_ESTABLISHED:
-            self._next = None
-            self._call = call
+            self._next, left, self._call = None, self._call, call
             self._info = replace(self._info, to_uri=call.peer or "")
             self._audio.move(call.audio)
             self._tell(Transferred(call.peer or ""))
+            self._start(self._quietly(left.hangup()))  # Its peer knows, and may never hang up.
         elif event.event is Event.CALL_CLOSED:
             self._next = None
             if self._call.state is CallState.CLOSED:
@@ -430,7 +428,7 @@ class BaresipLeg:
         except StaleHandleError:
             return
         except BaresipError as error:
-            _log.warning("call %s: %s", self._info.call_id, error)
+            logger.warning("call {}: {}", self._info.call_id, error)
 
     async def _refresh(self, change: Callable[[], Awaitable[None]]) -> None:
         """Change the session; wait while another change is under way."""

@@ -1,19 +1,12 @@
-"""What a call negotiated, read from the stack's trace of SIP messages.
+"""What a call negotiated, read from the peer's session description."""
 
-The stack's events tell neither the codec nor whether the audio is encrypted; its messages do.
-"""
-
-import logging
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Negotiated", "SipTrace", "read_description"]
+__all__ = ["Negotiated", "read_description"]
 
 _STATIC = {"0": "PCMU/8000", "8": "PCMA/8000", "9": "G722/8000"}
 """Payload types that need no ``rtpmap`` (RFC 3551, table 4)."""
-
-_CALL_ID = re.compile(r"^(?:call-id|i)\s*:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +45,3 @@ def read_description(body: str, codecs: Sequence[str]) -> Negotiated:
     known = (names.get(kind, "") for kind in formats)
     codec = next((name for name in known if name.split("/")[0].lower() in codecs), "")
     return Negotiated(codec=codec, encrypted=encrypted)
-
-
-class SipTrace(logging.Handler):
-    """Reads the peers' session descriptions from the stack's trace; the messages go no further.
-
-    Args:
-        tell: told of each description: Call-ID, and the message with it. Called
-            on a thread of the stack's.
-    """
-
-    def __init__(self, tell: Callable[[str, str], None]) -> None:
-        super().__init__(logging.DEBUG)
-        self._tell = tell
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Take one message: a line with its direction, and the message itself."""
-        direction, _, text = record.getMessage().partition("\n")
-        call_id = _CALL_ID.search(text)
-        if direction.startswith("RX") and "\nm=audio " in text and call_id is not None:
-            self._tell(call_id[1], text)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from talkpath.transports.sip.baresip_engine import BaresipEngine
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
 
 __all__ = ["DirectExchange"]
@@ -17,7 +18,8 @@ class DirectExchange:
     """
 
     def __init__(self, port: int = 9) -> None:
-        self._address = f"127.0.0.1:{port}"
+        self._port = port
+        self._engine: BaresipEngine | None = None
         self.asked: list[tuple[object, ...]] = []
         self.forbidden: set[str] = set()
         self.infos: dict[str, CallInfo] = {}
@@ -25,7 +27,11 @@ class DirectExchange:
     @property
     def address(self) -> str:
         """Where everything is sent: straight to the one peer."""
-        return self._address
+        return f"127.0.0.1:{self._port if self._engine is None else self._engine.port}"
+
+    def follow(self, engine: BaresipEngine) -> None:
+        """Send everything back to the engine itself."""
+        self._engine = engine
 
     async def incoming(self, call_id: str) -> CallInfo:
         """What is known of a call."""
@@ -56,7 +62,7 @@ class DirectExchange:
         self.asked.append(("permit", call_id, target))
         if target in self.forbidden:
             raise TransferRefused("the dial plan forbids it", 403)
-        return target if target.startswith("sip:") else f"sip:{target}@{self._address}"
+        return target if target.startswith("sip:") else f"sip:{target}@{self.address}"
 
     async def ended(self, call_id: str, reason: str, quality: CallQuality) -> None:
         """Write it down."""

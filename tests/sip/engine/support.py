@@ -1,0 +1,150 @@
+"""An engine and a telephone for a test, and legs whose events are kept."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from talkpath.agent.sip_sections import SipConfig
+from talkpath.transports.sip.baresip_engine import BaresipEngine, MediaProfile
+from talkpath.transports.sip.leg import CallInfo, CallLeg, Ended, LegEvent
+from tests.sip.engine.direct import DirectExchange
+from tests.sip.peer import PeerCall, SipPeer
+
+__all__ = ["Followed", "Line", "loudest_hz", "open_line", "tone"]
+
+Event = TypeVar("Event", bound=LegEvent)
+
+_SOON_S = 10.0
+
+
+def tone(hz: float, duration_s: float, rate_hz: int = 8000) -> NDArray[np.int16]:
+    """A tone."""
+    times = np.arange(int(duration_s * rate_hz)) / rate_hz
+    return (8000 * np.sin(2 * np.pi * hz * times)).astype(np.int16)
+
+
+def loudest_hz(pcm: NDArray[np.int16], rate_hz: int = 8000) -> float:
+    """The strongest frequency; 0 for silence."""
+    if not len(pcm) or np.abs(pcm).max() < 500:
+        return 0.0
+    spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
+    return float(np.argmax(spectrum)) * rate_hz / len(pcm)
+
+
+class Followed:
+    """A leg, what has happened to it, and what it has heard."""
+
+    def __init__(self, leg: CallLeg) -> None:
+        self.leg = leg
+        self.events: list[LegEvent] = []
+        self._news = asyncio.Event()
+        self._audio = bytearray()
+        leg.listen(self._audio.extend)
+        self.task = asyncio.create_task(self._follow())
+
+    @property
+    def heard(self) -> NDArray[np.int16]:
+        """All audio up to now."""
+        return np.frombuffer(bytes(self._audio), np.int16)
+
+    def echo(self) -> None:
+        """Say back what it hears, from now on."""
+        self.leg.listen(self._say)
+
+    def _say(self, pcm: bytes) -> None:
+        self._audio.extend(pcm)
+        self.leg.write(pcm)
+
+    async def until(self, kind: type[Event], count: int = 1) -> Event:
+        """Wait for the ``count``-th event of a kind."""
+        async with asyncio.timeout(_SOON_S):
+            while True:
+                found = [event for event in self.events if isinstance(event, kind)]
+                if len(found) >= count:
+                    return found[count - 1]
+                self._news.clear()
+                await self._news.wait()
+
+    async def _follow(self) -> None:
+        async for event in self.leg.events():
+            self.events.append(event)
+            self._news.set()
+
+
+class Line:
+    """An engine that answers, the telephone that calls it, and the legs of their calls."""
+
+    def __init__(self, engine: BaresipEngine, exchange: DirectExchange, phone: SipPeer) -> None:
+        self.engine = engine
+        self.exchange = exchange
+        self.phone = phone
+        self.legs: asyncio.Queue[Followed] = asyncio.Queue()
+
+    async def take(self, leg: CallLeg) -> None:
+        """Answer a call."""
+        followed = Followed(leg)
+        await leg.answer()
+        self.legs.put_nowait(followed)
+
+    async def wait(self, leg: CallLeg) -> None:
+        """Let a call ring."""
+        self.legs.put_nowait(Followed(leg))
+
+    def uri(self, profile: str = "main") -> str:
+        """How the engine is called."""
+        return f"sip:{self.engine.users[profile]}@127.0.0.1:{self.engine.port}"
+
+    async def leg(self) -> Followed:
+        """The next inbound call."""
+        return await asyncio.wait_for(self.legs.get(), _SOON_S)
+
+    async def call(self) -> tuple[PeerCall, Followed]:
+        """A call from the telephone that has been answered."""
+        call = await self.phone.call(self.uri())
+        assert call.status == 200, call.status
+        return call, await self.leg()
+
+    async def dial(self, uri: str = "", trunk: str = "") -> Followed:
+        """A call from the engine, by default to the telephone."""
+        info = CallInfo(call_id="", direction="outbound", to_uri=uri or self.phone.uri, trunk=trunk)
+        return Followed(await self.engine.dial(info, {"X-Test": "1"}))
+
+    def ended(self) -> list[str]:
+        """Why calls ended, as the listener was told."""
+        return [str(what[2]) for what in self.exchange.asked if what[0] == "ended"]
+
+
+@contextlib.asynccontextmanager
+async def open_line(
+    profiles: dict[str, MediaProfile] | None = None,
+    *,
+    alone: bool = False,
+    config: SipConfig | None = None,
+) -> AsyncIterator[Line]:
+    """Start an engine and a telephone.
+
+    Args:
+        profiles: of the engine; ``main`` without encryption by default.
+        alone: the engine is its own peer: what it dials comes back to it.
+        config: other settings.
+    """
+    async with SipPeer() as phone:
+        exchange = DirectExchange(phone.port)
+        engine = BaresipEngine(
+            exchange, config or SipConfig(), profiles or {"main": MediaProfile(srtp="off")}
+        )
+        if alone:
+            exchange.follow(engine)
+        line = Line(engine, exchange, phone)
+        engine.on_incoming(line.take)
+        await engine.start()
+        try:
+            yield line
+        finally:
+            legs = engine.legs
+            await engine.stop()
+            assert all(isinstance(leg.ended, Ended) for leg in legs)
