@@ -17,6 +17,7 @@ from talkpath.agent.sip.message import Response, SipParseError
 __all__ = ["Backoff", "Registration", "granted_s", "least_s", "retry_after_s"]
 
 _SHORT_S = 120.0
+_APART_S = 5.0
 _LONGEST_S = 86_400
 
 
@@ -72,6 +73,7 @@ class Registration:
         self._tried = 0  # servers that failed in a row
         self._rounds = 0  # times that all of them did
         self._retry_after_s = 0.0
+        self._since_s = 0.0
         self.expires_s = expires_s
         self.server = 0
         self.registered = False
@@ -88,6 +90,7 @@ class Registration:
         """
         self._tried = self._rounds = self.failures = 0
         self._retry_after_s = 0.0
+        self._since_s = now_s
         self.registered, self.reason = True, ""
         self.valid_until_s = now_s + granted_s
         self.due_s = now_s + granted_s * (0.5 if granted_s < _SHORT_S else 0.75)
@@ -126,10 +129,13 @@ class Registration:
         self.expire(now_s)
 
     def lost(self, now_s: float) -> None:
-        """The connection on which the registrar reaches us is gone: register anew at once."""
+        """The connection on which the registrar reaches us is gone: register anew at once.
+
+        A registrar that closes each connection is asked every five seconds only.
+        """
         if self.registered:
             self.registered = False
-            self.due_s = now_s
+            self.due_s = max(now_s, self._since_s + _APART_S)
 
     def expire(self, now_s: float) -> None:
         """See whether what was in force still is."""

@@ -39,6 +39,19 @@ class _Refused(TalkpathError):
         self.again_s = again_s
 
 
+class _Busy(_Refused):
+    """This machine of the registrar cannot answer now; another may."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """What a registration was made by."""
+
+    server: str
+    target: Target
+    flow: Flow
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationState:
     """How a trunk's registration stands.
@@ -92,7 +105,7 @@ class RegistrarClient:
         self._call_id = new_call_id()
         self._cseq = 0
         self._asked = 0  # the server that was asked last
-        self._used: tuple[Target, Flow, str] | None = None  # what the last success went by
+        self._binding: _Binding | None = None  # of the last success
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -119,7 +132,7 @@ class RegistrarClient:
 
     def gone(self, flow: Flow) -> None:
         """A connection ended: if the registrar reaches us by it, register anew."""
-        if self._used and self._used[1] == flow:
+        if self._binding and self._binding.flow == flow:
             self._registration.lost(asyncio.get_running_loop().time())
             self._wake.set()
 
@@ -130,25 +143,30 @@ class RegistrarClient:
         self._task.cancel()
         await asyncio.wait([self._task])
         self._task = None
-        if not self.state.registered or self._used is None:
+        last = self._binding
+        if last is None or not self.state.registered:
             return
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await self._ask(self._trunk.servers[self._asked], self._used[0], 0)
+                await self._ask(last.server, last.target, 0)
         except (TalkpathError, TimeoutError) as error:
             logger.info("trunk {}: not unregistered: {}", self._trunk.name, error)
 
     async def _keep(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
-            self._wake.clear()
             await self._attempt()
+            await self._until_due()
+
+    async def _until_due(self) -> None:
+        """Wait; what happens meanwhile may change for when."""
+        loop = asyncio.get_running_loop()
+        while (due_s := self._registration.due_s) > loop.time():
+            self._wake.clear()
             try:
-                async with asyncio.timeout_at(self._registration.due_s):
+                async with asyncio.timeout_at(due_s):
                     await self._wake.wait()
             except TimeoutError:
-                continue
-            self._registration.expire(loop.time())
+                return
 
     async def _attempt(self) -> None:
         """Ask the server whose turn it is."""
@@ -181,15 +199,14 @@ class RegistrarClient:
             Seconds that it holds.
         """
         targets = await resolve(sipmessage.URI.parse(server), resolver=self._resolver)
-        if self._used and self._used[0] in targets:
-            targets = [self._used[0], *(one for one in targets if one != self._used[0])]
-        for target in targets:
+        last = self._binding and self._binding.target
+        *others, final = sorted(targets, key=lambda one: one != last)
+        for target in others:
             try:
                 return await self._ask(server, target, self._registration.expires_s)
-            except PeerUnreachable:
-                if target == targets[-1]:
-                    raise
-        raise AssertionError("an address without a target is an error of its own")
+            except (PeerUnreachable, _Busy) as error:
+                logger.debug("trunk {}: {}", self._trunk.name, error)
+        return await self._ask(server, final, self._registration.expires_s)
 
     async def _ask(self, server: str, target: Target, expires_s: int) -> int:
         """Send a REGISTER, as often as it takes to satisfy the registrar.
@@ -224,15 +241,14 @@ class RegistrarClient:
                 break
         granted = self._granted(response, contact, expires_s)
         if expires_s:
-            self._used = target, flow, contact
+            self._binding = _Binding(server, target, flow)
         return granted
 
     def _granted(self, response: Response, contact: str, asked_s: int) -> int:
         what = f"{response.status} {response.reason}".strip()
-        if response.status in (408, 503):
-            raise PeerUnreachable(f"the registrar says {what}")
         if response.status >= 300:
-            raise _Refused(f"the registrar says {what}", retry_after_s(response))
+            kind = _Busy if response.status in (408, 503) else _Refused
+            raise kind(f"the registrar says {what}", retry_after_s(response))
         granted = granted_s(response, contact, asked_s)
         if asked_s and granted < 1:
             raise _Refused("the registrar does not keep the registration")
