@@ -9,49 +9,31 @@ allowed.
 Sans-IO: messages and the time go in, actions come out, in the order in which they are to be done.
 """
 
-import hashlib
-import hmac
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Protocol
-
-import sipmessage
+from typing import Any
 
 from talkpath.agent.sip import rewriting
 from talkpath.agent.sip.access import Access, Admit, Challenge, Ignore, Refuse
+from talkpath.agent.sip.edge_actions import (
+    Action,
+    Ask,
+    EdgeError,
+    Locate,
+    Over,
+    Own,
+    Progress,
+    ToWorker,
+    Withdraw,
+)
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow
-from talkpath.agent.sip.media_description import (
-    advertise,
-    audio_endpoint,
-    is_description,
-    redirect_audio,
-    without_keys,
-)
 from talkpath.agent.sip.message import Request, Response, SipParseError
+from talkpath.agent.sip.passage import DIAL, Passage
 from talkpath.agent.sip.trunks import Trunk
 from talkpath.agent.sip_sections import SipConfig
 
-__all__ = [
-    "BRANCH",
-    "Action",
-    "Ask",
-    "Edge",
-    "EdgeError",
-    "Face",
-    "Locate",
-    "Over",
-    "Own",
-    "Progress",
-    "Relay",
-    "ToPeer",
-    "ToWorker",
-    "Withdraw",
-]
-
-BRANCH = "z9hG4bKtpe"
-"""How the branches of the edge's ``Via`` headers begin (RFC 3261, 8.1.1.7)."""
+__all__ = ["LINGER_S", "T1_S", "UNANSWERED_S", "Edge"]
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, NOTIFY, UPDATE, PRACK"
 
@@ -66,108 +48,6 @@ UNANSWERED_S = 600.0
 """Seconds after which a call that nobody ever answered is forgotten."""
 
 _RETRY = (("Retry-After", "10"),)
-_DIAL = "X-Talkpath-Dial"
-
-
-class EdgeError(Exception):
-    """The edge knows no such call, or it is too late for what is asked."""
-
-
-@dataclass(frozen=True, slots=True)
-class Face:
-    """What a peer sees of this machine.
-
-    Attributes:
-        host: address of SIP.
-        port: port of SIP.
-        media_host: address of audio.
-    """
-
-    host: str
-    port: int
-    media_host: str
-
-
-class Relay(Protocol):
-    """What passes on the audio of one call: ``transports.sip.media_relay.MediaRelay``."""
-
-    outside_port: int
-    inside_port: int
-
-    def aim(self, host: str, port: int) -> None:
-        """The peer wants its audio there."""
-        ...
-
-    def answer(self, port: int) -> None:
-        """The worker wants the peer's audio there."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class ToPeer:
-    """Send a message outside; where ``flow`` is a connection that is gone, to ``uri``."""
-
-    data: bytes
-    flow: Flow
-    uri: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class ToWorker:
-    """Send a message to a worker."""
-
-    data: bytes
-    worker: int
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """Decide on an inbound call: ``Edge.route`` or ``Edge.refuse`` is to follow."""
-
-    call: EdgeCall
-    admitted: Admit
-
-
-@dataclass(frozen=True, slots=True)
-class Locate:
-    """Find where an outbound call goes: ``Edge.located`` or ``Edge.refuse`` is to follow."""
-
-    call: EdgeCall
-    uri: str
-
-
-@dataclass(frozen=True, slots=True)
-class Own:
-    """Send a request of the edge's own, and see to it that it arrives."""
-
-    request: Request
-    flow: Flow
-
-
-@dataclass(frozen=True, slots=True)
-class Withdraw:
-    """A call that was asked about, or sought, is over before it was decided."""
-
-    call: EdgeCall
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """A call has ended, as far as SIP goes."""
-
-    call: EdgeCall
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """The first request of a call was answered: 180 and the like, 200, or a refusal."""
-
-    call: EdgeCall
-    status: int
-    reason: str
-
-
-Action = ToPeer | ToWorker | Ask | Locate | Own | Withdraw | Over | Progress
 
 
 class Edge:
@@ -177,11 +57,9 @@ class Edge:
         config: the telephone's settings.
         access: who may call.
         permits: whether an address may be called, or transferred to, by the dial plan.
-        inside: host and port of the socket that workers talk to.
-        face: what the peer of a flow sees of this machine.
+        passage: how messages change on their way.
         worker_address: a worker's user part and port for a call: ``(user, port)`` by number and
             profile.
-        relays: by ``Call-ID``, what takes the audio of a peer behind NAT; None for all others.
     """
 
     def __init__(
@@ -189,19 +67,14 @@ class Edge:
         config: SipConfig,
         access: Access,
         permits: Callable[[str], bool],
-        inside: tuple[str, int],
-        face: Callable[[Flow], Face],
+        passage: Passage,
         worker_address: Callable[[int, str], tuple[str, int]],
-        relays: Callable[[str], Relay | None] = lambda call_id: None,
     ) -> None:
         self._config = config
         self._access = access
         self._permits = permits
-        self._inside = rewriting.host_port(*inside)
-        self._face = face
+        self._passage = passage
         self._worker_address = worker_address
-        self._relays = relays
-        self._secret = secrets.token_bytes(16)
         self._dials: dict[str, Any] = {}
         self.calls: dict[str, EdgeCall] = {}
         self.draining = False
@@ -240,19 +113,19 @@ class Edge:
         call.worker_target = f"sip:{user}@127.0.0.1:{port}"
         call.move(Stage.PASSED, now_s)
         assert call.flow is not None
-        return [self._inwards(call, call.invite, call.flow)]
+        return [self._passage.inwards(call, call.invite, call.flow)]
 
     def refuse(self, call: EdgeCall, refusal: Refusal, now_s: float) -> list[Action]:
         """Refuse a call that no worker has yet, or an outbound one that cannot be made."""
         if call.stage not in (Stage.ASKED, Stage.SOUGHT):
             return []
-        response = self._respond(call.invite, refusal)
+        response = self._passage.respond(call.invite, refusal)
         call.answer = response
         call.move(Stage.OVER, now_s)
         if call.outbound:
             return [ToWorker(bytes(response), call.worker), Over(call)]
         assert call.flow is not None
-        return [self._reply(response, call.invite, call.flow), Over(call)]
+        return [self._passage.reply(response, call.invite, call.flow), Over(call)]
 
     def located(self, call: EdgeCall, flow: Flow, now_s: float) -> list[Action]:
         """Send an outbound call on its way."""
@@ -260,7 +133,7 @@ class Edge:
             return []
         call.flow = flow
         call.move(Stage.PASSED, now_s)
-        return [self._outwards(call, call.invite, flow)]
+        return [self._passage.outwards(call, call.invite, flow)]
 
     def early_media(self, call_id: str) -> None:
         """Keep the worker's answer back; the caller gets a 183 in its place."""
@@ -299,12 +172,12 @@ class Edge:
         was, answered = call.stage, call.stage is Stage.UP
         call.move(Stage.OVER, now_s)
         if answered and call.peer_target:
-            return [Own(call.bye(), self._next_hop(call, None)), Over(call)]
+            return [Own(call.bye(), self._passage.next_hop(call, None)), Over(call)]
         if call.outbound and was is Stage.PASSED:
-            return [self._outwards(call, call.cancel(), call.flow), Over(call)]
-        final = self._respond(call.invite, refusal or call.refusal or Refusal(500))
+            return [self._passage.outwards(call, call.cancel(), call.flow), Over(call)]
+        final = self._passage.respond(call.invite, refusal or call.refusal or Refusal(500))
         call.answer = final
-        return [self._reply(final, call.invite, call.flow), Over(call)]
+        return [self._passage.reply(final, call.invite, call.flow), Over(call)]
 
     def tick(self, now_s: float) -> list[Action]:
         """Do what is due: send kept answers again, forget calls that ended long ago."""
@@ -370,19 +243,19 @@ class Edge:
                 refusal = Refusal(verdict.status, verdict.reason, verdict.headers)
             case Admit():
                 return self._admitted(request, flow, verdict, is_known, now_s)
-        return [self._reply(self._respond(request, refusal), request, flow)]
+        return [self._passage.reply(self._passage.respond(request, refusal), request, flow)]
 
     def _admitted(
         self, request: Request, flow: Flow, verdict: Admit, is_known: bool, now_s: float
     ) -> list[Action]:
         refusal = self._refusal(request, verdict, is_known)
         if refusal is not None:
-            return [self._reply(self._respond(request, refusal), request, flow)]
+            return [self._passage.reply(self._passage.respond(request, refusal), request, flow)]
         call = EdgeCall(request.call_id, False, request, flow, Stage.ASKED, now_s)
         call.note_peer(request)
         self.calls[call.call_id] = call
         trying = rewriting.respond(request, 100)
-        return [self._reply(trying, request, flow), Ask(call, verdict)]
+        return [self._passage.reply(trying, request, flow), Ask(call, verdict)]
 
     def _refusal(self, request: Request, verdict: Admit, is_known: bool) -> Refusal | None:
         """Why an admitted peer's request outside of a dialog is not for a worker."""
@@ -438,21 +311,23 @@ class Edge:
             return self._cancel(call, request, flow, now_s)
         if request.method == "INVITE" and request.tag("To") is None:
             if call.stage is Stage.ASKED:
-                return [self._reply(rewriting.respond(request, 100), request, flow)]
+                return [self._passage.reply(rewriting.respond(request, 100), request, flow)]
             if call.answer is not None:
-                return [self._reply(call.answer, request, flow)]
+                return [self._passage.reply(call.answer, request, flow)]
             if call.kept is not None:
                 return []
         if request.method == "REFER":
             refusal = self._refused_transfer(request)
             if refusal is not None:
-                return [self._reply(self._respond(request, refusal), request, flow)]
+                return [self._passage.reply(self._passage.respond(request, refusal), request, flow)]
         if call.worker < 0:
-            return [self._reply(self._respond(request, Refusal(481)), request, flow)]
+            return [
+                self._passage.reply(self._passage.respond(request, Refusal(481)), request, flow)
+            ]
         call.follow(flow)
         if request.method in ("INVITE", "UPDATE"):
             call.peer_target = _contact_of(request) or call.peer_target
-        actions: list[Action] = [self._inwards(call, request, flow)]
+        actions: list[Action] = [self._passage.inwards(call, request, flow)]
         if request.method == "BYE" and not call.is_over:
             call.move(Stage.OVER, now_s)
             actions.append(Over(call))
@@ -464,23 +339,25 @@ class Edge:
         if call.kept is not None and request.cseq[0] == call.invite.cseq[0]:
             call.resend_s = 0.0  # the worker had its own, from here
             return []
-        return [self._inwards(call, request, flow)]
+        return [self._passage.inwards(call, request, flow)]
 
     def _cancel(self, call: EdgeCall, request: Request, flow: Flow, now_s: float) -> list[Action]:
         """The caller gives up before there is an answer (RFC 3261, 9.2)."""
         if call.stage is Stage.PASSED:
-            return [self._inwards(call, request, flow)]
-        actions: list[Action] = [self._reply(self._respond(request, Refusal(200)), request, flow)]
+            return [self._passage.inwards(call, request, flow)]
+        actions: list[Action] = [
+            self._passage.reply(self._passage.respond(request, Refusal(200)), request, flow)
+        ]
         if call.stage not in (Stage.ASKED, Stage.EARLY):
             return actions
         was = call.stage
-        call.answer = self._respond(call.invite, Refusal(487), call)
+        call.answer = self._passage.respond(call.invite, Refusal(487), call)
         call.kept = None
         call.move(Stage.OVER, now_s)
-        actions.append(self._reply(call.answer, call.invite, flow))
+        actions.append(self._passage.reply(call.answer, call.invite, flow))
         if was is Stage.ASKED:
             return [*actions, Withdraw(call), Over(call)]
-        return [*actions, self._bye_to_worker(call), Over(call)]
+        return [*actions, self._passage.bye_to_worker(call), Over(call)]
 
     def _refused_transfer(self, request: Request) -> Refusal | None:
         target = request.headers.get("Refer-To") or ""
@@ -502,10 +379,10 @@ class Edge:
                 call.move(Stage.UP, now_s)
         inner = response.copy()
         inner.headers.set("Via", *call.vias[branch])
-        self._media_inwards(call, inner)
+        self._passage.media_inwards(call, inner)
         if call.outbound and inner.headers.all("Record-Route") + inner.headers.all("Contact"):
             routes = inner.headers.all("Record-Route")
-            inner.headers.set("Record-Route", *routes, self._route())
+            inner.headers.set("Record-Route", *routes, self._passage.route)
         actions: list[Action] = [ToWorker(bytes(inner), call.worker)]
         if is_first and response.status > 100:
             actions.append(Progress(call, response.status, response.reason))
@@ -538,17 +415,17 @@ class Edge:
         if request.method != "INVITE" or request.tag("To") is not None:
             if request.method == "ACK":
                 return []
-            return [ToWorker(bytes(self._respond(request, Refusal(481))), worker)]
-        dial = request.headers.get(_DIAL) or ""
+            return [ToWorker(bytes(self._passage.respond(request, Refusal(481))), worker)]
+        dial = request.headers.get(DIAL) or ""
         info = self._dials.pop(dial, None)
-        request.headers.set(_DIAL)
+        request.headers.set(DIAL)
         refusal = None
         if info is None and not self._permits(request.uri):
             refusal = Refusal(403)
         elif self.active >= self._config.max_calls:
             refusal = Refusal(503)
         if refusal is not None:
-            return [ToWorker(bytes(self._respond(request, refusal)), worker)]
+            return [ToWorker(bytes(self._passage.respond(request, refusal)), worker)]
         call = EdgeCall(request.call_id, True, request, None, Stage.SOUGHT, now_s, worker, info)
         call.note_worker(request)
         call.theirs = request.headers.get("To") or ""
@@ -562,15 +439,15 @@ class Edge:
         if call.stage is Stage.SOUGHT:
             if method != "CANCEL":
                 return []
-            call.answer = self._respond(call.invite, Refusal(487))
+            call.answer = self._passage.respond(call.invite, Refusal(487))
             call.move(Stage.OVER, now_s)
-            done = self._respond(request, Refusal(200))
+            done = self._passage.respond(request, Refusal(200))
             answers = [ToWorker(bytes(done), call.worker)]
             return [*answers, ToWorker(bytes(call.answer), call.worker), Withdraw(call), Over(call)]
         if call.answer is not None:
             if method == "ACK":
                 return []
-            gone = call.answer if is_first else self._respond(request, Refusal(481))
+            gone = call.answer if is_first else self._passage.respond(request, Refusal(481))
             return [ToWorker(bytes(gone), call.worker)]
         if call.stage is Stage.EARLY:
             return self._ended_early(call, request, now_s)
@@ -580,8 +457,10 @@ class Edge:
         if method not in ("ACK", "CANCEL"):
             call.cseq = max(call.cseq, number)
         rewriting.set_headers(request, call.extra.pop(method, ()))
-        flow = call.flow if method == "CANCEL" or is_first else self._next_hop(call, request)
-        actions: list[Action] = [self._outwards(call, request, flow)]
+        flow = (
+            call.flow if method == "CANCEL" or is_first else self._passage.next_hop(call, request)
+        )
+        actions: list[Action] = [self._passage.outwards(call, request, flow)]
         if method == "BYE" and not call.is_over:
             call.move(Stage.OVER, now_s)
             actions.append(Over(call))
@@ -591,12 +470,14 @@ class Edge:
         """The worker leaves a call that the caller has not been told to be answered."""
         if request.method != "BYE":
             return []
-        actions: list[Action] = [ToWorker(bytes(self._respond(request, Refusal(200))), call.worker)]
+        actions: list[Action] = [
+            ToWorker(bytes(self._passage.respond(request, Refusal(200))), call.worker)
+        ]
         call.kept = None
-        call.answer = self._respond(call.invite, call.refusal or Refusal(480), call)
+        call.answer = self._passage.respond(call.invite, call.refusal or Refusal(480), call)
         call.move(Stage.OVER, now_s)
         assert call.flow is not None
-        return [*actions, self._reply(call.answer, call.invite, call.flow), Over(call)]
+        return [*actions, self._passage.reply(call.answer, call.invite, call.flow), Over(call)]
 
     def _response_from_worker(
         self, call: EdgeCall, response: Response, now_s: float
@@ -616,7 +497,7 @@ class Edge:
             actions = self._first_answer(call, response, now_s)
             if (call.early or call.kept is not None) and 200 <= response.status < 300:
                 return self._keep(call, response, flow, now_s)
-        return [self._outwards_response(call, response, flow), *actions]
+        return [self._passage.outwards_response(call, response, flow), *actions]
 
     def _first_answer(self, call: EdgeCall, response: Response, now_s: float) -> list[Action]:
         """Note what becomes of an inbound call, and put in what the worker could not say."""
@@ -638,204 +519,25 @@ class Edge:
 
     def _keep(self, call: EdgeCall, response: Response, flow: Flow, now_s: float) -> list[Action]:
         """Keep the worker's answer: the caller hears, and is told that it rings (RFC 3960)."""
-        acknowledged = self._own_to_worker(call, "ACK", call.invite.cseq[0])
+        acknowledged = self._passage.own_to_worker(call, "ACK", call.invite.cseq[0])
         if call.kept is not None:
             return [acknowledged]
         call.kept = response.copy()
         call.early = False
         call.move(Stage.EARLY, now_s)
-        self._rewrite_outwards(call, call.kept, flow)
+        self._passage.rewrite_outwards(call, call.kept, flow)
         early = call.kept.copy()
         early.status, early.reason = 183, rewriting.REASONS[183]
-        return [acknowledged, self._reply(early, call.invite, flow)]
+        return [acknowledged, self._passage.reply(early, call.invite, flow)]
 
     def _resend(self, call: EdgeCall, now_s: float) -> list[Action]:
         assert call.kept is not None and call.flow is not None
         if now_s - call.answered_s > LINGER_S:  # RFC 3261, 13.3.1.4
             call.resend_s = 0.0
-            return [self._bye_to_worker(call), *self.hang_up(call, now_s)]
+            return [self._passage.bye_to_worker(call), *self.hang_up(call, now_s)]
         call.resend_s = now_s + call.resend_after_s
         call.resend_after_s = min(2 * call.resend_after_s, T2_S)
-        return [self._reply(call.kept, call.invite, call.flow)]
-
-    # -- how messages are changed ------------------------------------------------------------------
-
-    def _inwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToWorker:
-        """A peer's request, as its worker gets it."""
-        branch = self._branch(request.via, "")
-        via = request.via
-        reply = flow
-        if flow.transport == "udp":
-            address = rewriting.reply_address(via, *flow.remote)
-            reply = Flow(flow.transport, flow.local, address, flow.connection)
-        call.remember_flow(branch, reply)
-        inner = request.copy()
-        inner.uri = call.worker_target
-        vias = inner.headers.all("Via")
-        noted = rewriting.add_received(vias[0], *flow.remote)
-        own = f"SIP/2.0/UDP {self._inside};branch={branch};rport"
-        inner.headers.set("Via", own, noted, *vias[1:])
-        inner.headers.set("Route")
-        for name in (_DIAL, "Replaces"):
-            inner.headers.set(name)
-        inner.headers.push("Record-Route", self._route())
-        self._media_inwards(call, inner)
-        return ToWorker(bytes(inner), call.worker)
-
-    def _outwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToPeer:
-        """A worker's request, as its peer gets it."""
-        outer = request.copy()
-        vias = outer.headers.all("Via")
-        branch = self._branch(request.via, flow.transport) if vias else self._new_branch()
-        call.remember_vias(branch, vias)
-        face = self._face(flow)
-        where = rewriting.host_port(face.host, face.port)
-        via = f"SIP/2.0/{flow.transport.upper()} {where};branch={branch};rport"
-        outer.headers.set("Via", via)
-        outer.headers.set(
-            "Route", *(route for route in outer.headers.all("Route") if self._inside not in route)
-        )
-        self._rewrite_outwards(call, outer, flow)
-        return ToPeer(bytes(outer), flow, call.peer_target or outer.uri)
-
-    def _outwards_response(self, call: EdgeCall, response: Response, flow: Flow) -> ToPeer:
-        self._rewrite_outwards(call, response, flow)
-        return ToPeer(bytes(response), flow, "")
-
-    def _rewrite_outwards(self, call: EdgeCall, message: Request | Response, flow: Flow) -> None:
-        """Show the public address in place of a worker's."""
-        face = self._face(flow)
-        headers = message.headers
-        if isinstance(message, Response):
-            routes = headers.all("Record-Route")
-            headers.set("Record-Route", *(item for item in routes if self._inside not in item))
-        if headers.get("Contact"):
-            headers.set("Contact", self._contact(call, flow, face))
-        for name in ("User-Agent", "Server"):
-            headers.set(name)
-        is_request = isinstance(message, Request)
-        headers.set("User-Agent" if is_request else "Server", self._config.user_agent)
-        if not is_description(headers.get("Content-Type")):
-            return
-        if not is_request and b"a=crypto" not in call.invite.body and call.invite.body:
-            message.body = without_keys(message.body)
-        relay = self._relays(call.call_id)
-        if relay is None:
-            message.body = advertise(message.body, face.media_host)
-            return
-        endpoint = audio_endpoint(message.body)
-        if endpoint is not None:
-            relay.answer(endpoint[1])
-        message.body = redirect_audio(message.body, face.media_host, relay.outside_port)
-
-    def _media_inwards(self, call: EdgeCall, message: Request | Response) -> None:
-        """Let a worker send audio to the call's relay, if it has one."""
-        relay = self._relays(call.call_id)
-        if relay is None or not is_description(message.headers.get("Content-Type")):
-            return
-        endpoint = audio_endpoint(message.body)
-        if endpoint is not None:
-            relay.aim(*endpoint)
-        message.body = redirect_audio(message.body, "127.0.0.1", relay.inside_port)
-
-    def wants_relay(self, message: Request | Response, flow: Flow) -> bool:
-        """Whether a peer's audio must go back to where it comes from, by ``symmetric_rtp``.
-
-        ``auto`` goes by the peer's description: a private address in it that is not the one from
-        which the peer's messages come lies behind NAT.
-        """
-        mode = self._config.symmetric_rtp
-        if mode != "auto":
-            return mode == "always"
-        if not is_description(message.headers.get("Content-Type")):
-            return False
-        endpoint = audio_endpoint(message.body)
-        return endpoint is not None and _is_hidden(endpoint[0], flow.remote[0])
-
-    def _contact(self, call: EdgeCall, flow: Flow, face: Face) -> str:
-        user = getattr(call.info, "number", "") if not call.outbound else ""
-        party = sipmessage.URI(
-            scheme="sip",
-            user=user or "talkpath",
-            host=rewriting.sip_host(face.host),
-            port=face.port,
-        )
-        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        return f"<{party}{transport}>"
-
-    def _next_hop(self, call: EdgeCall, request: Request | None) -> Flow:
-        """Where a request inside a dialog goes (RFC 3261, 12.2.1.1).
-
-        A connection is used as long as it lasts. Over UDP it is the address that the next proxy,
-        or the peer, has given; where that cannot be reached from here, it is the one from which
-        the peer last sent.
-        """
-        flow = call.flow
-        assert flow is not None
-        if flow.transport != "udp":
-            return flow
-        routes = call.peer_routes
-        if request is not None:
-            own = request.headers.all("Route")
-            routes = [route for route in own if self._inside not in route] or routes
-        target = routes[0] if routes else (request.uri if request is not None else call.peer_target)
-        address = _numeric(target)
-        if address is None or _is_hidden(address[0], flow.remote[0]):
-            return flow
-        return Flow(flow.transport, flow.local, address, 0)
-
-    def _own_to_worker(self, call: EdgeCall, method: str, number: int) -> ToWorker:
-        """A request of the edge's own inside an inbound call, in the caller's name."""
-        request = Request(method=method, uri=call.worker_target)
-        via = f"SIP/2.0/UDP {self._inside};branch={self._new_branch()};rport"
-        request.headers.set("Via", via)
-        request.headers.set("Max-Forwards", "70")
-        request.headers.set("From", call.theirs)
-        request.headers.set("To", call.ours)
-        request.headers.set("Call-ID", call.call_id)
-        request.headers.set("CSeq", f"{number} {method}")
-        return ToWorker(bytes(request), call.worker)
-
-    def _bye_to_worker(self, call: EdgeCall) -> ToWorker:
-        return self._own_to_worker(call, "BYE", call.invite.cseq[0] + 1)
-
-    def _respond(
-        self, request: Request, refusal: Refusal, call: EdgeCall | None = None
-    ) -> Response:
-        known = call is not None and call.ours
-        headers = (("Server", self._config.user_agent), *refusal.headers)
-        response = rewriting.respond(
-            request, refusal.status, refusal.reason, tag=self._tag(request), headers=headers
-        )
-        if known and call is not None:
-            response.headers.set("To", call.ours)
-        return response
-
-    def _reply(self, response: Response, request: Request, flow: Flow) -> ToPeer:
-        """A response of the edge's own to a peer."""
-        if flow.transport == "udp":
-            address = rewriting.reply_address(request.via, *flow.remote)
-            flow = Flow(flow.transport, flow.local, address, flow.connection)
-        return ToPeer(bytes(response), flow)
-
-    def _route(self) -> str:
-        return f"<sip:{self._inside};lr>"
-
-    def _branch(self, via: sipmessage.Via, transport: str) -> str:
-        """The same for every copy of a request, and for what cancels or acknowledges it."""
-        key = f"{via.parameters.get('branch')} {via.host} {via.port} {transport}"
-        return BRANCH + self._hash(key)
-
-    def _new_branch(self) -> str:
-        return BRANCH + secrets.token_hex(8)
-
-    def _tag(self, request: Request) -> str:
-        """The same for every copy of a request."""
-        return self._hash(f"{request.call_id} {request.headers.get('From')}")
-
-    def _hash(self, text: str) -> str:
-        data = text.encode("utf-8", "surrogateescape")
-        return hmac.new(self._secret, data, hashlib.sha256).hexdigest()[:16]
+        return [self._passage.reply(call.kept, call.invite, call.flow)]
 
     def _known(self, call_id: str) -> EdgeCall:
         call = self.calls.get(call_id)
@@ -860,18 +562,3 @@ def _contact_of(request: Request) -> str:
         return str(request.contact.uri)
     except SipParseError:
         return ""
-
-
-def _numeric(uri: str) -> tuple[str, int] | None:
-    """Host and port of a URI or an address whose host is a number; None for a name."""
-    text = uri[uri.find("<") + 1 :].split(">")[0] if "<" in uri else uri
-    try:
-        host, port = rewriting.uri_address(sipmessage.URI.parse(text))
-    except ValueError:
-        return None
-    return (host, port) if rewriting.is_ip(host) else None
-
-
-def _is_hidden(address: str, seen: str) -> bool:
-    """Whether an address that a peer names lies behind the one from which it was seen to send."""
-    return address != seen and rewriting.is_private(address) and not rewriting.is_private(seen)

@@ -20,7 +20,7 @@ from loguru import logger
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.sip.edge_call import Refusal
 from talkpath.agent.sip.flow import Flow
-from talkpath.agent.sip.message import Request, SipParseError
+from talkpath.agent.sip.message import Headers, Request, SipParseError
 from talkpath.agent.sip.rewriting import host_port
 from talkpath.agent.sip.routes import Routes
 from talkpath.agent.sip.trunks import Trunk
@@ -102,7 +102,7 @@ class Dispatcher:
         self._bots = bots
         self._function = function
 
-    async def decide(self, call: CallInfo, trunk: Trunk | None) -> str | Refusal:
+    async def decide(self, call: CallInfo, headers: Headers, trunk: Trunk | None) -> str | Refusal:
         """The bot that takes a call, or how it is refused.
 
         A function of the user's that fails, or takes too long, refuses the call with 500 and
@@ -122,7 +122,7 @@ class Dispatcher:
                     return decided
                 logger.error("call {}: dispatch named no bot of ours: {!r}", call.call_id, decided)
                 return Refusal(500)
-        return self._routes.bot_for(call.number, call.headers, trunk) or Refusal(404)
+        return self._routes.bot_for(call.number, headers, trunk) or Refusal(404)
 
 
 def inbound_info(request: Request, flow: Flow, trunk: Trunk | None) -> CallInfo:

@@ -27,13 +27,15 @@ from loguru import logger
 from talkpath.agent.call_metrics import CallMetrics, outcome_of
 from talkpath.agent.config import Config
 from talkpath.agent.errors import TalkpathError
-from talkpath.agent.sip import edge as edges
+from talkpath.agent.sip import edge_actions as edges
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.dial_plan import DialPlan
-from talkpath.agent.sip.edge import Edge, EdgeError, Face
+from talkpath.agent.sip.edge import Edge
+from talkpath.agent.sip.edge_actions import EdgeError, Face
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
 from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message
+from talkpath.agent.sip.passage import Passage
 from talkpath.agent.sip.rewriting import host_port, sip_host
 from talkpath.agent.sip.routes import Routes
 from talkpath.agent.sip.trunks import Trunk, read_trunks
@@ -118,6 +120,7 @@ class Listener:
             trunks, self._requests, sip.user_agent, sip.keepalive_s, learn=self._access.learn
         )
         self._relays = MediaRelays(config.server.host, sip.rtp_range, sip.max_calls)
+        self._passage: Passage
         self._edge: Edge
         self.supervisor: Supervisor
         self._dialled: dict[str, OutboundCall] = {}
@@ -141,14 +144,15 @@ class Listener:
             on_death=self._worker_died,
             setup=self._setup(),
         )
+        self._passage = Passage(
+            self._config.sip, self._inside.address, self._face, self._relays.get
+        )
         self._edge = Edge(
             self._config.sip,
             self._access,
             self._permits,
-            self._inside.address,
-            self._face,
+            self._passage,
             self._worker_address,
-            self._relays.get,
         )
         try:
             await self.supervisor.start()
@@ -363,7 +367,7 @@ class Listener:
         call.info = info
         self.metrics.began("inbound")
         try:
-            decided = await self._dispatcher.decide(info, trunk)
+            decided = await self._dispatcher.decide(info, call.invite.headers, trunk)
             if isinstance(decided, str):
                 worker = self.supervisor.pick()
                 if worker is not None:
@@ -381,7 +385,7 @@ class Listener:
         worker.add(call.call_id)
         assert call.flow is not None
         try:
-            if self._edge.wants_relay(call.invite, call.flow):
+            if self._passage.wants_relay(call.invite, call.flow):
                 await self._relays.open(call.call_id)
             await worker.channel.tell("incoming", info=_as_dict(info))
         except TalkpathError as error:
@@ -407,7 +411,7 @@ class Listener:
             worker.add(call.call_id)
         try:
             flow = await self._reach(locate.uri, self._trunks.get(call.info.trunk))
-            if self._edge.wants_relay(call.invite, flow):
+            if self._passage.wants_relay(call.invite, flow):
                 await self._relays.open(call.call_id)
         except TalkpathError as error:
             logger.info("call {}: {}", call.call_id, error)

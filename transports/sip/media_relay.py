@@ -182,9 +182,13 @@ class MediaRelays:
                     each.close()
                 continue
             for protocol, each in zip((one, two), sockets, strict=True):
-                await loop.create_datagram_endpoint(lambda made=protocol: made, sock=each)
+                await loop.create_datagram_endpoint(_always(protocol), sock=each)
             return port
         raise TalkpathError("no ports are free for audio")
+
+
+def _always(port: _Port) -> Callable[[], _Port]:
+    return lambda: port
 
 
 def _bound(host: str, port: int) -> socket.socket:

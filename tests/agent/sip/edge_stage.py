@@ -3,12 +3,15 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
-from talkpath.agent.sip import edge as edges
+from talkpath.agent.sip import edge_actions as edges
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.dial_plan import DialPlan
-from talkpath.agent.sip.edge import Action, Edge, Face, Relay
+from talkpath.agent.sip.edge import Edge
+from talkpath.agent.sip.edge_actions import Action, Face, Relay
+from talkpath.agent.sip.edge_call import EdgeCall
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.message import Request, Response, parse_message
+from talkpath.agent.sip.passage import Passage
 from talkpath.agent.sip.trunks import Trunk
 from talkpath.agent.sip_sections import SipConfig
 
@@ -96,14 +99,14 @@ class Stage:
     ) -> None:
         config = SipConfig(**settings)
         self.now_s = 1000.0
+        face = Face(PUBLIC, 5060, PUBLIC)
+        self.passage = Passage(config, ("127.0.0.1", 4000), lambda flow: face, relays)
         self.edge = Edge(
             config,
             Access(config, list(trunks)),
             DialPlan(list(dial_plan)).permits,
-            ("127.0.0.1", 4000),
-            lambda flow: Face(PUBLIC, 5060, PUBLIC),
+            self.passage,
             lambda worker, profile: (f"in-{profile}", 5000 + worker),
-            relays,
         )
         self.done: list[Action] = []
 
@@ -121,11 +124,11 @@ class Stage:
         self.done += actions
         return actions
 
-    def asked(self, message: Request, flow: Flow = PEER) -> edges.EdgeCall:
+    def asked(self, message: Request, flow: Flow = PEER) -> EdgeCall:
         """A call that has been asked about."""
         return the(edges.Ask, self.peer(message, flow)).call
 
-    def ringing(self, invite: Request, flow: Flow = PEER) -> tuple[edges.EdgeCall, Request]:
+    def ringing(self, invite: Request, flow: Flow = PEER) -> tuple[EdgeCall, Request]:
         """A call that a worker lets ring, and the INVITE that it got."""
         call = self.asked(invite, flow)
         inner = at_worker(self.note(self.edge.route(call, 1, "main", self.now_s)))
@@ -133,7 +136,7 @@ class Stage:
         self.worker(response(inner, 180, "Ringing", CONTACT))
         return call, inner
 
-    def up(self, invite: Request, flow: Flow = PEER) -> tuple[edges.EdgeCall, Request]:
+    def up(self, invite: Request, flow: Flow = PEER) -> tuple[EdgeCall, Request]:
         """A call that a worker has answered, and the INVITE that it got."""
         call, inner = self.ringing(invite, flow)
         body = OFFER.format(host="127.0.0.1", port=30000)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from talkpath.agent.sip import edge as edges
-from talkpath.agent.sip.edge import EdgeError
-from talkpath.agent.sip.edge_call import Refusal
+from talkpath.agent.sip import edge_actions as edges
+from talkpath.agent.sip.edge import LINGER_S, T1_S, UNANSWERED_S
+from talkpath.agent.sip.edge_actions import EdgeError
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.message import Request, Response
 from tests.agent.sip.edge_stage import (
@@ -88,7 +89,7 @@ def test_a_call_ends_with_the_callers_bye_and_its_copies_still_pass() -> None:
     again = stage.peer(bye)
     assert at_worker(again).headers.get("Via") == inner.headers.get("Via")
     assert not [action for action in again if isinstance(action, edges.Over)]
-    stage.now_s += edges.LINGER_S + 1
+    stage.now_s += LINGER_S + 1
     stage.edge.tick(stage.now_s)
     assert statuses(stage.peer(bye)) == [481]
 
@@ -173,7 +174,7 @@ def test_early_media_is_the_answer_kept_back() -> None:
     assert isinstance(answer, Response)
     assert (answer.status, answer.body, answer.headers.get("X-Bot")) == (200, early.body, "b")
     # It is sent again until it is acknowledged (RFC 3261, 13.3.1.4).
-    stage.now_s += edges.T1_S
+    stage.now_s += T1_S
     assert statuses(stage.edge.tick(stage.now_s)) == [200]
     assert statuses(stage.edge.tick(stage.now_s + 0.1)) == []
     assert stage.peer(request("ACK", to_tag="bot", branch="z9hG4bKack")) == []
@@ -187,7 +188,7 @@ def test_an_answer_that_nobody_acknowledges_ends_the_call_on_both_sides() -> Non
     stage.edge.answer("call@phone", (), stage.now_s)
     done: list[edges.Action] = []
     for _ in range(80):
-        stage.now_s += edges.T1_S
+        stage.now_s += T1_S
         done += stage.edge.tick(stage.now_s)
     assert 8 <= statuses(done).count(200) <= 12
     assert the(edges.Own, done).request.method == "BYE"
@@ -398,7 +399,7 @@ def outbound(
     return made
 
 
-def dialled(stage: Stage) -> tuple[edges.EdgeCall, Request]:
+def dialled(stage: Stage) -> tuple[EdgeCall, Request]:
     dial = stage.edge.expect_dial("why")
     done = stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
     trying = at_worker(done)
@@ -527,7 +528,7 @@ def test_calls_that_ring_in_a_dead_worker_are_refused_or_taken_back() -> None:
 def test_a_call_that_nobody_answers_is_forgotten() -> None:
     stage = Stage()
     stage.ringing(INVITE)
-    stage.now_s += edges.UNANSWERED_S + 1
+    stage.now_s += UNANSWERED_S + 1
     assert statuses(stage.edge.tick(stage.now_s)) == [408]
 
 
@@ -569,7 +570,7 @@ def test_a_relay_stands_between_both_descriptions() -> None:
     ],
 )
 def test_who_needs_a_relay(mode: str, flow: Flow, wanted: bool) -> None:
-    assert Stage(symmetric_rtp=mode).edge.wants_relay(INVITE, flow) is wanted
+    assert Stage(symmetric_rtp=mode).passage.wants_relay(INVITE, flow) is wanted
 
 
 def test_keys_that_were_not_offered_are_not_answered() -> None:

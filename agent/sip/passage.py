@@ -1,0 +1,249 @@
+"""The passage: how a message changes on its way between a peer and a worker."""
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable
+
+import sipmessage
+
+from talkpath.agent.sip import rewriting
+from talkpath.agent.sip.edge_actions import Face, Relay, ToPeer, ToWorker
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal
+from talkpath.agent.sip.flow import Flow
+from talkpath.agent.sip.media_description import (
+    advertise,
+    audio_endpoint,
+    is_description,
+    redirect_audio,
+    without_keys,
+)
+from talkpath.agent.sip.message import Request, Response
+from talkpath.agent.sip_sections import SipConfig
+
+__all__ = ["BRANCH", "DIAL", "Passage"]
+
+BRANCH = "z9hG4bKtpe"
+"""How the branches of the edge's ``Via`` headers begin (RFC 3261, 8.1.1.7)."""
+
+DIAL = "X-Talkpath-Dial"
+"""Header by which a worker's INVITE tells on whose behalf it calls; no peer ever sees it."""
+
+
+class Passage:
+    """The way between peers and workers.
+
+    Args:
+        config: the telephone's settings.
+        inside: host and port of the socket that workers talk to.
+        face: what the peer of a flow sees of this machine.
+        relays: by ``Call-ID``, what takes the audio of a peer behind NAT; None for all others.
+    """
+
+    def __init__(
+        self,
+        config: SipConfig,
+        inside: tuple[str, int],
+        face: Callable[[Flow], Face],
+        relays: Callable[[str], Relay | None],
+    ) -> None:
+        self._config = config
+        self._inside = rewriting.host_port(*inside)
+        self._face = face
+        self._relays = relays
+        self._secret = secrets.token_bytes(16)
+
+    def inwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToWorker:
+        """A peer's request, as its worker gets it."""
+        branch = self._branch(request.via, "")
+        via = request.via
+        reply = flow
+        if flow.transport == "udp":
+            address = rewriting.reply_address(via, *flow.remote)
+            reply = Flow(flow.transport, flow.local, address, flow.connection)
+        call.remember_flow(branch, reply)
+        inner = request.copy()
+        inner.uri = call.worker_target
+        vias = inner.headers.all("Via")
+        noted = rewriting.add_received(vias[0], *flow.remote)
+        own = f"SIP/2.0/UDP {self._inside};branch={branch};rport"
+        inner.headers.set("Via", own, noted, *vias[1:])
+        inner.headers.set("Route")
+        for name in (DIAL, "Replaces"):
+            inner.headers.set(name)
+        inner.headers.push("Record-Route", self.route)
+        self.media_inwards(call, inner)
+        return ToWorker(bytes(inner), call.worker)
+
+    def outwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToPeer:
+        """A worker's request, as its peer gets it."""
+        outer = request.copy()
+        vias = outer.headers.all("Via")
+        branch = self._branch(request.via, flow.transport) if vias else self._new_branch()
+        call.remember_vias(branch, vias)
+        face = self._face(flow)
+        where = rewriting.host_port(face.host, face.port)
+        via = f"SIP/2.0/{flow.transport.upper()} {where};branch={branch};rport"
+        outer.headers.set("Via", via)
+        outer.headers.set(
+            "Route", *(route for route in outer.headers.all("Route") if self._inside not in route)
+        )
+        self.rewrite_outwards(call, outer, flow)
+        return ToPeer(bytes(outer), flow, call.peer_target or outer.uri)
+
+    def outwards_response(self, call: EdgeCall, response: Response, flow: Flow) -> ToPeer:
+        """A worker's response, as its peer gets it."""
+        self.rewrite_outwards(call, response, flow)
+        return ToPeer(bytes(response), flow, "")
+
+    def rewrite_outwards(self, call: EdgeCall, message: Request | Response, flow: Flow) -> None:
+        """Show the public address in place of a worker's."""
+        face = self._face(flow)
+        headers = message.headers
+        if isinstance(message, Response):
+            routes = headers.all("Record-Route")
+            headers.set("Record-Route", *(item for item in routes if self._inside not in item))
+        if headers.get("Contact"):
+            headers.set("Contact", self._contact(call, flow, face))
+        for name in ("User-Agent", "Server"):
+            headers.set(name)
+        is_request = isinstance(message, Request)
+        headers.set("User-Agent" if is_request else "Server", self._config.user_agent)
+        if not is_description(headers.get("Content-Type")):
+            return
+        if not is_request and b"a=crypto" not in call.invite.body and call.invite.body:
+            message.body = without_keys(message.body)
+        relay = self._relays(call.call_id)
+        if relay is None:
+            message.body = advertise(message.body, face.media_host)
+            return
+        endpoint = audio_endpoint(message.body)
+        if endpoint is not None:
+            relay.answer(endpoint[1])
+        message.body = redirect_audio(message.body, face.media_host, relay.outside_port)
+
+    def media_inwards(self, call: EdgeCall, message: Request | Response) -> None:
+        """Let a worker send audio to the call's relay, if it has one."""
+        relay = self._relays(call.call_id)
+        if relay is None or not is_description(message.headers.get("Content-Type")):
+            return
+        endpoint = audio_endpoint(message.body)
+        if endpoint is not None:
+            relay.aim(*endpoint)
+        message.body = redirect_audio(message.body, "127.0.0.1", relay.inside_port)
+
+    def wants_relay(self, message: Request | Response, flow: Flow) -> bool:
+        """Whether a peer's audio must go back to where it comes from, by ``symmetric_rtp``.
+
+        ``auto`` goes by the peer's description: a private address in it that is not the one from
+        which the peer's messages come lies behind NAT.
+        """
+        mode = self._config.symmetric_rtp
+        if mode != "auto":
+            return mode == "always"
+        if not is_description(message.headers.get("Content-Type")):
+            return False
+        endpoint = audio_endpoint(message.body)
+        return endpoint is not None and _is_hidden(endpoint[0], flow.remote[0])
+
+    def _contact(self, call: EdgeCall, flow: Flow, face: Face) -> str:
+        user = getattr(call.info, "number", "") if not call.outbound else ""
+        party = sipmessage.URI(
+            scheme="sip",
+            user=user or "talkpath",
+            host=rewriting.sip_host(face.host),
+            port=face.port,
+        )
+        transport = "" if flow.transport == "udp" else f";transport={flow.transport}"
+        return f"<{party}{transport}>"
+
+    def next_hop(self, call: EdgeCall, request: Request | None) -> Flow:
+        """Where a request inside a dialog goes (RFC 3261, 12.2.1.1).
+
+        A connection is used as long as it lasts. Over UDP it is the address that the next proxy,
+        or the peer, has given; where that cannot be reached from here, it is the one from which
+        the peer last sent.
+        """
+        flow = call.flow
+        assert flow is not None
+        if flow.transport != "udp":
+            return flow
+        routes = call.peer_routes
+        if request is not None:
+            own = request.headers.all("Route")
+            routes = [route for route in own if self._inside not in route] or routes
+        target = routes[0] if routes else (request.uri if request is not None else call.peer_target)
+        address = _numeric(target)
+        if address is None or _is_hidden(address[0], flow.remote[0]):
+            return flow
+        return Flow(flow.transport, flow.local, address, 0)
+
+    def own_to_worker(self, call: EdgeCall, method: str, number: int) -> ToWorker:
+        """A request of the edge's own inside an inbound call, in the caller's name."""
+        request = Request(method=method, uri=call.worker_target)
+        via = f"SIP/2.0/UDP {self._inside};branch={self._new_branch()};rport"
+        request.headers.set("Via", via)
+        request.headers.set("Max-Forwards", "70")
+        request.headers.set("From", call.theirs)
+        request.headers.set("To", call.ours)
+        request.headers.set("Call-ID", call.call_id)
+        request.headers.set("CSeq", f"{number} {method}")
+        return ToWorker(bytes(request), call.worker)
+
+    def bye_to_worker(self, call: EdgeCall) -> ToWorker:
+        """The end of an inbound call, in the caller's name."""
+        return self.own_to_worker(call, "BYE", call.invite.cseq[0] + 1)
+
+    def respond(self, request: Request, refusal: Refusal, call: EdgeCall | None = None) -> Response:
+        """A response of the edge's own, in the name of the call's worker where it has one."""
+        known = call is not None and call.ours
+        headers = (("Server", self._config.user_agent), *refusal.headers)
+        response = rewriting.respond(
+            request, refusal.status, refusal.reason, tag=self._tag(request), headers=headers
+        )
+        if known and call is not None:
+            response.headers.set("To", call.ours)
+        return response
+
+    def reply(self, response: Response, request: Request, flow: Flow) -> ToPeer:
+        """A response of the edge's own to a peer."""
+        if flow.transport == "udp":
+            address = rewriting.reply_address(request.via, *flow.remote)
+            flow = Flow(flow.transport, flow.local, address, flow.connection)
+        return ToPeer(bytes(response), flow)
+
+    @property
+    def route(self) -> str:
+        """Where a worker sends what belongs to a call."""
+        return f"<sip:{self._inside};lr>"
+
+    def _branch(self, via: sipmessage.Via, transport: str) -> str:
+        """The same for every copy of a request, and for what cancels or acknowledges it."""
+        key = f"{via.parameters.get('branch')} {via.host} {via.port} {transport}"
+        return BRANCH + self._hash(key)
+
+    def _new_branch(self) -> str:
+        return BRANCH + secrets.token_hex(8)
+
+    def _tag(self, request: Request) -> str:
+        """The same for every copy of a request."""
+        return self._hash(f"{request.call_id} {request.headers.get('From')}")
+
+    def _hash(self, text: str) -> str:
+        data = text.encode("utf-8", "surrogateescape")
+        return hmac.new(self._secret, data, hashlib.sha256).hexdigest()[:16]
+
+
+def _numeric(uri: str) -> tuple[str, int] | None:
+    """Host and port of a URI or an address whose host is a number; None for a name."""
+    text = uri[uri.find("<") + 1 :].split(">")[0] if "<" in uri else uri
+    try:
+        host, port = rewriting.uri_address(sipmessage.URI.parse(text))
+    except ValueError:
+        return None
+    return (host, port) if rewriting.is_ip(host) else None
+
+
+def _is_hidden(address: str, seen: str) -> bool:
+    """Whether an address that a peer names lies behind the one from which it was seen to send."""
+    return address != seen and rewriting.is_private(address) and not rewriting.is_private(seen)
