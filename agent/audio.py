@@ -163,7 +163,8 @@ class Resampler:
             (stride, stride),
             writeable=False,
         )
-        return np.einsum("ij,ij->i", windows[plan.starts], plan.filters)
+        output: FloatArray = np.einsum("ij,ij->i", windows[plan.starts], plan.filters)
+        return output
 
     def flush(self) -> FloatArray:
         """Give the last samples, those that the filter still holds back, shape ``[m]``.

@@ -12,6 +12,7 @@ from pipecat.transports.websocket.fastapi import FastAPIWebsocketParams, FastAPI
 
 from talkpath.transports.asterisk.channel import AsteriskArguments
 from talkpath.transports.asterisk.transport import AsteriskTransport
+from talkpath.transports.carriers import CarrierArguments, carrier_transport
 from talkpath.transports.inprocess import InProcessArguments, InProcessTransport
 from talkpath.transports.sip.session import SipRunnerArguments
 from talkpath.transports.webrtc.media import WebRTCTransport
@@ -30,9 +31,9 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
         audio_out: whether the bot ever speaks.
 
     Returns:
-        A transport with audio in, and audio out if ``audio_out``. Telephony providers are
-        recognised from their first messages by Pipecat itself. Its output can be held
-        (``talkpath.transports.holding``) over WebRTC, SIP and every WebSocket.
+        A transport with audio in, and audio out if ``audio_out``. Carriers have paths of their
+        own under ``talkpath run``; under Pipecat's runner it recognises them itself. Its output
+        can be held (``talkpath.transports.holding``) over WebRTC, SIP and every WebSocket.
 
     Raises:
         ValueError: Pipecat knows no transport for these arguments.
@@ -47,6 +48,8 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
         return WebRTCTransport(
             runner_args.webrtc_connection, audio_in_enabled=True, audio_out_enabled=audio_out
         )
+    if isinstance(runner_args, CarrierArguments):
+        return carrier_transport(runner_args, audio_out=audio_out)
     if isinstance(runner_args, WebSocketRunnerArguments) and (
         runner_args.transport_type == "websocket"
     ):

@@ -7,6 +7,8 @@
 ``POST /api/offer``           an offer is answered, see ``webrtc/signalling.py``;
 ``PATCH /api/offer``          ICE candidates. Both also below ``/sessions/{id}``
 ``/ws-client``, ``/ws``       WebSocket with Pipecat's protobuf frames, see ``websocket.py``
+``/twilio``, ``/telnyx``, ..  calls that carriers bring, see ``carriers.py``
+``/asterisk``                 Asterisk's ``chan_websocket``, see ``asterisk/websocket.py``
 ``GET /status``               transports, and whether there is room
 ``GET /healthz``              200 while the server runs
 ``GET /metrics``              Prometheus' text format: turns, and Whisper where it runs here
@@ -47,6 +49,8 @@ from talkpath.agent.web import (
     url_of,
 )
 from talkpath.agent.web_server import running
+from talkpath.transports.asterisk.websocket import AsteriskCalls
+from talkpath.transports.carriers import carrier_routes
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions
 from talkpath.transports.webrtc.signalling import Candidates, Offer, Signalling, ice_server
 from talkpath.transports.websocket import WebSocketCalls
@@ -210,6 +214,8 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
         [
             WebSocketRoute("/ws-client", calls),
             WebSocketRoute("/ws", calls),
+            *carrier_routes(bot, sessions, limits, config.carriers),
+            WebSocketRoute("/asterisk", AsteriskCalls(bot, sessions, limits, config.asterisk)),
             *page_routes(resources.files("talkpath.transports.webrtc") / "page"),
         ]
     )

@@ -39,6 +39,7 @@ class Limits:
         started_s: seconds one is remembered until its first offer.
         started_bytes: largest ``body`` in ``/start``, as JSON.
         message_bytes: largest WebSocket message.
+        announce_s: seconds until a carrier must have announced its call.
     """
 
     connect_s: float = 20.0
@@ -52,6 +53,7 @@ class Limits:
     started_s: float = 60.0
     started_bytes: int = 4 * 1024
     message_bytes: int = 1024 * 1024
+    announce_s: float = 10.0
 
 
 class Refused(TalkpathError):

@@ -22,12 +22,13 @@ from pipecat.transports.websocket.fastapi import (
 )
 from starlette.websockets import WebSocketState
 
+from talkpath.agent.carriers import HandshakeError
 from talkpath.agent.errors import AudioError
 from talkpath.transports.holding import HoldingOutput
 from talkpath.transports.resampling import StreamResampler, resample_shortly
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
 
-__all__ = ["CHUNKS", "CallerSerializer", "WebSocketCalls", "with_hold"]
+__all__ = ["CHUNKS", "CallerSerializer", "Pace", "WebSocketCalls", "with_hold"]
 
 CHUNKS = 2
 """Chunk of audio sent at once, in units of 10 ms.
@@ -37,10 +38,29 @@ is silent so much later than it was told to be. With Pipecat's 40 ms that was 40
 """
 
 _Message = MutableMapping[str, Any]
-_TRY_AGAIN_LATER = 1013  # RFC 6455 registry of close codes
+_POLICY_VIOLATION, _TRY_AGAIN_LATER = 1008, 1013  # RFC 6455's registry of close codes
 _RATES_HZ = range(8_000, 96_001)
 _AHEAD_S = 2.0
 _LONGEST_S = 1.0
+
+
+class Pace:
+    """Holds a caller back who sends audio faster than it is spoken."""
+
+    def __init__(self) -> None:
+        self._heard_until = 0.0  # monotonic time at which all audio so far has been spoken
+
+    async def keep(self, seconds: float) -> None:
+        """Take so much audio; returns once it is at most two seconds ahead of time.
+
+        Raises:
+            AudioError: more than one second at once.
+        """
+        if seconds > _LONGEST_S:
+            raise AudioError(f"{seconds:.1f} s of audio in one message")
+        now = time.monotonic()
+        self._heard_until = max(self._heard_until, now) + seconds
+        await asyncio.sleep(max(0.0, self._heard_until - now - _AHEAD_S))
 
 
 class CallerSerializer(ProtobufFrameSerializer):
@@ -54,7 +74,7 @@ class CallerSerializer(ProtobufFrameSerializer):
     def __init__(self) -> None:
         super().__init__()
         self._rate_hz = 0
-        self._heard_until = 0.0  # monotonic time at which all audio so far has been spoken
+        self._pace = Pace()
         self._dropped = 0
         self._resampler = StreamResampler()
 
@@ -88,19 +108,11 @@ class CallerSerializer(ProtobufFrameSerializer):
             raise AudioError(f"audio at {frame.sample_rate} Hz")
         if len(frame.audio) % 2:
             raise AudioError(f"{len(frame.audio)} bytes of audio are no 16-bit samples")
-        seconds = len(frame.audio) / 2 / frame.sample_rate
-        if seconds > _LONGEST_S:
-            raise AudioError(f"{seconds:.1f} s of audio in one message")
-        await self._keep_pace(seconds)
+        await self._pace.keep(len(frame.audio) / 2 / frame.sample_rate)
         if not self._rate_hz or frame.sample_rate == self._rate_hz:
             return frame
         audio = await self._resampler.resample(frame.audio, frame.sample_rate, self._rate_hz)
         return InputAudioRawFrame(audio=audio, sample_rate=self._rate_hz, num_channels=1)
-
-    async def _keep_pace(self, seconds: float) -> None:
-        now = time.monotonic()
-        self._heard_until = max(self._heard_until, now) + seconds
-        await asyncio.sleep(max(0.0, self._heard_until - now - _AHEAD_S))
 
 
 class _HoldingOutput(HoldingOutput, FastAPIWebsocketOutputTransport):
@@ -165,10 +177,28 @@ class WebSocketCalls:
         finally:
             session.cancel()
 
-    async def _converse(self, websocket: WebSocket, session_id: str, gone: asyncio.Event) -> None:
-        arguments = WebSocketRunnerArguments(
+    async def arguments(
+        self, websocket: WebSocket, session_id: str
+    ) -> WebSocketRunnerArguments | None:
+        """What the bot is called with; None where there is nothing for it to do.
+
+        Raises:
+            HandshakeError: what the caller said first makes no sense.
+        """
+        return WebSocketRunnerArguments(
             websocket=websocket, transport_type="websocket", session_id=session_id
         )
+
+    async def _converse(self, websocket: WebSocket, session_id: str, gone: asyncio.Event) -> None:
+        try:
+            arguments = await self.arguments(websocket, session_id)
+        except HandshakeError as reason:
+            logger.warning("session {}: {}", session_id, reason)
+            if not gone.is_set():
+                await websocket.close(_POLICY_VIOLATION, str(reason)[:120])
+            return
+        if arguments is None:
+            return
         error = await attend(self._bot, arguments, gone.wait(), self._limits)
         if gone.is_set() or websocket.application_state is not WebSocketState.CONNECTED:
             return

@@ -13,6 +13,7 @@ from pipecat.frames.frames import (
     BotStoppedSpeakingFrame,
     Frame,
     InputAudioRawFrame,
+    InputDTMFFrame,
     InterruptionFrame,
     OutputAudioRawFrame,
     TTSAudioRawFrame,
@@ -25,7 +26,7 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.processors.frameworks.rtvi.frames import RTVIServerMessageFrame
 from pipecat.workers.runner import WorkerRunner
 
-from talkpath.agent.config import Config, ServerConfig
+from talkpath.agent.config import AsteriskConfig, CarriersConfig, Config, ServerConfig
 from talkpath.transports.factory import create_transport
 from talkpath.transports.server import serve
 from talkpath.transports.sessions import Bot, Limits
@@ -34,17 +35,20 @@ OUT_HZ = 24_000
 
 
 class Ears(FrameProcessor):
-    """Notes how loud the caller is, and says everything again if asked to."""
+    """Notes how loud the caller is, and its keys, and says everything again if asked to."""
 
     def __init__(self, *, echo: bool) -> None:
         super().__init__()
         self._echo = echo
         self.loudest = 0.0
         self.heard_s = 0.0
+        self.keys = ""
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
-        if isinstance(frame, InputAudioRawFrame):
+        if isinstance(frame, InputDTMFFrame):
+            self.keys += frame.button.value
+        elif isinstance(frame, InputAudioRawFrame):
             samples = np.frombuffer(frame.audio, np.int16)
             self.heard_s += len(samples) / frame.sample_rate
             self.loudest = max(self.loudest, float(np.abs(samples).max(initial=0)) / 32768)
@@ -215,9 +219,15 @@ async def served(
     port: int = 0,
     max_sessions: int = 4,
     limits: Limits | None = None,
+    carriers: CarriersConfig | None = None,
+    asterisk: AsteriskConfig | None = None,
 ) -> AsyncIterator[str]:
     """Serve a bot inside the block; gives the URL."""
-    config = Config(server=ServerConfig(host=host, port=port, max_sessions=max_sessions))
+    config = Config(
+        server=ServerConfig(host=host, port=port, max_sessions=max_sessions),
+        carriers=carriers or CarriersConfig(),
+        asterisk=asterisk or AsteriskConfig(),
+    )
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     server = asyncio.create_task(
         serve(bot, config, limits=limits, on_listening=url.set_result), name="server under test"

@@ -44,9 +44,8 @@ async def test_audio_at_another_rate_is_converted() -> None:
         scene = await bot.scene()
         for number in range(100):
             await socket.send(audio(tone(48_000, at_s=number * 0.02), 48_000))
-        # Two seconds, less what the converter still holds.
-        await eventually(lambda: scene.ears.heard_s > 1.8, "two seconds of audio")
-        assert scene.ears.heard_s <= 2.0
+        await eventually(lambda: scene.ears.heard_s > 1.999, "two seconds of audio")
+        assert scene.ears.heard_s < 2.001
         assert 0.3 < scene.ears.loudest < 0.45
 
 
