@@ -52,6 +52,7 @@ class Playout:
         self._held_ahead_s: float | None = None  # what of it was not, when the hold began
         self._stopped = False
         self._flushable = False
+        self._more_until_s = -math.inf  # until then, a frame that is not full may be filled up
 
     @property
     def room(self) -> bool:
@@ -68,9 +69,10 @@ class Playout:
         """When all that was sent will have been heard."""
         return self._played_s
 
-    def put(self, data: bytes, *, interruptible: bool = True) -> None:
+    def put(self, data: bytes, now_s: float, *, interruptible: bool = True) -> None:
         """Add sound; ``interruptible`` says whether ``drop`` may drop it."""
         if data:
+            self._more_until_s = now_s + self._frame_s
             self._pieces.append(_Piece(data, interruptible))
             self._waiting += len(data)
 
@@ -80,14 +82,20 @@ class Playout:
             return None
         if self._held_ahead_s is not None or not self._waiting:
             return self._played_s if self._steady else None
-        if self._waiting < self._frame_bytes:
-            return self._played_s  # what is missing may still come
+        if self._waiting < self._frame_bytes:  # what is missing may still come
+            return self._played_s if self._steady else max(self._played_s, self._more_until_s)
         return self._played_s - self._lead_s
 
     def take(self, now_s: float) -> bytes:
         """Take the next frame, which is sent now; what is missing is silence."""
         data = bytearray()
-        while self._held_ahead_s is None and self._pieces and len(data) < self._frame_bytes:
+        wait = self._waiting < self._frame_bytes and now_s < self._more_until_s
+        while (
+            self._held_ahead_s is None
+            and not wait
+            and self._pieces
+            and len(data) < self._frame_bytes
+        ):
             piece = self._pieces[0]
             part = piece.data[: self._frame_bytes - len(data)]
             data += part

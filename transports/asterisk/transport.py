@@ -135,17 +135,18 @@ class _Speaker(BaseOutputTransport):
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Take a chunk, once there is room; False once the call is over."""
-        if self._resampler is None or self._resampler.from_hz != frame.sample_rate:
-            rate_hz = self._channel.audio_format.rate_hz
-            self._resampler = Resampler(frame.sample_rate, rate_hz)
         while not self._channel.playout.room and not self._channel.gone.is_set():
             self._room.clear()
             await self._room.wait()
         if self._channel.gone.is_set():
             return False
+        if self._resampler is None or self._resampler.from_hz != frame.sample_rate:
+            rate_hz = self._channel.audio_format.rate_hz
+            self._resampler = Resampler(frame.sample_rate, rate_hz)
         audio = self._resampler.process(pcm16_to_float(frame.audio))
         data = self._channel.audio_format.encode(audio)
-        self._channel.playout.put(data, interruptible=frame.interruptible)
+        now_s = asyncio.get_running_loop().time()
+        self._channel.playout.put(data, now_s, interruptible=frame.interruptible)
         self._channel.news.set()
         return True
 
@@ -184,7 +185,7 @@ class _Speaker(BaseOutputTransport):
     async def _finish(self) -> None:
         playout, loop = self._channel.playout, asyncio.get_running_loop()
         if self._resampler is not None:
-            playout.put(self._channel.audio_format.encode(self._resampler.flush()))
+            playout.put(self._channel.audio_format.encode(self._resampler.flush()), loop.time())
             self._channel.news.set()
         end_s = loop.time() + _LAST_WORDS_S
         while not playout.empty and loop.time() < end_s and not self._channel.gone.is_set():
