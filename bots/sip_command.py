@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from talkpath.agent.config import Config
 from talkpath.agent.errors import MissingDependency, TalkpathError
-from talkpath.agent.sip_sections import SRTP
+from talkpath.agent.sip_sections import SRTP, SipConfig
 from talkpath.bots.arguments import Setting
 from talkpath.bots.loader import bot_models
 from talkpath.bots.models_command import models_of, pull
@@ -160,9 +160,17 @@ def require_telephone() -> None:
         )
 
 
-def routed_bots(bot: str, routes: Sequence[str]) -> list[str]:
-    """The bots that calls may come to: the default one first, then those of the routes."""
-    return list(dict.fromkeys([bot, *(route.rpartition("=")[2] for route in routes)]))
+def routed_bots(bot: str, config: SipConfig) -> list[str]:
+    """The bots that calls may come to: the default one first, then those of routes and trunks.
+
+    Raises:
+        ConfigError: the trunks' file cannot be read.
+    """
+    from talkpath.agent.sip.trunks import read_trunks
+
+    trunks = read_trunks(config.trunks) if config.trunks else ()
+    named = (*(route.rpartition("=")[2] for route in config.routes), *(t.bot for t in trunks))
+    return list(dict.fromkeys([bot, *filter(None, named)]))
 
 
 def pull_models(bots: Sequence[str], config: Config) -> None:
@@ -190,7 +198,7 @@ def run_telephone(bot: str, config: Config, *, debug: bool) -> int:
         TalkpathError: the telephone cannot run here.
     """
     require_telephone()
-    bots = routed_bots(bot, config.sip.routes)
+    bots = routed_bots(bot, config.sip)
     pull_models(bots, config)
     allow_many_sockets()
     with asyncio.Runner(loop_factory=quick_loop()) as runner:

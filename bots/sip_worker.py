@@ -10,9 +10,7 @@ import os
 import socket
 import sys
 
-from talkpath.bots.loader import load_bot
 from talkpath.bots.process import allow_many_sockets, configure_logs, configure_loguru, quick_loop
-from talkpath.transports.sip.worker import attend_calls, follow_parent
 
 __all__ = ["main"]
 
@@ -20,11 +18,15 @@ __all__ = ["main"]
 def main(arguments: list[str]) -> int:
     """Be a worker; return the exit code."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # see cli.py
-    follow_parent()
     level = arguments[0] if len(arguments) > 1 else "INFO"
     configure_logs(level, debug=level == "DEBUG")
     configure_loguru(level)
     allow_many_sockets()
+    # Not before the logs are set up: Pipecat greets when it is imported.
+    from talkpath.bots.loader import load_bot
+    from talkpath.transports.sip.worker import attend_calls, follow_parent
+
+    follow_parent()
     channel = socket.socket(fileno=int(arguments[-1]))
     with asyncio.Runner(loop_factory=quick_loop()) as runner:
         return runner.run(attend_calls(channel, load_bot))
