@@ -16,6 +16,7 @@ In a program of one's own::
 
 import asyncio
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from loguru import logger
 from talkpath.agent.call_metrics import CallMetrics, outcome_of
 from talkpath.agent.config import Config
 from talkpath.agent.errors import TalkpathError
+from talkpath.agent.metrics import Registry
 from talkpath.agent.sip import edge_actions as edges
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.dial_plan import DialPlan
@@ -36,6 +38,7 @@ from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
 from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message
 from talkpath.agent.sip.passage import Passage
+from talkpath.agent.sip.patterns import plain_number
 from talkpath.agent.sip.rewriting import host_port, sip_host
 from talkpath.agent.sip.routes import Routes
 from talkpath.agent.sip.trunks import Trunk, read_trunks
@@ -53,6 +56,7 @@ from talkpath.transports.sip.worker_process import Worker
 
 __all__ = ["CallState", "Listener"]
 
+_NUMBER = re.compile(r"[+\w.*#-]{1,64}", re.ASCII)
 _TICK_S = 0.1
 _MAIN = "main"
 T = TypeVar("T")
@@ -111,7 +115,8 @@ class Listener:
             self._bots,
             load_dispatch(sip.dispatch) if sip.dispatch else None,
         )
-        self._access = Access(sip, trunks)
+        self.metrics = CallMetrics()
+        self._access = Access(sip, trunks, self.metrics)
         self._inside = InsideSocket(self._from_worker)
         self._sockets = SipSockets(config.server.host, sip, self._from_peer, self._gone)
         self._requests = Requests(self._sockets)
@@ -126,7 +131,6 @@ class Listener:
         self._dialled: dict[str, OutboundCall] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._deciding: dict[str, asyncio.Task[Any]] = {}
-        self.metrics = CallMetrics()
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -185,8 +189,14 @@ class Listener:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._requests.stop()
+        self._relays.close_all()
         await self._sockets.stop()
         await self._inside.stop()
+
+    @property
+    def registries(self) -> list[Registry]:
+        """What is counted here, for ``render_prometheus``."""
+        return [self.metrics]
 
     @property
     def ports(self) -> dict[str, int]:
@@ -257,7 +267,7 @@ class Listener:
         try:
             answer = await worker.channel.ask(
                 "dial",
-                info=dataclasses.asdict(info),
+                info=_as_dict(info),
                 headers={**own, "X-Talkpath-Dial": dial},
             )
         finally:
@@ -585,11 +595,11 @@ class Listener:
         """
         if to.lower().startswith(("sip:", "sips:")):
             return to
-        number = to.removeprefix("tel:")
+        number = plain_number(to.removeprefix("tel:").replace(" ", ""))
         host = trunk.domain if trunk is not None else ""
         if not host and call is not None and call.flow is not None:
             host = host_port(*call.flow.remote)
-        if not host or not number or any(char in number for char in " @;?<>\r\n"):
+        if not host or not _NUMBER.fullmatch(number):
             raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
         return f"sip:{number}@{host}"
 

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from loguru import logger
 
@@ -32,8 +32,8 @@ class _Port(asyncio.DatagramProtocol):
         self.transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self.transport = transport
+        # Not all of asyncio's datagram transports are of the class of that name.
+        self.transport = cast(asyncio.DatagramTransport, transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         self._receive(data, (addr[0], addr[1]))
@@ -158,6 +158,11 @@ class MediaRelays:
         relay = self._relays.pop(call_id, None)
         if relay is not None:
             relay.close()
+
+    def close_all(self) -> None:
+        """Free all ports."""
+        for call_id in list(self._relays):
+            self.close(call_id)
 
     def _port(self) -> int:
         """The next even port of the range, downwards and around."""

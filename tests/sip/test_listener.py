@@ -1,0 +1,191 @@
+"""A listener in a program of one's own: calls made and taken, who decides, and audio behind NAT."""
+
+import asyncio
+import textwrap
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from talkpath.agent.config import load_config
+from talkpath.agent.errors import ConfigError
+from talkpath.transports.sip.dispatch import Reject, load_dispatch
+from talkpath.transports.sip.leg import LegError, TransferRefused
+from talkpath.transports.sip.listener import Listener
+from talkpath.transports.sip.outbound import CallFailed
+from tests.sip.peer import SipPeer, description
+
+DISPATCH = """
+from talkpath.transports.sip.dispatch import Reject
+
+async def dispatch(call):
+    match call.headers.get("X-Want"):
+        case "nothing":
+            return None
+        case "refusal":
+            return Reject(603, "Not Today", {"X-Why": "closed"})
+        case "stranger":
+            return "no-such-bot"
+        case "fault":
+            raise RuntimeError("a fault of the user's")
+        case _:
+            return "loopback"
+"""
+
+
+@asynccontextmanager
+async def listening(bot: str = "loopback", **settings: object) -> AsyncIterator[Listener]:
+    defaults = {"port": 0, "requests_per_s": 1000.0}
+    own = {f"sip.{name}": value for name, value in {**defaults, **settings}.items()}
+    listener = Listener(load_config({**own, "server.port": 0}, environ={}), [bot])
+    await listener.start()
+    try:
+        yield listener
+    finally:
+        await listener.stop()
+
+
+def tone(seconds: float = 0.5) -> NDArray[np.int16]:
+    return (8000 * np.sin(2 * np.pi * 440 * np.arange(int(8000 * seconds)) / 8000)).astype(np.int16)
+
+
+async def test_calls_are_made_taken_refused_and_ended(tmp_path: Path) -> None:
+    """One listener for all of it: its worker takes seconds to start."""
+    file = tmp_path / "who.py"
+    file.write_text(DISPATCH)
+    async with (
+        listening(
+            dispatch=f"{file}:dispatch",
+            symmetric_rtp="always",
+            dial_plan=("+49*", "sip:friend@127.0.0.1*"),
+        ) as listener,
+        SipPeer() as phone,
+    ):
+        await _made(listener, phone)
+        await _not_answered(listener, phone)
+        await _decided(listener, phone)
+        await _behind_nat(listener, phone)
+        await _ended_by_the_listener(listener, phone)
+        assert listener.calls == []
+
+
+async def _made(listener: Listener, phone: SipPeer) -> None:
+    """An outbound call: ringing, answered, its audio both ways, its end and figures."""
+    dialled = await listener.dial(phone.uri, headers={"X-Own": "yes"}, by_user=True)
+    incoming = await phone.incoming.get()
+    assert incoming.requests[0].headers.get("X-Own") == "yes"
+    assert incoming.requests[0].headers.get("X-Talkpath-Dial") is None
+    await dialled.ringing()
+    await dialled.answered()
+    (state,) = listener.calls
+    assert (state.stage, state.info.direction, state.info.bot) == ("up", "outbound", "loopback")
+    assert state.info.to_uri == phone.uri
+    await incoming.media.say(tone())
+    assert np.abs(incoming.media.heard()).max() > 4000
+    await incoming.request("BYE")
+    reason, quality = await dialled.ended()
+    assert reason and quality.received > 20 and quality.codec == "PCMU/8000"
+    with pytest.raises(LegError, match="no call"):
+        await listener.hang_up(dialled.call_id)
+
+
+async def _not_answered(listener: Listener, phone: SipPeer) -> None:
+    phone.statuses["INVITE"] = 486
+    dialled = await listener.dial(phone.uri, by_user=True)
+    with pytest.raises(CallFailed) as failed:
+        await dialled.answered()
+    assert failed.value.status == 486
+    await dialled.ended()
+    del phone.statuses["INVITE"]
+    while not phone.incoming.empty():
+        phone.incoming.get_nowait()
+    for wrong, how in (
+        (phone.uri, {}),  # the dial plan does not have it
+        ("+301", {}),  # a number, and no trunk to call it by
+        (phone.uri, {"bot": "nobody"}),
+        (phone.uri, {"trunk": "none"}),
+    ):
+        with pytest.raises(LegError):
+            await listener.dial(wrong, **how)
+    gone = await listener.dial("sip:x@127.0.0.1:1;transport=tcp", by_user=True)
+    with pytest.raises(CallFailed) as failed:
+        await gone.answered()
+    assert failed.value.status == 503
+
+
+async def _decided(listener: Listener, phone: SipPeer) -> None:
+    """The user's function is asked about each call before it rings."""
+    uri = f"sip:600@127.0.0.1:{listener.ports['udp']}"
+    for want, status in (("refusal", 603), ("stranger", 500), ("fault", 500)):
+        refused = await phone.call(uri, headers={"X-Want": want})
+        assert refused.status == status
+        assert not any(response.status == 180 for response in refused.provisional)
+        if want == "refusal":
+            assert refused.response is not None
+            assert refused.response.headers.get("X-Why") == "closed"
+    taken = await phone.call(uri, headers={"X-Want": "nothing"})
+    assert taken.status == 200
+    await taken.request("BYE")
+
+
+async def _behind_nat(listener: Listener, phone: SipPeer) -> None:
+    """Audio goes back to where it comes from, whatever the description says."""
+    uri = f"sip:600@127.0.0.1:{listener.ports['udp']}"
+    nobody = description(9).replace(b"127.0.0.1", b"127.0.0.9")
+    call = await phone.call(uri, body=nobody)
+    assert call.status == 200
+    await call.media.say(tone())
+    assert np.abs(call.media.heard()).max() > 4000
+    await call.request("BYE")
+
+
+async def _ended_by_the_listener(listener: Listener, phone: SipPeer) -> None:
+    uri = f"sip:600@127.0.0.1:{listener.ports['udp']}"
+    call = await phone.call(uri)
+    (state,) = listener.calls
+    await listener.hang_up(state.info.call_id)
+    await asyncio.wait_for(call.over.wait(), 10)
+
+
+async def test_a_transfer_must_be_in_the_dial_plan() -> None:
+    """What a worker may send a call to, asked as a worker asks it."""
+    async with listening(dial_plan=("+49*", "sip:friend@127.0.0.1:5555")) as listener:
+        permit = listener._handlers()["permit"]
+        async with SipPeer() as phone:
+            call = await phone.call(f"sip:600@127.0.0.1:{listener.ports['udp']}")
+            call_id = call.call_id
+            (worker,) = listener.supervisor.workers
+            friend = await permit(worker, call_id=call_id, target="sip:friend@127.0.0.1:5555")
+            assert friend == {"target": "sip:friend@127.0.0.1:5555"}
+            number = await permit(worker, call_id=call_id, target="+49 30 1234")
+            assert number == {"target": f"sip:+49301234@127.0.0.1:{phone.port}"}
+            for wrong in ("+301", "sip:friend@127.0.0.1:6666", "mailto:x", ""):
+                with pytest.raises((TransferRefused, LegError)):
+                    await permit(worker, call_id=call_id, target=wrong)
+            await call.request("BYE")
+
+
+@pytest.mark.parametrize(
+    ("source", "where", "error"),
+    [
+        ("", "nothing.txt", "must be file.py:function"),
+        ("", "absent.py:dispatch", "no file"),
+        ("import nothing_of_this_name", "{}:dispatch", "cannot be loaded"),
+        ("def dispatch(call): ...", "{}:dispatch", "async def"),
+    ],
+)
+def test_a_wrong_dispatch_function_is_told_at_once(
+    tmp_path: Path, source: str, where: str, error: str
+) -> None:
+    file = tmp_path / "who.py"
+    file.write_text(textwrap.dedent(source))
+    with pytest.raises(ConfigError, match=error):
+        load_dispatch(where.format(file))
+
+
+def test_a_refusal_has_a_status_of_refusals() -> None:
+    with pytest.raises(ValueError, match="300 to 699"):
+        Reject(200)
