@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from talkpath.agent.audio import mulaw_to_float
 from talkpath.agent.sip.message import Headers, Request, Response, parse_message
 
-__all__ = ["Media", "PeerCall", "SipPeer", "description"]
+__all__ = ["Media", "PeerCall", "SipPeer", "decode", "description"]
 
 PACKET = 160
 """Samples a packet: 20 ms at 8 kHz."""
@@ -55,6 +55,11 @@ def description(
         f"a={direction}",
     ]
     return ("\r\n".join(lines) + "\r\n" + extra).encode()
+
+
+def decode(payload: bytes) -> NDArray[np.int16]:
+    """The samples of PCMU."""
+    return _LEVELS[np.frombuffer(payload, np.uint8)].astype(np.int16)
 
 
 class _Port(asyncio.DatagramProtocol):
@@ -161,7 +166,7 @@ class Media:
     def heard(self) -> NDArray[np.int16]:
         """All audio that came, in the order of arrival."""
         data = b"".join(packet[12:] for _, packet in self.packets if packet[1] & 0x7F == 0)
-        return _LEVELS[np.frombuffer(data, np.uint8)].astype(np.int16)
+        return decode(data)
 
     def keys(self) -> str:
         """The keys that came as events."""
@@ -193,6 +198,7 @@ class PeerCall:
         self.uri = uri
         self.to = to
         self.sequence = 0
+        self.branch = ""
         self.answers: asyncio.Queue[Response] = asyncio.Queue()
 
     @property
@@ -212,8 +218,13 @@ class PeerCall:
         return response
 
     def acknowledge(self, response: Response) -> None:
-        """Send the ACK."""
-        self.peer.send(self._make("ACK", response.cseq[0]), self.to)
+        """Send the ACK; that of a refusal belongs to the INVITE (RFC 3261, 17.1.1.3)."""
+        branch = self.branch if response.status >= 300 else ""
+        self.peer.send(self.make("ACK", response.cseq[0], branch=branch), self.to)
+
+    def cancel(self) -> None:
+        """Give up an INVITE that rings."""
+        self.peer.send(self.make("CANCEL", self.sequence, branch=self.branch), self.to)
 
     async def hold(self) -> Response:
         """Put the other side on hold."""
@@ -238,21 +249,24 @@ class PeerCall:
         """
         self.sequence += 1
         number = self.sequence
-        message = self._make(method, number, body, headers)
+        branch = f"z9hG4bK{secrets.token_hex(8)}"
+        if method == "INVITE":
+            self.branch = branch
+        message = self.make(method, number, body, headers, branch=branch)
         async with asyncio.timeout(10):
             while True:
                 self.peer.send(message, self.to)
                 try:
-                    return await self._final(number, 1.0)
+                    return await self._final((number, method), 1.0)
                 except TimeoutError:
                     continue  # Sent again, as over UDP it must be.
 
-    async def _final(self, number: int, timeout_s: float) -> Response:
+    async def _final(self, cseq: tuple[int, str], timeout_s: float) -> Response:
         while True:
             response = await asyncio.wait_for(
                 self.answers.get(), None if self.provisional else timeout_s
             )
-            if response.cseq[0] != number:
+            if response.cseq != cseq:
                 continue
             if response.status >= 200:
                 return response
@@ -279,14 +293,17 @@ class PeerCall:
             if line.startswith("m=audio "):
                 self.media.to = ("127.0.0.1", int(line.split()[1]))
 
-    def _make(
+    def make(
         self,
         method: str,
         number: int,
         body: bytes = b"",
         headers: Mapping[str, str] | None = None,
+        *,
+        branch: str = "",
     ) -> Request:
-        branch = f"z9hG4bK{secrets.token_hex(8)}"
+        """A request within the call; a branch of its own unless another is given."""
+        branch = branch or f"z9hG4bK{secrets.token_hex(8)}"
         lines = [
             ("Via", f"SIP/2.0/UDP 127.0.0.1:{self.peer.port};branch={branch};rport"),
             ("Max-Forwards", "70"),

@@ -312,7 +312,7 @@ class BaresipEngine:
         for leg in self.legs:
             if leg.call_id == call_id:
                 leg.described(description)
-                return
+        # Kept even so: the engine may have called itself, and the other leg is still to come.
         self._descriptions[call_id] = description
         while len(self._descriptions) > _MOST_EARLY:
             self._descriptions.pop(next(iter(self._descriptions)))

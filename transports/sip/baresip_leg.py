@@ -36,7 +36,7 @@ from talkpath.transports.sip.leg import (
     TransferRefused,
 )
 from talkpath.transports.sip.leg_audio import LegAudio
-from talkpath.transports.sip.negotiated import Negotiated, read_description
+from talkpath.transports.sip.negotiated import first_codec
 
 __all__ = ["BaresipLeg"]
 
@@ -102,7 +102,8 @@ class BaresipLeg:
         self._keys_lock = asyncio.Lock()
         self._keys = 0
         self._stats = CallStats()
-        self._negotiated = Negotiated()
+        self._codec = ""
+        self._encrypted = ""
         pump.add(self._audio.poll, self._audio_failed)
 
     @property
@@ -156,8 +157,8 @@ class BaresipLeg:
         stats = self._stats
         since = self._answered_s
         return CallQuality(
-            codec=self._negotiated.codec if self.rate_hz else "",
-            encrypted=self._negotiated.encrypted,
+            codec=self._codec if self.rate_hz else "",
+            encrypted=self._encrypted,
             duration_s=time.monotonic() - since if since is not None else 0.0,
             sent=stats.tx_packets,
             received=stats.rx_packets,
@@ -270,9 +271,7 @@ class BaresipLeg:
 
     def described(self, description: str) -> None:
         """Take the peer's last session description."""
-        negotiated = read_description(description, self._codecs)
-        if negotiated.codec:
-            self._negotiated = negotiated
+        self._codec = first_codec(description, self._codecs) or self._codec
 
     def take(self, event: StackEvent) -> None:
         """Take an event of the stack's about this call, or about the one that replaces it."""
@@ -296,6 +295,9 @@ class BaresipLeg:
                 self._tell(Resumed())
             case Event.CALL_DTMF_START | Event.CALL_DTMF_END:
                 self._key_moved(event)
+            case Event.CALL_MENC:
+                # "0,audio,AES_CM_128_HMAC_SHA1_80" for SDES; for DTLS "0,audio,RTP" and RTCP.
+                self._encrypted = "sdes" if "AES" in (event.text or "") else "dtls"
             case Event.CALL_TRANSFER:
                 self._start(self._follow())
             case Event.CALL_CLOSED if self._next is None:

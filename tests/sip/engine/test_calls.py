@@ -1,0 +1,278 @@
+"""Calls between the engine and a telephone that speaks SIP by itself."""
+
+import asyncio
+import contextlib
+import time
+
+import numpy as np
+import pytest
+
+from talkpath.agent.sip_sections import SipConfig
+from talkpath.transports.sip.baresip_engine import MediaProfile
+from talkpath.transports.sip.leg import (
+    Answered,
+    CallInfo,
+    Ended,
+    Held,
+    KeyPressed,
+    LegError,
+    MediaStarted,
+    Resumed,
+)
+from tests.sip.engine.support import loudest_hz, open_line, tone
+from tests.sip.peer import decode, description
+
+
+async def test_a_call_is_answered_heard_and_ended_by_the_caller() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        followed.echo()
+        await call.media.say(tone(440, 1.0))
+        await asyncio.sleep(0.1)
+        assert (await call.request("BYE")).status == 200
+        ended = await followed.until(Ended)
+
+    assert followed.events[:2] in (
+        [Answered(), MediaStarted(8000)],
+        [MediaStarted(8000), Answered()],
+    )
+    assert len(followed.events) == 3
+    assert (ended.by, ended.status, ended.reason) == ("peer", 0, "the peer hung up")
+    assert loudest_hz(followed.heard) == pytest.approx(440, abs=5)
+    assert loudest_hz(call.media.heard()) == pytest.approx(440, abs=5)
+    assert ended.quality.codec == "PCMU/8000"
+    assert ended.quality.received > 40 and ended.quality.sent > 40
+    assert ended.quality.mos > 4
+    assert line.ended() == ["the peer hung up"]
+    with pytest.raises(LegError, match="the call is over"):
+        await followed.leg.answer()
+    await followed.leg.hang_up()
+    assert followed.leg.write(b"\0\0") == 0 and followed.leg.queued_ms == 0
+
+
+async def test_a_call_that_we_end_ends_for_the_peer_with_our_headers() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        await followed.until(Answered)
+        await followed.leg.hang_up({"X-Why": "enough"})
+        await asyncio.wait_for(call.over.wait(), 5)
+        ended = await followed.until(Ended)
+
+    assert (ended.by, ended.reason) == ("us", "hung up")
+    assert ("add_headers", call.call_id, "BYE", {"X-Why": "enough"}) in line.exchange.asked
+
+
+async def test_what_is_queued_is_dropped_at_once_and_what_follows_is_not() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        speaking = asyncio.create_task(call.media.say(tone(0, 3.0)))
+        await followed.until(MediaStarted)
+        leg = followed.leg
+        assert leg.write(tone(440, 1.5).tobytes()) == 24_000
+        await asyncio.sleep(0.3)
+        assert 1000 < leg.queued_ms < 1400
+        leg.flush()
+        flushed = time.perf_counter()
+        assert leg.queued_ms == 0
+        assert leg.write(tone(1000, 0.5).tobytes()) == 8_000
+        await asyncio.sleep(0.8)
+        taken = leg.write(bytes(1_000_000))
+        leg.flush()
+        speaking.cancel()
+
+    packets = [packet for at, packet in call.media.packets if at > flushed + 0.04]
+    after = decode(b"".join(packet[12:] for packet in packets))
+    places = np.flatnonzero(np.abs(after) > 500)
+    loud = after[places[0] : places[-1] + 1]
+    assert loudest_hz(loud) == pytest.approx(1000, abs=20)
+    assert len(loud) > 3_900  # Nothing of what was written behind the flush is lost.
+    assert 8_000 < taken < 1_000_000
+
+
+async def test_keys_come_and_go_as_events_and_as_messages() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        await followed.until(Answered)
+        for key in "5#":
+            await call.media.press(key)
+        assert (await call.key("7")).status == 200
+        await followed.until(KeyPressed, 3)
+        await asyncio.gather(followed.leg.send_keys("1*"), followed.leg.send_keys("9d"))
+        with pytest.raises(ValueError, match="keys are"):
+            await followed.leg.send_keys("12x")
+        with pytest.raises(LegError, match="more than 128 keys"):
+            await followed.leg.send_keys("1" * 129)
+        await asyncio.sleep(0.1)
+
+    pressed = [event for event in followed.events if isinstance(event, KeyPressed)]
+    assert [event.key for event in pressed] == ["5", "#", "7"]
+    assert all(40 <= event.duration_ms < 400 for event in pressed)
+    assert call.media.keys() == "1*9D"
+
+
+async def test_a_telephone_without_events_gets_keys_as_messages() -> None:
+    async with open_line() as line:
+        body = description(9, formats={0: "PCMU/8000"})
+        call = await line.phone.call(line.uri(), body=body)
+        followed = await line.leg()
+        await followed.until(Answered)
+        await followed.leg.send_keys("4")
+
+    keys = [request.body for request in call.requests if request.method == "INFO"]
+    assert keys and b"4" in keys[0]
+
+
+async def test_a_call_is_held_and_resumed_from_either_side_and_audio_goes_on() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        followed.echo()
+        await call.media.say(tone(440, 0.3))
+        assert (await call.hold()).status == 200
+        await followed.until(Held)
+        assert (await call.resume()).status == 200
+        await followed.until(Resumed)
+        call.media.packets.clear()
+        await call.media.say(tone(600, 0.6))
+        assert loudest_hz(call.media.heard()[-2400:]) == pytest.approx(600, abs=10)
+
+        await asyncio.gather(followed.leg.hold(), followed.leg.resume())
+        await followed.leg.hold()
+        await followed.leg.resume()
+        offers = [request.body for request in call.requests if request.method == "INVITE"]
+        assert any(b"a=sendonly" in offer for offer in offers)
+        call.media.packets.clear()
+        await call.media.say(tone(800, 0.6))
+        assert loudest_hz(call.media.heard()[-2400:]) == pytest.approx(800, abs=10)
+
+
+async def test_a_change_of_the_codec_tells_the_new_rate() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        await call.media.say(tone(440, 0.2))
+        await followed.until(MediaStarted)
+        port = call.media.port
+        wide = description(port, formats={9: "G722/8000", 101: "telephone-event/8000"})
+        assert (await call.invite(wide)).status == 200
+        started = await followed.until(MediaStarted, 2)
+        assert (started.rate_hz, followed.leg.rate_hz) == (16_000, 16_000)
+        assert followed.leg.quality().codec == "G722/8000"
+        assert followed.leg.write(bytes(3200)) == 3200
+        assert followed.leg.queued_ms == pytest.approx(100, abs=40)
+
+
+async def test_calls_can_be_refused_and_are_refused_where_nobody_knows_them() -> None:
+    async with open_line() as line:
+        line.engine.on_incoming(line.wait)
+        ringing = asyncio.create_task(line.phone.call(line.uri()))
+        followed = await line.leg()
+        with pytest.raises(LegError, match="status 200"):
+            await followed.leg.reject(200)
+        await followed.leg.reject(603, "not now", {"X-A": "b"})
+        call = await ringing
+        ended = await followed.until(Ended)
+        stranger = await line.phone.call(f"sip:nobody@127.0.0.1:{line.engine.port}")
+        words = description(9, formats={3: "GSM/8000"})
+        silent = await line.phone.call(line.uri(), body=words)
+
+    assert call.status == 486  # Which the listener makes what was asked for.
+    assert [response.status for response in call.provisional] == [180]
+    assert ("reject", call.call_id, 603, "not now", {"X-A": "b"}) in line.exchange.asked
+    assert (ended.by, ended.reason) == ("us", "refused with 603")
+    assert (stranger.status, silent.status) == (404, 488)
+
+
+async def test_a_caller_that_gives_up_ends_the_ringing() -> None:
+    async with open_line() as line:
+        line.engine.on_incoming(line.wait)
+        ringing = asyncio.create_task(line.phone.call(line.uri()))
+        followed = await line.leg()
+        call = next(iter(line.phone.calls.values()))
+        call.cancel()
+        ended = await followed.until(Ended)
+        assert (await ringing).status == 487
+
+    assert ended.by == "peer"
+    with pytest.raises(LegError, match="the call is over"):
+        await followed.leg.answer()
+
+
+async def test_early_media_is_heard_before_the_answer() -> None:
+    async with open_line() as line:
+        line.engine.on_incoming(line.wait)
+        ringing = asyncio.create_task(line.phone.call(line.uri()))
+        followed = await line.leg()
+        await followed.leg.early_media()
+        call = await ringing  # The listener would have made a 183 of it.
+        await call.media.say(tone(440, 0.2))
+        await followed.until(MediaStarted)
+        assert Answered() not in followed.events
+        await followed.leg.answer({"X-A": "b"})
+        await followed.until(Answered)
+        with pytest.raises(LegError, match="only an inbound call"):
+            await followed.leg.reject()
+
+    asked = [what[0] for what in line.exchange.asked]
+    assert asked == ["early_media", "answer", "ended"]
+
+
+async def test_silence_on_the_line_ends_a_call() -> None:
+    async with open_line(config=SipConfig(media_timeout_s=1)) as line:
+        _, followed = await line.call()
+        ended = await followed.until(Ended)
+    assert (ended.by, ended.reason) == ("failure", "rtp stream error")
+
+
+async def test_a_call_is_made_and_its_failure_has_a_status() -> None:
+    profiles = {
+        "main": MediaProfile(srtp="off"),
+        "pbx": MediaProfile(srtp="off", user="100", domain="pbx.example", codecs=("pcmu",)),
+        "twin": MediaProfile(srtp="off", user="100"),
+    }
+    async with open_line(profiles) as line:
+        followed = await line.dial(trunk="pbx")
+        call = await line.phone.incoming.get()
+        await followed.until(Answered)
+        await call.media.say(tone(440, 0.3))
+        await asyncio.sleep(0.1)
+        assert loudest_hz(followed.heard) == pytest.approx(440, abs=10)
+        assert followed.leg.info.call_id == call.call_id
+        invite = call.requests[0]
+        assert invite.from_.uri.user == "100" and invite.from_.uri.host == "pbx.example"
+        assert invite.headers.get("X-Test") == "1"
+        assert b"PCMA" not in invite.body and b"m=video" not in invite.body
+        await call.request("BYE")
+        assert (await followed.until(Ended)).by == "peer"
+
+        line.phone.statuses["INVITE"] = 486
+        ended = await (await line.dial()).until(Ended)
+        assert (ended.by, ended.status) == ("peer", 486)
+        assert len(set(line.engine.users.values())) == 3
+        for profile in line.engine.users:
+            line.phone.statuses.pop("INVITE", None)
+            assert (await line.phone.call(line.uri(profile))).status == 200
+        with pytest.raises(LegError, match="no trunk 'other'"):
+            await line.dial(trunk="other")
+        with pytest.raises(LegError, match="could not be made"):
+            await line.engine.dial(CallInfo(call_id="", direction="outbound", to_uri="a\r\nb"))
+
+
+async def test_a_draining_engine_takes_no_more_calls_and_waits_for_the_last() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        draining = asyncio.create_task(line.engine.drain())
+        await asyncio.sleep(0.1)
+        assert (await line.phone.call(line.uri())).status == 486
+        assert not draining.done()
+        await call.request("BYE")
+        await followed.until(Ended)
+        await asyncio.wait_for(draining, 5)
+
+
+async def test_an_engine_that_stops_hangs_up_and_another_can_start() -> None:
+    for _ in range(3):
+        async with open_line() as line:
+            call, followed = await line.call()
+        assert (await followed.until(Ended)).by == "us"
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(call.over.wait(), 1)
+        assert line.ended() == ["hung up"]

@@ -1,0 +1,143 @@
+"""Calls that are sent elsewhere: by us, by the peer, and two that are joined."""
+
+import asyncio
+
+import pytest
+
+from talkpath.transports.sip.leg import (
+    Answered,
+    Ended,
+    LegError,
+    MediaStarted,
+    Transferred,
+    TransferRefused,
+)
+from tests.sip.engine.support import loudest_hz, open_line, tone
+from tests.sip.peer import PeerCall
+
+_REPORT = {
+    "Event": "refer",
+    "Subscription-State": "terminated;reason=noresource",
+    "Content-Type": "message/sipfrag;version=2.0",
+}
+
+
+async def _report(call: PeerCall, status: int) -> str:
+    """Wait for a REFER, say what became of it; returns whom it named."""
+    while True:
+        refers = [request for request in call.requests if request.method == "REFER"]
+        if refers:
+            break
+        await asyncio.sleep(0.01)
+    await call.request("NOTIFY", f"SIP/2.0 {status} So\r\n".encode(), _REPORT)
+    return refers[-1].headers.get("Refer-To") or ""
+
+
+async def _outcome(call: PeerCall) -> bytes:
+    """What the last NOTIFY says."""
+    for _ in range(500):
+        told = [request.body for request in call.requests if request.method == "NOTIFY"]
+        if told and not told[-1].startswith(b"SIP/2.0 100"):
+            return told[-1]
+        await asyncio.sleep(0.01)
+    raise AssertionError("nobody said what became of the transfer")
+
+
+async def test_a_call_is_transferred_once_the_peer_has_reached_the_target() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        await followed.until(Answered)
+        _, target = await asyncio.gather(
+            followed.leg.transfer("4711", {"X-Note": "warm"}), _report(call, 200)
+        )
+        ended = await followed.until(Ended)
+
+    assert target.strip("<>").startswith("sip:4711@")
+    assert (ended.by, ended.status, ended.reason) == ("us", 0, "transferred")
+    assert ("permit", call.call_id, "4711") in line.exchange.asked
+    assert ("add_headers", call.call_id, "REFER", {"X-Note": "warm"}) in line.exchange.asked
+
+
+async def test_a_transfer_that_fails_says_so_and_the_call_goes_on() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        await followed.until(Answered)
+        line.exchange.forbidden.add("sip:premium@127.0.0.1")
+        with pytest.raises(TransferRefused) as forbidden:
+            await followed.leg.transfer("sip:premium@127.0.0.1")
+        assert forbidden.value.status == 403
+        assert not [request for request in call.requests if request.method == "REFER"]
+
+        line.phone.statuses["REFER"] = 405
+        with pytest.raises(TransferRefused) as refused:
+            await followed.leg.transfer("4711")
+        assert refused.value.status == 405
+
+        line.phone.statuses["REFER"] = 202
+        call.requests.clear()
+        reporting = asyncio.create_task(_report(call, 486))
+        with pytest.raises(TransferRefused) as busy:
+            await followed.leg.transfer("4712")
+        await reporting
+        assert busy.value.status == 486
+
+        followed.echo()
+        await call.media.say(tone(440, 0.5))
+        assert loudest_hz(call.media.heard()[-2000:]) == pytest.approx(440, abs=10)
+
+
+async def test_a_peer_may_send_the_call_elsewhere_and_the_leg_goes_with_it() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        followed.echo()
+        await call.media.say(tone(440, 0.2))
+        refer = await call.request("REFER", b"", {"Refer-To": f"<{line.phone.uri}>"})
+        assert refer.status == 202
+        other = await asyncio.wait_for(line.phone.incoming.get(), 5)
+        transferred = await followed.until(Transferred)
+        await asyncio.wait_for(call.over.wait(), 5)  # Nobody is left behind.
+        await other.media.say(tone(600, 0.6))
+        assert loudest_hz(other.media.heard()[-2000:]) == pytest.approx(600, abs=10)
+        await other.request("BYE")
+        ended = await followed.until(Ended)
+
+    assert transferred.target.startswith(line.phone.uri)
+    assert ended.by == "peer"
+    notified = [request.body for request in call.requests if request.method == "NOTIFY"]
+    assert notified[-1].startswith(b"SIP/2.0 200")
+    assert line.ended() == ["the peer hung up"]
+
+
+async def test_a_peer_whose_target_is_forbidden_or_busy_keeps_the_call() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        followed.echo()
+        line.exchange.forbidden.add("sip:premium@127.0.0.1")
+        for target in ("sip:premium@127.0.0.1", line.phone.uri):
+            line.phone.statuses["INVITE"] = 486
+            call.requests.clear()
+            await call.request("REFER", b"", {"Refer-To": f"<{target}>"})
+            assert (await _outcome(call)).startswith((b"SIP/2.0 403", b"SIP/2.0 486"))
+        await call.media.say(tone(440, 0.5))
+        assert loudest_hz(call.media.heard()[-2000:]) == pytest.approx(440, abs=10)
+        assert not [event for event in followed.events if isinstance(event, Transferred)]
+
+
+async def test_two_calls_are_joined_and_left() -> None:
+    async with open_line() as line:
+        call, first = await line.call()
+        await first.until(MediaStarted)
+        second = await line.dial()
+        consulted = await line.phone.incoming.get()
+        await second.until(Answered)
+        with pytest.raises(LegError, match="same engine"):
+            await first.leg.transfer_to(first.leg)
+        reporting = asyncio.create_task(_report(call, 200))
+        joining = asyncio.create_task(first.leg.transfer_to(second.leg))
+        target = await reporting
+        await joining
+        await consulted.request("BYE")  # As the peer does whose call has been replaced.
+        ended = await first.until(Ended), await second.until(Ended)
+
+    assert "Replaces=" in target and consulted.call_id in target
+    assert [event.by for event in ended] == ["us", "us"]
