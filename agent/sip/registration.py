@@ -135,7 +135,7 @@ class Registration:
         """
         if self.registered:
             self.registered = False
-            self.due_s = max(now_s, self._since_s + _APART_S)
+            self.due_s = min(self.due_s, max(now_s, self._since_s + _APART_S))
 
     def expire(self, now_s: float) -> None:
         """See whether what was in force still is."""

@@ -110,7 +110,7 @@ class Side:
 
     def target(self, transport: str = "udp") -> Target:
         """Where the other side finds this one."""
-        return Target(transport, "127.0.0.1", self.sockets.ports[transport])
+        return Target(transport, "127.0.0.1", self.sockets.ports[transport], "127.0.0.1")
 
     def uri(self, transport: str = "udp") -> str:
         """The same, as an address."""
