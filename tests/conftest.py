@@ -14,8 +14,19 @@ from talkpath.agent.models import ModelStore
 _STRICT = os.environ.get("TALKPATH_REQUIRE_TOOLS", "") not in ("", "0")
 
 # Tests of sound in real time, of browsers and of speed want the machine for themselves; all others
-# may run in several processes at once (`make test TEST_PROCESSES=2`).
-_ALONE = ("agent/bench", "bots", "e2e", "transports", "web")
+# may run in several processes at once (`make test TEST_PROCESSES=2`): the bots' calls, which have a
+# clock of their own, and those by telephone, which mostly wait.
+_ALONE = (
+    "agent/bench",
+    "bots/test_assistant.py",
+    "bots/test_bench.py",
+    "bots/test_bench_conversation.py",
+    "bots/test_testing.py",
+    "bots/test_testing_clock.py",
+    "e2e",
+    "transports",
+    "web",
+)
 
 # Fixtures that cannot be had on this machine call this.
 Lacking = Callable[[str], None]
@@ -27,9 +38,9 @@ def _lacking(what: str) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the tests that run by themselves."""
-    folders = [Path(__file__).parent / folder for folder in _ALONE]
+    places = [Path(__file__).parent / place for place in _ALONE]
     for item in items:
-        if any(item.path.is_relative_to(folder) for folder in folders):
+        if any(item.path.is_relative_to(place) for place in places):
             item.add_marker(pytest.mark.alone)
 
 
