@@ -117,8 +117,7 @@ class Credentials:
         )
 
     def _hash(self, data: str | bytes) -> str:
-        if isinstance(data, str):
-            data = data.encode("utf-8", "surrogateescape")
+        data = _encoded(data) if isinstance(data, str) else data
         if self.algorithm.startswith("SHA-256"):
             return hashlib.sha256(data).hexdigest()
         return hashlib.md5(data, usedforsecurity=False).hexdigest()
@@ -329,8 +328,8 @@ class DigestServer:
         return None
 
     def _sign(self, text: str, address: str) -> str:
-        message = f"{text} {address}".encode()
-        return f"{text}-{hmac.new(self._secret, message, hashlib.sha256).hexdigest()[:32]}"
+        signature = hmac.new(self._secret, _encoded(f"{text} {address}"), hashlib.sha256)
+        return f"{text}-{signature.hexdigest()[:32]}"
 
     def _made_s(self, nonce: str, address: str) -> int | None:
         """When a nonce was made; None where it is not ours, or for another address."""
@@ -381,9 +380,12 @@ def _as_used(given: Mapping[str, str]) -> Credentials | None:
 
 def _is_same(one: str, other: str) -> bool:
     """Compare in a time that says nothing of where they differ."""
-    return hmac.compare_digest(
-        one.encode("utf-8", "surrogateescape"), other.encode("utf-8", "surrogateescape")
-    )
+    return hmac.compare_digest(_encoded(one), _encoded(other))
+
+
+def _encoded(text: str) -> bytes:
+    """The bytes that ``parse_message`` read a text from, UTF-8 or not."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _is_target(uri: str, target: str) -> bool:

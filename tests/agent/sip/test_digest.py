@@ -215,6 +215,11 @@ def test_nonces_count_for_one_address_and_a_while() -> None:
     assert server.challenge(HOME, 5.0) != server.challenge(HOME, 5.0)
 
 
+def test_what_is_no_text_is_no_nonce() -> None:
+    request = _invite(("Authorization", 'Digest realm="r", nonce="1-\udcff-\udcfe"'))
+    assert DigestServer("r").check(request, USERS, HOME, 5.0).outcome is Outcome.STALE
+
+
 def test_a_recorded_request_is_of_no_use() -> None:
     server = DigestServer("r")
     request = _invite(_proof(server))
