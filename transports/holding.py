@@ -20,11 +20,13 @@ from pipecat.frames.frames import (
     InterruptionFrame,
     OutputAudioRawFrame,
     OutputDTMFUrgentFrame,
+    StartFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_output import BaseOutputTransport
 
 from talkpath.processors.frames import HoldPlaybackFrame, ResumePlaybackFrame
+from talkpath.transports.resampling import play_shortly
 
 __all__ = ["LONGEST_HOLD_S", "HoldingOutput"]
 
@@ -61,6 +63,11 @@ class HoldingOutput(BaseOutputTransport):
 
     def on_drop(self) -> None:
         """Drop what was taken back, uninterruptible audio excepted; a hold ends after this."""
+
+    async def set_transport_ready(self, frame: StartFrame) -> None:
+        """Be ready to play, audio at other rates than the output's with little delay too."""
+        await super().set_transport_ready(frame)
+        play_shortly(self)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Hold, resume or drop, and let the frame go its way."""

@@ -1,7 +1,8 @@
 """Resampling in Pipecat's places, with 3 ms of delay at 8 kHz where its own holds back 64 to 152.
 
-``StreamResampler`` has the interface of Pipecat's resamplers. Serializers of telephony keep
-two of theirs in private attributes; ``resample_shortly`` puts ours there.
+``StreamResampler`` has the interface of Pipecat's resamplers. Pipecat makes its own in private
+attributes, two in each serializer of telephony and one for each stream that an output plays:
+``resample_shortly`` and ``play_shortly`` put ours there.
 """
 
 from typing import TypeVar
@@ -9,11 +10,12 @@ from typing import TypeVar
 import numpy as np
 from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
 from pipecat.serializers.base_serializer import FrameSerializer
+from pipecat.transports.base_output import BaseOutputTransport
 
 from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
 from talkpath.agent.errors import AudioError
 
-__all__ = ["StreamResampler", "resample_shortly"]
+__all__ = ["StreamResampler", "play_shortly", "resample_shortly"]
 
 _Serializer = TypeVar("_Serializer", bound=FrameSerializer)
 
@@ -85,3 +87,9 @@ def resample_shortly(serializer: _Serializer) -> _Serializer:
         if isinstance(getattr(serializer, name, None), BaseAudioResampler):
             setattr(serializer, name, StreamResampler())
     return serializer
+
+
+def play_shortly(output: BaseOutputTransport) -> None:
+    """Put our resamplers into an output that is ready and has played nothing yet."""
+    for sender in output._media_senders.values():
+        sender._resampler = StreamResampler()

@@ -42,8 +42,7 @@ async def test_a_telephone_provider_is_recognised_by_its_first_messages() -> Non
             payload = base64.b64encode(tone(8_000, at_s=number * 0.02)).decode()
             message = {"event": "media", "stream_sid": "s", "media": {"payload": payload}}
             await socket.send(json.dumps(message))
-        # A second, less what the converter to 16 kHz still holds.
-        await eventually(lambda: scene.ears.heard_s > 0.8, "the audio")
+        await eventually(lambda: scene.ears.heard_s > 0.999, "the audio, none of it held back")
         assert 0.3 < scene.ears.loudest < 0.45
     await eventually(lambda: bot.open == 0, "the end of the call")
     server.should_exit = True

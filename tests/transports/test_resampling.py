@@ -16,10 +16,15 @@ from pipecat.serializers.protobuf import ProtobufFrameSerializer
 from pipecat.serializers.telnyx import TelnyxFrameSerializer
 from pipecat.serializers.twilio import TwilioFrameSerializer
 from pipecat.serializers.vonage import VonageFrameSerializer
+from websockets.asyncio.client import connect
 
 from talkpath.agent.audio import float_to_pcm16, mulaw_to_float, pcm16_to_float
 from talkpath.agent.errors import AudioError
 from talkpath.transports.resampling import StreamResampler, resample_shortly
+from tests.browser import eventually
+from tests.transports.socket_caller import Ear
+from tests.transports.stage import OUT_HZ as STAGE_HZ
+from tests.transports.stage import StageBot, served
 
 IN_HZ, OUT_HZ = 16_000, 24_000
 CLICK_AT = 30  # of the chunks of 20 ms
@@ -186,3 +191,15 @@ async def test_a_stream_does_not_change_its_rates_and_has_whole_samples() -> Non
         await resampler.resample(bytes(320), 24_000, 16_000)
     with pytest.raises(AudioError, match="even number"):
         await resampler.resample(bytes(3), 8_000, 16_000)
+
+
+async def test_what_a_bot_says_at_another_rate_is_all_said_at_once() -> None:
+    bot = StageBot()
+    async with served(bot) as url, connect(url.replace("http", "ws") + "/ws") as socket:
+        ear = Ear(socket)
+        scene = await bot.scene()
+        spoken = np.full(16_000 // 50 * 3, 0.5, dtype=np.float32)  # 60 ms
+        await scene.frames(OutputAudioRawFrame(float_to_pcm16(spoken), 16_000, 1))
+        # Pipecat's own resampler would keep most of it until more comes, and drop it then.
+        await eventually(lambda: len(ear.sound) >= 2 * STAGE_HZ * 0.06, "all of it")
+        await ear.close()
