@@ -23,6 +23,7 @@ from talkpath.agent.sip.edge_actions import (
     Over,
     Own,
     Progress,
+    Silence,
     ToWorker,
     Withdraw,
 )
@@ -78,7 +79,6 @@ class Edge:
         self._dials: dict[str, Any] = {}
         self.calls: dict[str, EdgeCall] = {}
         self.draining = False
-        self.ignored = 0
 
     # -- what the listener asks for -------------------------------------------------------------
 
@@ -234,8 +234,7 @@ class Edge:
         verdict = self._access.judge(request, flow.remote[0], now_s)
         match verdict:
             case Ignore():
-                self.ignored += 1
-                return []
+                return [Silence(flow.remote[0], verdict.why)] if request.method == "INVITE" else []
             case Challenge():
                 challenges = (("WWW-Authenticate", header) for header in verdict.headers)
                 refusal = Refusal(401, headers=tuple(challenges))

@@ -18,6 +18,7 @@ __all__ = [
     "Own",
     "Progress",
     "Relay",
+    "Silence",
     "ToPeer",
     "ToWorker",
     "Withdraw",
@@ -122,4 +123,12 @@ class Progress:
     reason: str
 
 
-Action = ToPeer | ToWorker | Ask | Locate | Own | Withdraw | Over | Progress
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A call was met with silence; its owner may want to know."""
+
+    address: str
+    why: str
+
+
+Action = ToPeer | ToWorker | Ask | Locate | Own | Withdraw | Over | Progress | Silence

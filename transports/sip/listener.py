@@ -57,6 +57,11 @@ from talkpath.transports.sip.worker_process import Worker
 __all__ = ["CallState", "Listener"]
 
 _NUMBER = re.compile(r"[+\w.*#-]{1,64}", re.ASCII)
+_EVERYWHERE = ("", "0.0.0.0", "::")
+_DOCUMENTED = "192.0.2.1"
+"""An address for documentation (RFC 5737): the default route leads there."""
+
+_MOST_SILENT = 100
 _TICK_S = 0.1
 _MAIN = "main"
 T = TypeVar("T")
@@ -116,6 +121,7 @@ class Listener:
             load_dispatch(sip.dispatch) if sip.dispatch else None,
         )
         self.metrics = CallMetrics()
+        self._silent: set[str] = set()
         self._access = Access(sip, trunks, self.metrics)
         self._inside = InsideSocket(self._from_worker)
         self._sockets = SipSockets(config.server.host, sip, self._from_peer, self._gone)
@@ -207,6 +213,9 @@ class Listener:
     def addresses(self) -> list[str]:
         """Where peers find this machine, for people to read."""
         host = self._config.sip.public_address or self._config.server.host
+        if host in _EVERYWHERE:
+            # The address by which this machine reaches others; nothing is sent there.
+            host = self._sockets.local_address_towards(_DOCUMENTED)
         ports = self.ports
         plain = f"sip:{host_port(host, ports['udp'])} (udp, tcp)"
         secure = f"sips:{host_port(host, ports['tls'])} (tls)" if "tls" in ports else ""
@@ -348,6 +357,8 @@ class Listener:
                     self._progressed(action)
                 case edges.Over():
                     self._over(action.call)
+                case edges.Silence():
+                    self._met_with_silence(action)
 
     def _progressed(self, progress: edges.Progress) -> None:
         """The first request of a call was answered."""
@@ -359,6 +370,12 @@ class Listener:
         dialled = self._dialled.get(call.call_id)
         if dialled is not None:
             dialled.progressed(status, progress.reason)
+
+    def _met_with_silence(self, silence: edges.Silence) -> None:
+        """Tell once an address, so that who set this up finds out, and a flood fills no log."""
+        if silence.address not in self._silent and len(self._silent) < _MOST_SILENT:
+            self._silent.add(silence.address)
+            logger.warning("a call from {} got no answer: {}", silence.address, silence.why)
 
     def _over(self, call: EdgeCall) -> None:
         self._relays.close(call.call_id)
@@ -483,7 +500,7 @@ class Listener:
         """What each worker needs beside the settings and the bots."""
         sip = self._config.sip
         host = sip.public_address or self._config.server.host
-        domain = host if host not in ("0.0.0.0", "::", "") else "127.0.0.1"
+        domain = host if host not in _EVERYWHERE else "127.0.0.1"
         main = {
             "name": _MAIN,
             "codecs": list(sip.codecs),
