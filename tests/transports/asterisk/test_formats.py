@@ -18,7 +18,7 @@ def test_every_code_comes_back_as_it_was(name: str) -> None:
 @pytest.mark.parametrize("name", ["ulaw", "alaw"])
 def test_each_sample_gets_the_nearest_code(name: str) -> None:
     item = FORMATS[name]
-    samples = np.arange(-32768, 32768, 7, dtype=np.float32) / 32768
+    samples = np.arange(-32768, 32768, 7, dtype=np.float32) / np.float32(32768)
     values = item.decode(bytes(range(256)))
     nearest = np.abs(samples[:, None] - values[None, :]).min(axis=1)
     assert np.allclose(np.abs(item.decode(item.encode(samples)) - samples), nearest)

@@ -22,13 +22,15 @@ from websockets.frames import Frame, Opcode
 
 from talkpath.transports.asterisk.formats import FORMATS
 
-__all__ = ["Peer", "called", "likeness", "speech_like"]
+__all__ = ["Connection", "Peer", "called", "likeness", "loud_samples", "speech_like"]
 
 _MAX, _XOFF, _XON = 1000, 900, 800
 _FRAME_S = 0.02
 
 
-class _Connection(ClientConnection):
+class Connection(ClientConnection):
+    """Counts the pings that come."""
+
     pings = 0
 
     def process_event(self, event: Any) -> None:
@@ -231,7 +233,7 @@ async def called(
         additional_headers=headers,
         compression=None,
         ping_interval=None,
-        create_connection=_Connection,
+        create_connection=Connection,
     )
     async with connection as socket:
         assert socket.subprotocol == "media"
@@ -255,3 +257,8 @@ def likeness(heard: NDArray[np.float32], spoken: NDArray[np.float32]) -> float:
     size = 1 << (len(heard) + len(spoken)).bit_length()
     product = np.fft.irfft(np.fft.rfft(heard, size) * np.conj(np.fft.rfft(spoken, size)))
     return float(np.abs(product).max() / (np.linalg.norm(heard) * np.linalg.norm(spoken)))
+
+
+def loud_samples(sound: NDArray[np.float32]) -> int:
+    """How many samples are no silence."""
+    return int((np.abs(sound) > 0.1).sum())
