@@ -53,13 +53,13 @@ class Requests:
         return flow, self._sockets.advertised(flow)
 
     async def request(
-        self, request: Request, target: Target, *, timeout_s: float = 32.0
+        self, request: Request, target: Target | Flow, *, timeout_s: float = 32.0
     ) -> Response:
         """Send a request, and wait for its final response.
 
         Args:
             request: without ``Via``; it is left as it is.
-            target: where to.
+            target: where to; a flow stands for the way that the peer itself came by.
             timeout_s: seconds until it is given up, the connection included.
 
         Raises:
@@ -69,14 +69,17 @@ class Requests:
         begun_s = loop.time()
         try:
             async with asyncio.timeout(timeout_s):
-                flow, address = await self.address_towards(target)
+                if isinstance(target, Flow):
+                    flow, address = target, self._sockets.advertised(target)
+                else:
+                    flow, address = await self.address_towards(target)
         except TimeoutError:
             raise PeerUnreachable(f"{target} did not take a connection in time") from None
         pending = self._send(request, flow, address, timeout_s - (loop.time() - begun_s))
         try:
             return await pending.response
         except TimeoutError:
-            message = f"{target} did not answer {request.method} in time"
+            message = f"{flow.remote[0]} did not answer {request.method} in time"
             raise PeerUnreachable(message) from None
         finally:
             if pending.transaction.state in (State.TRYING, State.PROCEEDING):

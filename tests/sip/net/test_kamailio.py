@@ -10,7 +10,7 @@ from talkpath.agent.sip.trunks import Trunk
 from talkpath.transports.sip.registrar_client import RegistrarClient
 from tests.certificate import Certificate
 from tests.sip.net.stage import SOON_S, Side, answer, soon
-from tests.sip.programs import find, free_udp_port, program
+from tests.sip.programs import Program, find, free_udp_port, program
 
 _CONFIG = """
 debug=1
@@ -96,6 +96,12 @@ async def _found(side: Side, port: int, name: str) -> int:
     return (await side.requests.request(request, Target("udp", "127.0.0.1", port))).status
 
 
+async def _saved(kamailio: Program, count: int) -> None:
+    """Wait for so many registrations more."""
+    before = kamailio.text.count("saved")
+    await soon(lambda: kamailio.text.count("saved") >= before + count)
+
+
 def _well(request: Request) -> Response:
     return answer(request, 200)
 
@@ -131,8 +137,7 @@ async def test_kamailio_registers_us_and_finds_us_by_every_transport(
                 assert await _found(here, udp, name) == 200, kamailio.text
                 asked = [flow for data, flow in here.came if data.startswith(b"OPTIONS")]
                 assert asked[-1].transport == name
-            count = kamailio.text.count("saved")
-            await soon(lambda count=count: kamailio.text.count("saved") >= count + 6)
+            await _saved(kamailio, 6)
         assert [client.state.failures for client in clients[:-1]] == [0, 0, 0]
         await soon(lambda: "refused" in wrong.state.reason)
         assert await _found(here, udp, "eve") == 404

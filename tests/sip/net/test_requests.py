@@ -68,6 +68,18 @@ async def test_silence_is_an_error_and_late_responses_are_dropped(transport: str
         assert not here.unclaimed
 
 
+async def test_a_request_can_go_back_the_way_that_its_peer_came() -> None:
+    async with Side(timers=_QUICK) as here, Side(_well) as peer:
+        flow = await peer.sockets.connect(here.target("tcp"))
+        peer.sockets.send(options(), flow)
+        back = (await here.hears())[0][1]
+        assert (await here.requests.request(_options(), back)).status == 200
+        await peer.sockets.stop()
+        await soon(lambda: here.ended)
+        with pytest.raises(PeerUnreachable, match="could not be sent"):
+            await here.requests.request(_options(), back)
+
+
 async def test_responses_to_others_requests_are_left_to_others() -> None:
     async with Side() as there, Side() as here:
         other = parse_message(options())
