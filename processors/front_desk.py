@@ -143,14 +143,18 @@ def desk_tools(desk: FrontDesk, farewell: str) -> ToolsSchema:
     return ToolsSchema(standard_tools=tools)
 
 
-def refuse_unknown_tools(llm: FrameProcessor) -> None:
+def refuse_unknown_tools(llm: FrameProcessor, words: str = _CANNOT) -> None:
     """Let a model that calls a tool which does not exist say what it can do.
 
     Pipecat would ask the model again at once, and a small one calls the same tool for ever.
+
+    Args:
+        llm: the model's processor.
+        words: what is said.
     """
 
     async def handle(params: FunctionCallParams) -> None:
-        await _tell(params, Answer("problem", _CANNOT))
+        await _tell(params, Answer("problem", words))
 
     assert isinstance(llm, LLMService)
     llm.register_function(None, handle)
