@@ -1,6 +1,7 @@
 """SIP messages that are broken, hostile, or nearly right: mutations of real ones."""
 
 import random
+from collections.abc import Sequence
 
 from tests.agent.sip.torture_messages import TORTURE, torture_bytes
 
@@ -102,10 +103,12 @@ class Mutator:
 
     Args:
         rng: makes the choices.
+        more: messages to begin with, as often as those that are there anyway.
     """
 
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, more: Sequence[bytes] = ()) -> None:
         self._rng = rng
+        self._more = more
         self._seeds = [torture_bytes(torture.name) for torture in TORTURE] + [
             _usual(method) for method in (b"INVITE", b"OPTIONS", b"REGISTER", b"REFER", b"BYE")
         ]
@@ -113,7 +116,8 @@ class Mutator:
 
     def message(self) -> bytes:
         """One message, changed in one to six places."""
-        data = bytearray(self._rng.choice(self._seeds))
+        seeds = self._more if self._more and self._rng.random() < 0.5 else self._seeds
+        data = bytearray(self._rng.choice(seeds))
         for _ in range(self._rng.randint(1, 6)):
             self._rng.choice(
                 (self._flip, self._cut, self._insert, self._repeat, self._token, self._line)
