@@ -71,18 +71,22 @@ class Kamailio:
 @contextlib.asynccontextmanager
 async def kamailio(folder: Path) -> AsyncIterator[Kamailio]:
     """Run it inside the block, on a port of the system's choice."""
-    folder.mkdir(parents=True, exist_ok=True)
     port = free_udp_port()
-    modules = "\n".join(f'loadmodule "{name}.so"' for name in _MODULES)
-    (folder / "kamailio.cfg").write_text(
-        _CONFIG.format(port=port, modules=modules, realm="pbx", password=Kamailio.password)
-    )
+    _configure(folder, port)
     command = [find("kamailio"), "-f", "kamailio.cfg", "-DD", "-E", "-e", "-Y", str(folder)]
     command += ["-P", str(folder / "pid"), "-m", "32", "-M", "4"]
     async with program(command, folder) as running:
         # It says no word when it is ready: each of its modules answers before, or it ends.
         await _answers(port, running)
         yield Kamailio(port, running)
+
+
+def _configure(folder: Path, port: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    modules = "\n".join(f'loadmodule "{name}.so"' for name in _MODULES)
+    (folder / "kamailio.cfg").write_text(
+        _CONFIG.format(port=port, modules=modules, realm="pbx", password=Kamailio.password)
+    )
 
 
 async def _answers(port: int, running: Program) -> None:

@@ -1,14 +1,16 @@
 """Telephones of others, without a sound card: baresip and linphone."""
 
 import contextlib
-from collections.abc import AsyncIterator
+import functools
+import wave
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tests.sip.programs import Program, find, free_udp_port, program
-from tests.speech import read_wav, resample, speech_wav
+from tests.speech import read_wav, resample, speech_wav, write_wav
 
 __all__ = ["RATES_HZ", "Heard", "baresip_call", "linphone"]
 
@@ -35,8 +37,6 @@ class Heard:
         """What it heard, float32 at 16 kHz; the longest of its recordings."""
         files = sorted(self.folder.glob("dump-*-dec.wav"), key=lambda file: file.stat().st_size)
         assert files, self.log[-3000:]
-        import wave
-
         with wave.open(str(files[-1]), "rb") as file:
             rate_hz, channels = file.getframerate(), file.getnchannels()
         samples = read_wav(files[-1])[::channels]
@@ -65,13 +65,26 @@ async def baresip_call(
         gap_s: silence between two clips.
         tail_s: silence behind the last one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    rate_hz = RATES_HZ[codec]
-    wav = speech_wav(
-        folder / "says.wav", clips, rate_hz=rate_hz, lead_s=1.0, gap_s=gap_s, tail_s=tail_s
+    says = functools.partial(
+        speech_wav, names=clips, rate_hz=RATES_HZ[codec], lead_s=1.0, gap_s=gap_s, tail_s=tail_s
     )
-    channels = 2 if codec == "opus" else 1
-    if channels == 2:  # baresip's Opus is stereo, and so must be what it plays
+    _configure_baresip(folder, says, codec, options, config)
+    # Its output is a pipe, which it would fill before anybody reads it: a line at a time.
+    command = [find("stdbuf"), "-oL", find("baresip"), "-f", str(folder), "-4", "-v"]
+    async with program([*command, "-e", f"d {uri}"], folder) as running:
+        await running.says("Call established", "session closed", "terminated (", within_s=30)
+        await running.says("session closed", "terminated (", within_s=90)
+    return Heard(running.text, folder)
+
+
+def _configure_baresip(
+    folder: Path, says: Callable[[Path], Path], codec: str, options: str, config: str
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    wav = says(folder / "says.wav")
+    rate_hz, channels = RATES_HZ[codec], 1
+    if codec == "opus":  # baresip's is stereo, and so must be what it plays
+        channels = 2
         _make_stereo(wav, rate_hz)
     lines = [
         "net_interface 127.0.0.1",
@@ -96,17 +109,9 @@ async def baresip_call(
     (folder / "contacts").touch()
     account = f"<sip:caller@127.0.0.1>;regint=0;audio_codecs={codec}{options}\n"
     (folder / "accounts").write_text(account)
-    # Its output is a pipe, which it would fill before anybody reads it: a line at a time.
-    command = [find("stdbuf"), "-oL", find("baresip"), "-f", str(folder), "-4", "-v"]
-    async with program([*command, "-e", f"d {uri}"], folder) as running:
-        await running.says("Call established", "session closed", "terminated (", within_s=30)
-        await running.says("session closed", "terminated (", within_s=90)
-    return Heard(running.text, folder)
 
 
 def _make_stereo(wav: Path, rate_hz: int) -> None:
-    from tests.speech import write_wav
-
     samples = read_wav(wav)
     write_wav(wav, np.stack([samples, samples]), rate_hz)
 
@@ -134,12 +139,15 @@ bind_address=127.0.0.1
 """
 
 
+def _configure_linphone(folder: Path) -> None:
+    (folder / ".local/share/linphone").mkdir(parents=True)  # else it complains
+    (folder / "linphonerc").write_text(_LINPHONE.format(port=free_udp_port()))
+
+
 @contextlib.asynccontextmanager
 async def linphone(folder: Path) -> AsyncIterator[Program]:
     """linphone's daemon: commands are typed, answers and events are in its text."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".local/share/linphone").mkdir(parents=True)
-    (folder / "linphonerc").write_text(_LINPHONE.format(port=free_udp_port()))
+    _configure_linphone(folder)
     command = [find("stdbuf"), "-oL", find("linphone-daemon"), "--config", "linphonerc"]
     async with program(command, folder) as running:
         await running.says("daemon-linphone>")
