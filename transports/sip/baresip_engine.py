@@ -56,12 +56,14 @@ call_local_timeout 86400
 call_hold_other_calls no
 """
 """Measured on loopback, from a packet to its echo: 26 ms; as shipped 129 ms. The stack would end
-calls that ring for two minutes, and hold all calls but the last one that was answered."""
+calls that ring for two minutes, and hold all calls but the last one that was answered. Not
+``rtp_rxmode thread``: it corrupts the stack's memory; nor ``audio_txmode thread``: it stutters."""
 
-_WATCH_S = 2.0
 _COMMAND_S = 3.0
+_WATCH_S = 1.0
+_ANSWER_S = 1.5
 _MISSES = 2
-"""So many commands without an answer in a row, and the stack counts as dead."""
+"""So many times in a row without an answer, and the stack counts as dead: after 5 s."""
 
 _STOP_S = 2.0
 _MOST_EARLY = 64
@@ -133,6 +135,17 @@ class BaresipEngine:
     def legs(self) -> tuple[BaresipLeg, ...]:
         """The calls that there are."""
         return tuple(dict.fromkeys(self._legs.values()))
+
+    @property
+    def pumping(self) -> bool:
+        """Whether audio is polled, as it is while there are calls."""
+        return self._pump.running
+
+    @property
+    def runtime(self) -> Runtime:
+        """The stack."""
+        assert self._runtime is not None
+        return self._runtime
 
     def on_incoming(self, take: Callable[[CallLeg], Awaitable[None]]) -> None:
         """Give each inbound call to ``take``, which answers or rejects it."""
@@ -230,14 +243,12 @@ class BaresipEngine:
         The stack finds the agent of an INVITE by its account's user alone, so a user that another
         profile has already gets an agent of its own for inbound calls.
         """
-        runtime = self._runtime
-        assert runtime is not None
-        agent = await UserAgent.create(runtime, self._account(profile, profile.user))
+        agent = await UserAgent.create(self.runtime, self._account(profile, profile.user))
         self._agents[name] = agent
         user = profile.user
         if user in self.users.values():
             user = f"{user}-{len(self.users)}"
-            agent = await UserAgent.create(runtime, self._account(profile, user))
+            agent = await UserAgent.create(self.runtime, self._account(profile, user))
         agent.on_incoming(lambda call: self._start_task(self._incoming(call, name)))
         self.users[name] = user
 
@@ -324,11 +335,12 @@ class BaresipEngine:
         while misses < _MISSES:
             await asyncio.sleep(_WATCH_S)
             try:
-                await runtime.set_sip_trace(True)  # The cheapest command.
+                async with asyncio.timeout(_ANSWER_S):
+                    await runtime.set_sip_trace(True)  # The cheapest command.
                 misses = 0
-            except BaresipError as error:
+            except (TimeoutError, BaresipError) as error:
                 misses += 1
-                logger.error("the SIP stack does not answer: {}", error)
+                logger.error("the SIP stack does not answer: {!r}", error)
         self._died()
 
     def _died(self) -> None:

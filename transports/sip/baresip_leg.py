@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -27,7 +26,6 @@ from talkpath.transports.sip.leg import (
     CallQuality,
     Ended,
     Held,
-    KeyPressed,
     LegError,
     LegEvent,
     MediaStarted,
@@ -36,16 +34,15 @@ from talkpath.transports.sip.leg import (
     TransferRefused,
 )
 from talkpath.transports.sip.leg_audio import LegAudio
+from talkpath.transports.sip.leg_events import KEYS, LegEvents
 from talkpath.transports.sip.negotiated import first_codec
 
 __all__ = ["BaresipLeg"]
 
-_KEYS = "0123456789ABCD*#"
 _KEY_GAP_MS = 100
 """Between two keys of 100 ms each; switches want 50 at least (ITU-T Q.24, annex A: 70)."""
 
 _MOST_KEYS = 128
-_MOST_EVENTS = 256
 _REFRESH_S = 5.0
 """How long to wait for another change of the session: twice a retransmission and more."""
 
@@ -58,9 +55,6 @@ _REASONS = {"Connection reset by peer [104]": "the peer hung up"}
 
 class BaresipLeg:
     """A ``CallLeg``; ``BaresipEngine`` makes it and gives it the stack's events.
-
-    Events wait in a queue of 256; when nobody takes them, further keys, holds and resumptions are
-    dropped with a warning, all others are kept.
 
     Args:
         call: the stack's call.
@@ -88,8 +82,7 @@ class BaresipLeg:
         self._adopt = adopt
         self._audio = LegAudio(call.audio, self._media_started)
         self._next: Call | None = None
-        self._events: deque[LegEvent] = deque()
-        self._news = asyncio.Event()
+        self._events = LegEvents(info.call_id)
         self._over = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._early = False
@@ -98,7 +91,6 @@ class BaresipLeg:
         self._ended: Ended | None = None
         self._by = "peer"
         self._reason = ""
-        self._key: tuple[str, float] | None = None
         self._keys_lock = asyncio.Lock()
         self._keys = 0
         self._stats = CallStats()
@@ -123,14 +115,8 @@ class BaresipLeg:
 
     async def events(self) -> AsyncIterator[LegEvent]:
         """What happens, from the beginning; to be iterated once."""
-        while True:
-            while self._events:
-                event = self._events.popleft()
-                yield event
-                if isinstance(event, Ended):
-                    return
-            self._news.clear()
-            await self._news.wait()
+        async for event in self._events.read():
+            yield event
 
     def listen(self, hear: Callable[[bytes], None]) -> None:
         """Give the peer's audio to ``hear`` as it comes."""
@@ -227,7 +213,7 @@ class BaresipLeg:
             LegError: too many keys wait.
         """
         keys = keys.upper()
-        if not set(keys) <= set(_KEYS):
+        if not set(keys) <= set(KEYS):
             raise ValueError("keys are 0 to 9, A to D, * and #")
         self._need()
         if self._keys + len(keys) > _MOST_KEYS:
@@ -290,11 +276,13 @@ class BaresipLeg:
                 if not self._early:
                     self._answered()
             case Event.CALL_HOLD:
-                self._tell(Held())
+                self._events.put(Held())
             case Event.CALL_RESUME:
-                self._tell(Resumed())
-            case Event.CALL_DTMF_START | Event.CALL_DTMF_END:
-                self._key_moved(event)
+                self._events.put(Resumed())
+            case Event.CALL_DTMF_START:
+                self._events.key_down(event.text or "")
+            case Event.CALL_DTMF_END:
+                self._events.key_up()
             case Event.CALL_MENC:
                 # "0,audio,AES_CM_128_HMAC_SHA1_80" for SDES; for DTLS "0,audio,RTP" and RTCP.
                 self._encrypted = "sdes" if "AES" in (event.text or "") else "dtls"
@@ -323,28 +311,12 @@ class BaresipLeg:
     # Inside.
 
     def _media_started(self, rate_hz: int) -> None:
-        self._tell(MediaStarted(rate_hz))
+        self._events.put(MediaStarted(rate_hz))
 
     def _answered(self) -> None:
         if self._answered_s is None:
             self._answered_s = time.monotonic()
-            self._tell(Answered())
-
-    def _key_moved(self, event: StackEvent) -> None:
-        """A key went down or up; one whose end was lost ends where the next begins."""
-        if self._key is not None:
-            key, since = self._key
-            self._key = None
-            self._tell(KeyPressed(key, int((time.monotonic() - since) * 1000)))
-        if event.event is Event.CALL_DTMF_START and event.text and event.text.upper() in _KEYS:
-            self._key = event.text.upper(), time.monotonic()
-
-    def _tell(self, event: LegEvent) -> None:
-        if len(self._events) >= _MOST_EVENTS and isinstance(event, KeyPressed | Held | Resumed):
-            logger.warning("call {}: nobody takes its events", self._info.call_id)
-            return
-        self._events.append(event)
-        self._news.set()
+            self._events.put(Answered())
 
     def _closed(self, text: str) -> None:
         first, _, _ = text.partition(" ")
@@ -359,7 +331,7 @@ class BaresipLeg:
         self._pump.remove(self._audio.poll)
         quality = self.quality()
         self._ended = Ended(self._by, status, reason, quality)
-        self._tell(self._ended)
+        self._events.put(self._ended)
         self._over.set()
         self._start(self._report(reason, quality))
 
@@ -400,7 +372,7 @@ class BaresipLeg:
             self._next, left, self._call = None, self._call, call
             self._info = replace(self._info, to_uri=call.peer or "")
             self._audio.move(call.audio)
-            self._tell(Transferred(call.peer or ""))
+            self._events.put(Transferred(call.peer or ""))
             self._start(self._quietly(left.hangup()))  # Its peer knows, and may never hang up.
         elif event.event is Event.CALL_CLOSED:
             self._next = None

@@ -1,0 +1,66 @@
+"""The events of one call, on their way from the SIP stack to whoever follows the call."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+
+from loguru import logger
+
+from talkpath.transports.sip.leg import Ended, Held, KeyPressed, LegEvent, Resumed
+
+__all__ = ["KEYS", "LegEvents"]
+
+KEYS = "0123456789ABCD*#"
+"""The keys that there are."""
+
+_MOST = 256
+
+
+class LegEvents:
+    """A queue of events.
+
+    256 may wait. When nobody takes them, further keys, holds and resumptions, of which a peer can
+    send any number, are dropped with a warning; all others are kept.
+
+    Args:
+        call_id: for the log.
+    """
+
+    def __init__(self, call_id: str) -> None:
+        self._call_id = call_id
+        self._waiting: deque[LegEvent] = deque()
+        self._news = asyncio.Event()
+        self._key: tuple[str, float] | None = None
+
+    def put(self, event: LegEvent) -> None:
+        """Add an event."""
+        if len(self._waiting) >= _MOST and isinstance(event, KeyPressed | Held | Resumed):
+            logger.warning("call {}: nobody takes its events", self._call_id)
+            return
+        self._waiting.append(event)
+        self._news.set()
+
+    def key_down(self, key: str) -> None:
+        """A key went down; one whose end was lost ends here."""
+        self.key_up()
+        if key and key.upper() in KEYS:
+            self._key = key.upper(), time.monotonic()
+
+    def key_up(self) -> None:
+        """The key that was down went up."""
+        if self._key is not None:
+            key, since = self._key
+            self._key = None
+            self.put(KeyPressed(key, int((time.monotonic() - since) * 1000)))
+
+    async def read(self) -> AsyncIterator[LegEvent]:
+        """The events in their order, up to ``Ended``."""
+        while True:
+            while self._waiting:
+                event = self._waiting.popleft()
+                yield event
+                if isinstance(event, Ended):
+                    return
+            self._news.clear()
+            await self._news.wait()
