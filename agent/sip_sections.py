@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 
 from talkpath.agent.errors import ConfigError
 
-__all__ = ["CODECS", "PRIVATE_NETWORKS", "SRTP", "SipConfig"]
+__all__ = ["CODECS", "DIGESTS", "PRIVATE_NETWORKS", "SRTP", "SipConfig"]
 
 CODECS = ("opus", "g722", "pcmu", "pcma")
 """The codecs that there are, in the order of preference."""
+
+DIGESTS = ("sha-256", "md5")
+"""The algorithms of passwords' proofs, the strongest first (RFC 8760)."""
 
 SRTP = ("off", "prefer", "require", "dtls")
 """``prefer`` and ``require`` exchange keys in the session description (SDES, RFC 4568)."""
@@ -52,6 +55,8 @@ class SipConfig:
         allow: networks that may call without a password.
         users: ``name:password`` of phones that may call from anywhere.
         realm: what digest passwords are for.
+        digests: algorithms that proofs of passwords are asked for in, the preferred first; some
+            phones give up when they are offered ``sha-256``, even beside ``md5``.
         trunks: file of the trunks, or empty.
         routes: ``PATTERN=BOT`` by dialled number (``*`` matches anything), or
             ``Header:PATTERN=BOT``; the first that fits counts.
@@ -88,6 +93,7 @@ class SipConfig:
     allow: tuple[str, ...] = PRIVATE_NETWORKS
     users: tuple[str, ...] = field(default=(), repr=False)
     realm: str = "talkpath"
+    digests: tuple[str, ...] = ("md5",)
     trunks: str = ""
     routes: tuple[str, ...] = ()
     dispatch: str = ""
@@ -135,6 +141,10 @@ class SipConfig:
         for user in self.users:
             name, colon, password = user.partition(":")
             _require(bool(name and colon and password), "sip.users must be name:password")
+        _require(
+            bool(self.digests) and set(self.digests) <= set(DIGESTS),
+            f"sip.digests must be some of {', '.join(DIGESTS)}",
+        )
         for route in self.routes:
             pattern, _, bot = route.rpartition("=")
             _require(bool(pattern and bot), f"sip.routes: {route!r} is not PATTERN=BOT")

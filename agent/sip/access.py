@@ -66,11 +66,6 @@ class Challenge:
 
     headers: tuple[str, ...]
 
-    @property
-    def header(self) -> str:
-        """The one that every phone understands: MD5."""
-        return self.headers[-1]
-
 
 @dataclass(frozen=True, slots=True)
 class Ignore:
@@ -113,7 +108,7 @@ class Access:
         self._networks = {trunk.name: _networks_of(trunk) for trunk in trunks}
         self._rate = RateLimit(config.requests_per_s, _BURST * config.requests_per_s)
         self._failures = Lockout()
-        self._digest = DigestServer(config.realm)
+        self._digest = DigestServer(config.realm, [name.upper() for name in config.digests])
         self.ignored = (registry or Registry()).counter(
             "talkpath_sip_ignored_total",
             "Requests from outside that were met with silence, by reason.",

@@ -8,7 +8,7 @@ import hmac
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 
@@ -262,24 +262,32 @@ class DigestServer:
 
     Args:
         realm: what passwords are for.
+        algorithms: those that are offered and taken, the preferred first.
         secret: signs the nonces; one of this process's own by default.
         capacity: most nonces whose use is remembered; the oldest is forgotten for one more.
     """
 
-    def __init__(self, realm: str, secret: bytes | None = None, capacity: int = 10_000) -> None:
+    def __init__(
+        self,
+        realm: str,
+        algorithms: Sequence[str] = ("SHA-256", "MD5"),
+        secret: bytes | None = None,
+        capacity: int = 10_000,
+    ) -> None:
         self._realm = realm
+        self._algorithms = tuple(algorithms)
         self._secret = secrets.token_bytes(32) if secret is None else secret
         self._capacity = capacity
         self._used: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
     def challenge(self, address: str, now_s: float, stale: bool = False) -> tuple[str, ...]:
-        """Values of ``WWW-Authenticate``, the strongest first (RFC 8760, 2.3)."""
+        """Values of ``WWW-Authenticate``, the preferred first (RFC 8760, 2.3)."""
         nonce = self._sign(f"{max(0, int(now_s)):x}-{secrets.token_hex(8)}", address)
         realm = self._realm.replace("\\", "\\\\").replace('"', '\\"')
         end = ", stale=true" if stale else ""
         return tuple(
             f'Digest realm="{realm}", nonce="{nonce}", algorithm={algorithm}, qop="auth"{end}'
-            for algorithm in ("SHA-256", "MD5")
+            for algorithm in self._algorithms
         )
 
     def check(
@@ -301,7 +309,7 @@ class DigestServer:
         made_s = self._made_s(given["nonce"], address)
         if made_s is None or now_s - made_s > NONCE_S:
             return Checked(Outcome.STALE)
-        credentials = _as_used(given)
+        credentials = _as_used(given, self._algorithms)
         user = given.get("username", "")
         password = users.get(user)
         if credentials is None:
@@ -354,12 +362,12 @@ class DigestServer:
         return True
 
 
-def _as_used(given: Mapping[str, str]) -> Credentials | None:
+def _as_used(given: Mapping[str, str], algorithms: Sequence[str]) -> Credentials | None:
     """The credentials of a request, if they are such as the challenge asked for."""
     count = given.get("nc", "")
     algorithm = given.get("algorithm", "MD5").upper()
     if (
-        algorithm not in ("MD5", "SHA-256")
+        algorithm not in algorithms
         or given.get("qop", "").lower() != "auth"
         or not re.fullmatch("[0-9A-Fa-f]{8}", count)
         or not given.get("cnonce")
@@ -389,11 +397,12 @@ def _encoded(text: str) -> bytes:
 
 
 def _is_target(uri: str, target: str) -> bool:
-    """Whether credentials are for a request's target; phones leave port and parameters away."""
-    return _core(uri) == _core(target)
+    """Whether credentials are for whom a request is for.
+
+    Hosts differ where a proxy is in between, and some phones leave the user part away.
+    """
+    return _user(uri) in ("", _user(target))
 
 
-def _core(uri: str) -> str:
-    scheme, _, rest = uri.partition(":")
-    user, at, host = rest.split(";")[0].split("?")[0].rpartition("@")
-    return f"{scheme.lower()}:{user}{at}{re.sub(':[0-9]+$', '', host).lower()}"
+def _user(uri: str) -> str:
+    return uri.partition(":")[2].rpartition("@")[0]

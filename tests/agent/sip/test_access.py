@@ -23,7 +23,9 @@ def _request(method: str = "INVITE", uri: str = "sip:100@x", **headers: str) -> 
 
 
 def _access(*users: str, rate: float = 10.0) -> Access:
-    config = SipConfig(users=users, requests_per_s=rate, allow=("10.0.0.0/8", "fd00::/8"))
+    allow = ("10.0.0.0/8", "fd00::/8")
+    digests = ("sha-256", "md5")
+    config = SipConfig(users=users, requests_per_s=rate, allow=allow, digests=digests)
     return Access(config, (CARRIER, PROVEN, NAMED))
 
 
@@ -86,7 +88,7 @@ def test_a_phone_with_a_password_may_call_from_anywhere() -> None:
     assert access.judge(_request("OPTIONS"), STRANGER, 0.0) == Ignore("stranger")
     challenge = access.judge(_request(), STRANGER, 0.0)
     assert isinstance(challenge, Challenge)
-    assert challenge.header == challenge.headers[-1] and "algorithm=MD5" in challenge.header
+    assert ["SHA-256" in header for header in challenge.headers] == [True, False]
     for which, user, password in ((0, "alice", "s3cret"), (1, "bob", "with:colon")):
         request = _answer(access.judge(_request(), STRANGER, 0.0), user, password, which)
         assert access.judge(request, STRANGER, 1.0) == Admit(None, user)
@@ -99,16 +101,32 @@ def test_names_that_exist_and_names_that_do_not_get_the_same_answer() -> None:
         first = access.judge(_request(From=f"<sip:{user}@x>"), STRANGER, 0.0)
         again = access.judge(_answer(first, user, "guess"), STRANGER, 0.0)
         assert isinstance(first, Challenge) and isinstance(again, Challenge)
-        assert "stale" not in again.header
+        assert "stale" not in again.headers[0]
         said.append([len(header) for header in (*first.headers, *again.headers)])
     assert said[0] == said[1]
+
+
+def test_only_what_is_offered_is_taken() -> None:
+    """Phones of the year 2020 give up where SHA-256 is offered, so it is the owner's choice."""
+    old = Access(SipConfig(users=("alice:s3cret",)), ())
+    new = Access(SipConfig(users=("alice:s3cret",), digests=("sha-256",)), ())
+    offered = old.judge(_request(), STRANGER, 0.0)
+    assert isinstance(offered, Challenge)
+    assert ["algorithm=MD5" in header for header in offered.headers] == [True]
+    challenge = new.judge(_request(), STRANGER, 0.0)
+    assert isinstance(challenge, Challenge)
+    weaker = Challenge((challenge.headers[0].replace("SHA-256", "MD5"),))
+    request = _answer(weaker, "alice", "s3cret")
+    assert isinstance(new.judge(request, STRANGER, 1.0), Challenge)
+    request = _answer(challenge, "alice", "s3cret")
+    assert new.judge(request, STRANGER, 1.0) == Admit(None, "alice")
 
 
 def test_a_nonce_that_is_too_old_is_called_stale() -> None:
     access = _access("alice:s3cret")
     request = _answer(access.judge(_request(), STRANGER, 0.0), "alice", "s3cret")
     again = access.judge(request, STRANGER, 1000.0)
-    assert isinstance(again, Challenge) and "stale=true" in again.header
+    assert isinstance(again, Challenge) and "stale=true" in again.headers[0]
     proven = access.judge(_answer(again, "alice", "s3cret"), STRANGER, 1001.0)
     assert proven == Admit(None, "alice")
 
