@@ -15,6 +15,7 @@ from talkpath.agent.errors import ConfigError
 from talkpath.agent.phone_sections import PhoneConfig
 from talkpath.agent.runtime import Runtime, set_runtime
 from talkpath.bots import phone
+from talkpath.bots.session import make_worker
 from talkpath.processors.call_tools import SORRY
 from talkpath.processors.piper_voice import PiperVoice
 from tests.bots.typed_calls import Keyboard, QuietVoice, typed_call, without_sound
@@ -143,7 +144,6 @@ async def test_a_caller_whose_transfer_is_refused_hears_so_and_may_go_on(
 ) -> None:
     words, keyboard, leg = Words(), Keyboard(), LoopbackLeg()
     leg.refuses = "the dial plan forbids it"
-    make_worker = phone.make_worker
 
     async def hearing(**options: Any) -> Any:
         return [keyboard]
@@ -183,4 +183,4 @@ def test_wrong_settings_of_the_phone_are_refused() -> None:
     assert PhoneConfig().operator_name == ""
     for wrong in ({"operator": "nobody"}, {"transfers": {"": "sip:a@b"}}, {"greeting": " "}):
         with pytest.raises(ConfigError):
-            PhoneConfig(**wrong)  # type: ignore[arg-type]
+            PhoneConfig(**wrong)

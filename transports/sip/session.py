@@ -35,6 +35,7 @@ SOUND_DBFS = -50.0
 """What is louder is a sound: comfort noise and the hiss of a line lie below."""
 
 _SOUND = 32768 * 10 ** (SOUND_DBFS / 20)
+_LOOK_EVERY_S = 1.0  # after a sound, nobody need look for the next one at once
 _POLITE_S = 15.0  # that a bot has for its last words at a limit
 _FAILED = (500, "The bot failed")
 _SHUTDOWN = (503, "Shutting down")
@@ -227,11 +228,12 @@ class _Call:
             await asyncio.sleep(min(left_s, silent_s, config.silence_s or math.inf, 3600.0))
 
     def _listen(self, pcm: bytes) -> None:
+        now_s = self._now()
+        if not self._config.silence_s or now_s - self._sound_s < _LOOK_EVERY_S:
+            return
         samples = np.frombuffer(pcm, "<i2").astype(np.float32)
-        if self._config.silence_s and len(samples):
-            loudness = math.sqrt(float(np.dot(samples, samples)) / len(samples))
-            if loudness > _SOUND:
-                self._sound_s = self._now()
+        if float(np.dot(samples, samples)) > _SOUND**2 * len(samples):
+            self._sound_s = now_s
 
     def _record(self, rate_hz: int) -> None:
         if self._config.record_folder and self._recording is None:

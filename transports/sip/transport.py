@@ -59,9 +59,6 @@ _CHUNK_MS = 20  # a packet
 _MOST_BLOCKS = 100
 """Blocks of the caller's audio that wait for the pipeline, 2 s; more are dropped."""
 
-_LONGEST_WRITE_S = 86_400.0
-"""A caller who is on hold, or not there yet, is no broken connection: the leg finds those out."""
-
 _TEMPORARILY_UNAVAILABLE = 480
 
 
@@ -109,9 +106,11 @@ class _Input(BaseInputTransport):
                 logger.warning("{} drops audio: the pipeline is too slow for it", self)
 
     async def _hear_on(self) -> None:
+        # Pipecat's own queue behind this one would cost a timer and a task switch for each block.
         while True:
             block = await self._blocks.get()
-            await self.push_audio_frame(InputAudioRawFrame(block, self.sample_rate, 1))
+            if not self._paused:
+                await self.push_frame(InputAudioRawFrame(block, self.sample_rate, 1))
 
 
 class _Speaker(BaseOutputTransport):
@@ -214,7 +213,7 @@ class _Speaker(BaseOutputTransport):
             await self._leg.hang_up(self.headers)
 
 
-class SipOutput(HoldingOutput, _Speaker):
+class _Output(HoldingOutput, _Speaker):
     """The same, and it can be held: what has not been sent yet is taken back."""
 
     def on_hold(self) -> None:
@@ -248,12 +247,14 @@ class SipTransport(BaseTransport):
             audio_out_enabled=audio_out,
             audio_out_10ms_chunks=_CHUNK_MS // 10,
             audio_out_end_silence_secs=0,
-            audio_out_write_timeout_secs=_LONGEST_WRITE_S,
         )
+        # A caller who is on hold, or not there yet, is no broken connection: the leg finds those.
+        # Without a limit a write takes no task and no timer of its own either.
+        params.audio_out_write_timeout_secs = None  # type: ignore[assignment]
         self.leg = leg
         self._on_ready = on_ready
         self._input = _Input(leg, params)
-        self._output = SipOutput(leg, params, self._ready)
+        self._output = _Output(leg, params, self._ready)
         self._following: asyncio.Task[None] | None = None
         for name in ("on_client_connected", "on_client_disconnected", "on_held", "on_resumed"):
             self._register_event_handler(name)

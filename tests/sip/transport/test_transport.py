@@ -37,7 +37,7 @@ def noise(seconds: float, rate_hz: int, seed: int = 0) -> bytes:
     return np.clip(smooth, -30000, 30000).astype("<i2").tobytes()
 
 
-def delay_of(heard: bytes, said: bytes) -> tuple[int, float]:
+def delay_of(heard: bytes | bytearray, said: bytes) -> tuple[int, float]:
     """By how many samples a sound came later, and how alike it is, 0 to 1."""
     one = np.frombuffer(said, "<i2").astype(float)
     other = np.frombuffer(heard, "<i2").astype(float)
