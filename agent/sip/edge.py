@@ -10,6 +10,7 @@ Sans-IO: messages and the time go in, actions come out, in the order in which th
 """
 
 import secrets
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,11 +31,14 @@ from talkpath.agent.sip.edge_actions import (
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.message import Request, Response, SipParseError
-from talkpath.agent.sip.passage import DIAL, Passage
+from talkpath.agent.sip.passage import Passage
 from talkpath.agent.sip.trunks import Trunk
 from talkpath.agent.sip_sections import SipConfig
 
 __all__ = ["LINGER_S", "T1_S", "UNANSWERED_S", "Edge"]
+
+_STAND_IN = "tpdial-"
+_MOST_DIALS = 1000
 
 ALLOW = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, REFER, NOTIFY, UPDATE, PRACK"
 
@@ -76,7 +80,7 @@ class Edge:
         self._permits = permits
         self._passage = passage
         self._worker_address = worker_address
-        self._dials: dict[str, Any] = {}
+        self._dials: OrderedDict[str, tuple[str, Any]] = OrderedDict()
         self.calls: dict[str, EdgeCall] = {}
         self.draining = False
 
@@ -87,15 +91,30 @@ class Edge:
         """Calls that are not over."""
         return sum(not call.is_over for call in self.calls.values())
 
-    def expect_dial(self, info: Any) -> str:
-        """Allow a worker one outbound call, whose INVITE has this id in ``X-Talkpath-Dial``."""
-        dial = secrets.token_hex(8)
-        self._dials[dial] = info
-        return dial
+    def expect_dial(self, uri: str, info: Any = None) -> str:
+        """Allow a worker one outbound call.
 
-    def forget_dial(self, dial: str) -> None:
+        Args:
+            uri: whom to call.
+            info: kept with the call.
+
+        Returns:
+            What the worker dials: an address here, which stands for ``uri``. baresip refuses to
+            dial addresses of networks that it does not listen in.
+        """
+        token = f"{_STAND_IN}{secrets.token_hex(8)}"
+        self._dials[token] = (uri, info)
+        while len(self._dials) > _MOST_DIALS:
+            self._dials.popitem(last=False)
+        return self._passage.address(token)
+
+    def expects(self, stand_in: str) -> bool:
+        """Whether an address is one that stands for somebody whom a worker may call."""
+        return _token(stand_in) in self._dials
+
+    def forget_dial(self, stand_in: str) -> None:
         """The call will not be made after all."""
-        self._dials.pop(dial, None)
+        self._dials.pop(_token(stand_in), None)
 
     def route(self, call: EdgeCall, worker: int, profile: str, now_s: float) -> list[Action]:
         """Give an inbound call to a worker.
@@ -319,6 +338,7 @@ class Edge:
             refusal = self._refused_transfer(request)
             if refusal is not None:
                 return [self._passage.reply(self._passage.respond(request, refusal), request, flow)]
+            request = self._with_stand_in(request)
         if call.worker < 0:
             return [
                 self._passage.reply(self._passage.respond(request, Refusal(481)), request, flow)
@@ -363,6 +383,15 @@ class Edge:
         if not self._config.accept_refer or not self._permits(target):
             return Refusal(403)
         return None
+
+    def _with_stand_in(self, refer: Request) -> Request:
+        """A transfer whose target the worker can dial; what follows a ``?`` stays with it."""
+        refer = refer.copy()
+        target = (refer.headers.get("Refer-To") or "").strip()
+        target = target[1:].partition(">")[0] if target.startswith("<") else target
+        uri, mark, rest = target.partition("?")
+        refer.headers.set("Refer-To", f"<{self.expect_dial(uri)}{mark}{rest}>")
+        return refer
 
     def _response_from_peer(self, response: Response, flow: Flow, now_s: float) -> list[Action]:
         call = self.calls.get(response.call_id)
@@ -415,11 +444,9 @@ class Edge:
             if request.method == "ACK":
                 return []
             return [ToWorker(bytes(self._passage.respond(request, Refusal(481))), worker)]
-        dial = request.headers.get(DIAL) or ""
-        info = self._dials.pop(dial, None)
-        request.headers.set(DIAL)
+        callee, info = self._dials.pop(_token(request.uri), ("", None))
         refusal = None
-        if info is None and not self._permits(request.uri):
+        if not callee and not self._permits(request.uri):
             refusal = Refusal(403)
         elif self.active >= self._config.max_calls:
             refusal = Refusal(503)
@@ -427,10 +454,12 @@ class Edge:
             return [ToWorker(bytes(self._passage.respond(request, refusal)), worker)]
         call = EdgeCall(request.call_id, True, request, None, Stage.SOUGHT, now_s, worker, info)
         call.note_worker(request)
-        call.theirs = request.headers.get("To") or ""
+        if callee:
+            call.stand_in, call.callee = request.uri, callee
+        call.theirs = f"<{callee}>" if callee else request.headers.get("To") or ""
         self.calls[call.call_id] = call
         trying = rewriting.respond(request, 100)
-        return [ToWorker(bytes(trying), worker), Locate(call, request.uri)]
+        return [ToWorker(bytes(trying), worker), Locate(call, callee or request.uri)]
 
     def _request_from_worker(self, call: EdgeCall, request: Request, now_s: float) -> list[Action]:
         number, method = request.cseq
@@ -456,6 +485,8 @@ class Edge:
         if method not in ("ACK", "CANCEL"):
             call.cseq = max(call.cseq, number)
         rewriting.set_headers(request, call.extra.pop(method, ()))
+        if method == "REFER":
+            self._name_callees(request)
         flow = (
             call.flow if method == "CANCEL" or is_first else self._passage.next_hop(call, request)
         )
@@ -464,6 +495,13 @@ class Edge:
             call.move(Stage.OVER, now_s)
             actions.append(Over(call))
         return actions
+
+    def _name_callees(self, refer: Request) -> None:
+        """Put callees' own URIs in place of stand-ins, where a call is sent to one of them."""
+        target = refer.headers.get("Refer-To") or ""
+        for call in self.calls.values():
+            if call.stand_in and call.stand_in in target:
+                refer.headers.set("Refer-To", target.replace(call.stand_in, call.callee))
 
     def _ended_early(self, call: EdgeCall, request: Request, now_s: float) -> list[Action]:
         """The worker leaves a call that the caller has not been told to be answered."""
@@ -554,6 +592,11 @@ class Edge:
 def _phrase(error: SipParseError) -> str:
     """A reason phrase; nothing of the peer's own text is in our parser's sentences."""
     return f"Bad Request: {error}".split("\r")[0].split("\n")[0][:120]
+
+
+def _token(uri: str) -> str:
+    """The user part of a URI, which a stand-in has its name in."""
+    return uri.partition(":")[2].partition("@")[0]
 
 
 def _contact_of(request: Request) -> str:

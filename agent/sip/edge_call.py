@@ -58,6 +58,8 @@ class EdgeCall:
         began_s: when its first request came.
         worker: number of the worker that carries it; -1 before that is known.
         info: what the listener keeps with it.
+        stand_in: the URI that stands for the callee's towards the worker; empty for none.
+        callee: the callee's own URI, then.
         worker_target: URI under which the worker takes requests of this call.
         peer_target: URI under which the peer does.
         peer_routes: proxies on the way to the peer, the first one first.
@@ -85,6 +87,8 @@ class EdgeCall:
     changed_s: float
     worker: int = -1
     info: Any = None
+    stand_in: str = ""
+    callee: str = ""
     began_s: float = field(init=False)
     worker_target: str = ""
     peer_target: str = ""

@@ -6,7 +6,14 @@ Only the addresses are read and changed; what is offered stays as it is.
 import itertools
 import re
 
-__all__ = ["advertise", "audio_endpoint", "is_description", "redirect_audio", "without_keys"]
+__all__ = [
+    "advertise",
+    "apart",
+    "audio_endpoint",
+    "is_description",
+    "redirect_audio",
+    "without_keys",
+]
 
 _HELD = ("0.0.0.0", "::")
 """Connection addresses that say to hold the call (RFC 3264, 8.4): nobody to send to."""
@@ -15,6 +22,8 @@ _CONNECTION = re.compile(rb"(?m)^(c=)IN IP[46] (\S+)")
 _CONTROL = re.compile(rb"(?m)^(a=rtcp:\d+)(?: IN IP[46] \S+)?")
 _ORIGIN = re.compile(rb"(?m)^(o=\S+ \d+ \d+ )IN IP[46] \S+")
 _MEDIA = re.compile(rb"(?m)^m=")
+_LINE = re.compile(rb"(?m)^c=[^\r\n]*(?:\r?\n|$)")
+_SECTION = re.compile(rb"(?ms)^m=.*?(?=^m=|\Z)")
 _AUDIO = re.compile(rb"^m=audio (\d{1,5})")
 
 
@@ -68,6 +77,42 @@ def redirect_audio(body: bytes, host: str, port: int) -> bytes:
             parts[i] = re.sub(rb"(?m)^a=rtcp:\d+", b"a=rtcp:%d" % (port + 1), part)
             break
     return b"m=".join(parts)
+
+
+def apart(body: bytes, host: str) -> bytes:
+    """Give a description's whole session an address of its own, and each medium that it had.
+
+    Nothing changes in where media go, since what a medium says counts (RFC 8866, 5.7). baresip
+    chooses by the first address in a description from where it sends; media it sends from any.
+
+    Args:
+        body: the description.
+        host: the session's new address.
+    """
+    first = _MEDIA.search(body)
+    if first is None:
+        return body
+    session, media = body[: first.start()], body[first.start() :]
+    found = _LINE.search(session)
+    parts = _SECTION.findall(media)
+    if found is None:
+        if not all(map(_LINE.search, parts)):
+            return body  # no address at all: that it is wrong shall be seen
+        own = b"c=" + _where(host) + b"\r\n"
+        start = re.search(rb"(?m)^[bt]=", session)
+        place = start.start() if start else len(session)
+        return session[:place] + own + session[place:] + media
+    line = found.group(0).rstrip(b"\r\n") + b"\r\n"
+    session = session.replace(found.group(0), b"c=" + _where(host) + b"\r\n", 1)
+    return session + b"".join(part if _LINE.search(part) else _with(part, line) for part in parts)
+
+
+def _with(section: bytes, line: bytes) -> bytes:
+    """A medium's section with a connection line, which stands behind its title, if any."""
+    head = re.match(rb"m=[^\n]*\n(?:i=[^\n]*\n)?", section)
+    if head is None:  # the section ends within its first line
+        return section + b"\r\n" + line
+    return head.group(0) + line + section[head.end() :]
 
 
 def without_keys(body: bytes) -> bytes:

@@ -13,6 +13,7 @@ from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.media_description import (
     advertise,
+    apart,
     audio_endpoint,
     is_description,
     redirect_audio,
@@ -21,13 +22,10 @@ from talkpath.agent.sip.media_description import (
 from talkpath.agent.sip.message import Request, Response
 from talkpath.agent.sip_sections import SipConfig
 
-__all__ = ["BRANCH", "DIAL", "Passage"]
+__all__ = ["BRANCH", "Passage"]
 
 BRANCH = "z9hG4bKtpe"
 """How the branches of the edge's ``Via`` headers begin (RFC 3261, 8.1.1.7)."""
-
-DIAL = "X-Talkpath-Dial"
-"""Header by which a worker's INVITE tells on whose behalf it calls; no peer ever sees it."""
 
 
 class Passage:
@@ -69,8 +67,7 @@ class Passage:
         own = f"SIP/2.0/UDP {self._inside};branch={branch};rport"
         inner.headers.set("Via", own, noted, *vias[1:])
         inner.headers.set("Route")
-        for name in (DIAL, "Replaces"):
-            inner.headers.set(name)
+        inner.headers.set("Replaces")
         inner.headers.push("Record-Route", self.route)
         self.media_inwards(call, inner)
         return ToWorker(bytes(inner), call.worker)
@@ -88,8 +85,16 @@ class Passage:
         outer.headers.set(
             "Route", *(route for route in outer.headers.all("Route") if self._inside not in route)
         )
+        if call.stand_in:
+            if outer.uri == call.stand_in:
+                outer.uri = call.callee
+            outer.headers.set("To", call.theirs if request.tag("To") else f"<{call.callee}>")
         self.rewrite_outwards(call, outer, flow)
         return ToPeer(bytes(outer), flow, call.peer_target or outer.uri)
+
+    def address(self, user: str) -> str:
+        """A URI of the edge's own, as workers know it."""
+        return f"sip:{user}@{self._inside}"
 
     def outwards_response(self, call: EdgeCall, response: Response, flow: Flow) -> ToPeer:
         """A worker's response, as its peer gets it."""
@@ -123,9 +128,12 @@ class Passage:
         message.body = redirect_audio(message.body, face.media_host, relay.outside_port)
 
     def media_inwards(self, call: EdgeCall, message: Request | Response) -> None:
-        """Let a worker send audio to the call's relay, if it has one."""
+        """Let a worker send audio to the peer, or to the call's relay, if it has one."""
+        if not is_description(message.headers.get("Content-Type")):
+            return
         relay = self._relays(call.call_id)
-        if relay is None or not is_description(message.headers.get("Content-Type")):
+        if relay is None:
+            message.body = apart(message.body, "127.0.0.1")
             return
         endpoint = audio_endpoint(message.body)
         if endpoint is not None:

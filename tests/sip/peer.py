@@ -36,19 +36,23 @@ _BETWEEN = (_LEVELS[_ORDER][1:] + _LEVELS[_ORDER][:-1]) / 2
 Address = tuple[str, int]
 
 
+HOST = "127.0.0.1"
+
+
 def description(
     port: int,
     direction: str = "sendrecv",
     formats: Mapping[int, str] | None = None,
     extra: str = "",
+    host: str = HOST,
 ) -> bytes:
-    """A session description for 127.0.0.1; ``formats`` are payload types and their rtpmap."""
+    """A session description; ``formats`` are payload types and their rtpmap."""
     formats = {0: "PCMU/8000", 101: "telephone-event/8000"} if formats is None else formats
     lines = [
         "v=0",
-        f"o=- {secrets.randbelow(10**9)} {time.monotonic_ns()} IN IP4 127.0.0.1",
+        f"o=- {secrets.randbelow(10**9)} {time.monotonic_ns()} IN IP4 {host}",
         "s=-",
-        "c=IN IP4 127.0.0.1",
+        f"c=IN IP4 {host}",
         "t=0 0",
         f"m=audio {port} RTP/AVP {' '.join(map(str, formats))}",
         *(f"a=rtpmap:{kind} {name}" for kind, name in formats.items()),
@@ -76,9 +80,9 @@ class _Port(asyncio.DatagramProtocol):
         self._take(data, addr)
 
     @classmethod
-    async def open(cls, take: Callable[[bytes, Address], None]) -> Self:
+    async def open(cls, take: Callable[[bytes, Address], None], host: str) -> Self:
         loop = asyncio.get_running_loop()
-        _, port = await loop.create_datagram_endpoint(lambda: cls(take), ("127.0.0.1", 0))
+        _, port = await loop.create_datagram_endpoint(lambda: cls(take), (host, 0))
         return port
 
     @property
@@ -104,7 +108,8 @@ class Media:
         to: where packets go; None before an answer says it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST) -> None:
+        self.host = host
         self.packets: list[tuple[float, bytes]] = []
         self.to: Address | None = None
         self.lose: Callable[[], bool] = lambda: False
@@ -116,7 +121,7 @@ class Media:
     async def open(self) -> None:
         """Have a socket."""
         self._port = await _Port.open(
-            lambda data, _: self.packets.append((time.perf_counter(), data))
+            lambda data, _: self.packets.append((time.perf_counter(), data)), self.host
         )
 
     @property
@@ -188,7 +193,7 @@ class PeerCall:
 
     def __init__(self, peer: "SipPeer", call_id: str, uri: str, to: Address) -> None:
         self.call_id = call_id
-        self.media = Media()
+        self.media = Media(peer.host)
         self.response = Response()
         self.provisional: list[Response] = []
         self.requests: list[Request] = []
@@ -228,11 +233,11 @@ class PeerCall:
 
     async def hold(self) -> Response:
         """Put the other side on hold."""
-        return await self.invite(description(self.media.port, "sendonly"))
+        return await self.invite(description(self.media.port, "sendonly", host=self.peer.host))
 
     async def resume(self) -> Response:
         """Talk again."""
-        return await self.invite(description(self.media.port))
+        return await self.invite(description(self.media.port, host=self.peer.host))
 
     async def key(self, key: str) -> Response:
         """Send a key by INFO."""
@@ -281,7 +286,9 @@ class PeerCall:
         if request.method == "INVITE":
             self._follow(request.body)
             held = b"a=sendonly" in request.body or b"a=inactive" in request.body
-            body = description(self.media.port, "recvonly" if held else "sendrecv")
+            body = description(
+                self.media.port, "recvonly" if held else "sendrecv", host=self.peer.host
+            )
             given = {"Content-Type": "application/sdp"}
         status = self.peer.statuses.get(request.method, 200)
         self.peer.answer(request, source, status, body if status < 300 else b"", given, self)
@@ -291,7 +298,7 @@ class PeerCall:
     def _follow(self, body: bytes) -> None:
         for line in body.decode().splitlines():
             if line.startswith("m=audio "):
-                self.media.to = ("127.0.0.1", int(line.split()[1]))
+                self.media.to = (self.peer.host, int(line.split()[1]))
 
     def make(
         self,
@@ -305,13 +312,13 @@ class PeerCall:
         """A request within the call; a branch of its own unless another is given."""
         branch = branch or f"z9hG4bK{secrets.token_hex(8)}"
         lines = [
-            ("Via", f"SIP/2.0/UDP 127.0.0.1:{self.peer.port};branch={branch};rport"),
+            ("Via", f"SIP/2.0/UDP {self.peer.host}:{self.peer.port};branch={branch};rport"),
             ("Max-Forwards", "70"),
             ("From", self.local),
             ("To", self.remote),
             ("Call-ID", self.call_id),
             ("CSeq", f"{number} {method}"),
-            ("Contact", f"<sip:phone@127.0.0.1:{self.peer.port}>"),
+            ("Contact", f"<sip:phone@{self.peer.host}:{self.peer.port}>"),
             ("Supported", "replaces"),
             *(headers or {}).items(),
         ]
@@ -321,13 +328,17 @@ class PeerCall:
 class SipPeer:
     """A telephone at a UDP port of its own, that calls and can be called.
 
+    Args:
+        host: its address.
+
     Attributes:
         statuses: by method, with which status its requests are answered; 200 otherwise.
         calls: by Call-ID.
         incoming: calls that have come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST) -> None:
+        self.host = host
         self.statuses: dict[str, int] = {"REFER": 202}
         self.calls: dict[str, PeerCall] = {}
         self.incoming: asyncio.Queue[PeerCall] = asyncio.Queue()
@@ -335,7 +346,7 @@ class SipPeer:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._port = await _Port.open(self._take)
+        self._port = await _Port.open(self._take, self.host)
         return self
 
     async def __aexit__(
@@ -351,14 +362,14 @@ class SipPeer:
 
     @property
     def port(self) -> int:
-        """Its UDP port on 127.0.0.1."""
+        """Its UDP port."""
         assert self._port is not None
         return self._port.number
 
     @property
     def uri(self) -> str:
         """How it can be called."""
-        return f"sip:phone@127.0.0.1:{self.port}"
+        return f"sip:phone@{self.host}:{self.port}"
 
     async def call(
         self,
@@ -382,7 +393,9 @@ class SipPeer:
         call.remote = f"<{uri}>"
         self.calls[call.call_id] = call
         await call.media.open()
-        await call.invite(description(call.media.port) if body is None else body, headers)
+        await call.invite(
+            description(call.media.port, host=self.host) if body is None else body, headers
+        )
         return call
 
     def send(self, message: Request | Response, to: Address) -> None:

@@ -1,6 +1,7 @@
 """A listener in a program of one's own: calls made and taken, who decides, and audio behind NAT."""
 
 import asyncio
+import socket
 import textwrap
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -40,7 +41,8 @@ async def dispatch(call):
 async def listening(bot: str = "loopback", **settings: object) -> AsyncIterator[Listener]:
     defaults = {"port": 0, "requests_per_s": 1000.0}
     own = {f"sip.{name}": value for name, value in {**defaults, **settings}.items()}
-    listener = Listener(load_config({**own, "server.port": 0}, environ={}), [bot])
+    server = {"server.port": 0, "server.host": "0.0.0.0"}
+    listener = Listener(load_config({**own, **server}, environ={}), [bot])
     await listener.start()
     try:
         yield listener
@@ -59,7 +61,7 @@ async def test_calls_are_made_taken_refused_and_ended(tmp_path: Path) -> None:
     async with (
         listening(
             dispatch=f"{file}:dispatch",
-            symmetric_rtp="always",
+            allow=("127.0.0.0/8", f"{_own_address()}/32"),
             dial_plan=("+49*", "sip:friend@127.0.0.1*"),
         ) as listener,
         SipPeer() as phone,
@@ -67,7 +69,8 @@ async def test_calls_are_made_taken_refused_and_ended(tmp_path: Path) -> None:
         await _made(listener, phone)
         await _not_answered(listener, phone)
         await _decided(listener, phone)
-        await _behind_nat(listener, phone)
+        async with SipPeer(_own_address()) as another:
+            await _over_the_network(listener, another)
         await _ended_by_the_listener(listener, phone)
         assert listener.calls == []
 
@@ -102,14 +105,14 @@ async def _not_answered(listener: Listener, phone: SipPeer) -> None:
     del phone.statuses["INVITE"]
     while not phone.incoming.empty():
         phone.incoming.get_nowait()
-    for wrong, how in (
-        (phone.uri, {}),  # the dial plan does not have it
-        ("+301", {}),  # a number, and no trunk to call it by
-        (phone.uri, {"bot": "nobody"}),
-        (phone.uri, {"trunk": "none"}),
+    for wrong, bot, trunk in (
+        (phone.uri, "", ""),  # the dial plan does not have it
+        ("+301", "", ""),  # a number, and no trunk to call it by
+        (phone.uri, "nobody", ""),
+        (phone.uri, "", "none"),
     ):
         with pytest.raises(LegError):
-            await listener.dial(wrong, **how)
+            await listener.dial(wrong, bot=bot, trunk=trunk)
     gone = await listener.dial("sip:x@127.0.0.1:1;transport=tcp", by_user=True)
     with pytest.raises(CallFailed) as failed:
         await gone.answered()
@@ -142,12 +145,43 @@ async def _behind_nat(listener: Listener, phone: SipPeer) -> None:
     await call.request("BYE")
 
 
+async def _over_the_network(listener: Listener, phone: SipPeer) -> None:
+    """Both ways with a peer that is not on the loopback interface, if there is another one."""
+    call = await phone.call(f"sip:600@{phone.host}:{listener.ports['udp']}")
+    assert call.status == 200 and phone.host.encode() in call.response.body
+    await call.media.say(tone())
+    assert np.abs(call.media.heard()).max() > 4000
+    await call.request("BYE")
+    dialled = await listener.dial(phone.uri, by_user=True)
+    incoming = await phone.incoming.get()
+    await dialled.answered()
+    await incoming.media.say(tone())
+    assert np.abs(incoming.media.heard()).max() > 4000
+    await incoming.request("BYE")
+
+
+def _own_address() -> str:
+    """An address of this machine's that is not the loopback's, where there is one."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:  # no network at all
+            return "127.0.0.1"
+        found: str = probe.getsockname()[0]
+        return found
+
+
 async def _ended_by_the_listener(listener: Listener, phone: SipPeer) -> None:
     uri = f"sip:600@127.0.0.1:{listener.ports['udp']}"
     call = await phone.call(uri)
     (state,) = listener.calls
     await listener.hang_up(state.info.call_id)
     await asyncio.wait_for(call.over.wait(), 10)
+
+
+async def test_audio_goes_back_to_where_it_comes_from_where_it_must() -> None:
+    async with listening(symmetric_rtp="always") as listener, SipPeer() as phone:
+        await _behind_nat(listener, phone)
 
 
 async def test_a_transfer_must_be_in_the_dial_plan() -> None:

@@ -207,8 +207,16 @@ class BaresipEngine:
         if self._runtime is not None:
             await self._runtime.drain()
 
-    async def dial(self, info: CallInfo, headers: Mapping[str, str] | None = None) -> CallLeg:
+    async def dial(
+        self, info: CallInfo, headers: Mapping[str, str] | None = None, *, uri: str = ""
+    ) -> CallLeg:
         """Call ``info.to_uri`` as the trunk ``info.trunk``; the leg's info has the Call-ID.
+
+        Args:
+            info: of the call.
+            headers: put into the INVITE.
+            uri: what to dial in place of ``info.to_uri``. The stack dials no address from which
+                ``net_interface`` cannot be seen, so the exchange gives one of its own.
 
         Raises:
             LegError: it could not even be tried.
@@ -217,7 +225,7 @@ class BaresipEngine:
         if agent is None:
             raise LegError(f"there is no trunk {info.trunk!r}")
         try:
-            call = await agent.dial(info.to_uri, dict(headers or {}))
+            call = await agent.dial(uri or info.to_uri, dict(headers or {}))
         except (BaresipError, ValueError) as error:
             raise LegError(f"the call could not be made: {error}") from error
         early = self._early.get(call.handle, ())

@@ -286,8 +286,15 @@ class LegEngine(Protocol):
         """Give each inbound call to ``take``, which answers or rejects it."""
         ...
 
-    async def dial(self, info: CallInfo, headers: Mapping[str, str] | None = None) -> CallLeg:
+    async def dial(
+        self, info: CallInfo, headers: Mapping[str, str] | None = None, *, uri: str = ""
+    ) -> CallLeg:
         """Call ``info.to_uri``; the leg's events tell what becomes of it.
+
+        Args:
+            info: of the call.
+            headers: put into the INVITE.
+            uri: what to dial in place of it: an address of the exchange's that stands for it.
 
         Raises:
             LegError: it could not even be tried.

@@ -271,16 +271,17 @@ class Listener:
             call_id="", direction="outbound", to_uri=uri, number=_user(uri), trunk=trunk, bot=bot
         )
         call = OutboundCall(info)
-        dial = self._edge.expect_dial(call)
+        stand_in = self._edge.expect_dial(uri, call)
         own = {**(self._trunks[trunk].headers if trunk else {}), **(headers or {})}
         try:
             answer = await worker.channel.ask(
                 "dial",
                 info=_as_dict(info),
-                headers={**own, "X-Talkpath-Dial": dial},
+                headers=own,
+                uri=stand_in,
             )
         finally:
-            self._edge.forget_dial(dial)
+            self._edge.forget_dial(stand_in)
         self._connect(call, str(answer["call_id"]))
         return call
 
@@ -500,7 +501,7 @@ class Listener:
         """What each worker needs beside the settings and the bots."""
         sip = self._config.sip
         host = sip.public_address or self._config.server.host
-        domain = host if host not in _EVERYWHERE else "127.0.0.1"
+        domain = self._sockets.local_address_towards(_DOCUMENTED) if host in _EVERYWHERE else host
         main = {
             "name": _MAIN,
             "codecs": list(sip.codecs),
@@ -512,7 +513,7 @@ class Listener:
         }
         return {
             "address": host_port(*self._inside.address),
-            "advertised": domain,
+            "advertised": "127.0.0.1",  # the edge puts in what peers see
             "profiles": [main, *(self._profile(trunk) for trunk in self._trunks.values())],
         }
 
@@ -573,6 +574,8 @@ class Listener:
             call = self._edge.calls.get(call_id)
             if call is None:
                 raise LegError("the call is over")
+            if self._edge.expects(target):  # the peer's own wish, which the edge has let pass
+                return {"target": target}
             uri = self._uri(target, self._trunks.get(_info(call).trunk), call)
             # A bare number goes to the peer's own host, so it is the number that counts.
             if not self._permits(uri) and not self._permits(target):

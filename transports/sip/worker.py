@@ -199,14 +199,16 @@ class _Worker:
         if self._exchange is not None:
             self._exchange.announce(call_info(info))
 
-    async def _dial(self, info: Mapping[str, Any], headers: Mapping[str, str]) -> dict[str, Any]:
+    async def _dial(
+        self, info: Mapping[str, Any], headers: Mapping[str, str], uri: str = ""
+    ) -> dict[str, Any]:
         wanted = call_info(info)
         bot = self._bots.get(wanted.bot)
         if self._engine is None or bot is None:
             raise LegError(f"there is no bot {wanted.bot!r} here")
         if self._draining:
             raise LegError("no calls are made any more")
-        leg = await self._engine.dial(wanted, headers)
+        leg = await self._engine.dial(wanted, headers, uri=uri)
         self._attend(bot, leg)
         return {"call_id": leg.info.call_id}
 

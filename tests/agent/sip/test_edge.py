@@ -1,5 +1,7 @@
 """The edge: what a peer and a worker see of each other, and who is met with silence."""
 
+import re
+
 import pytest
 
 from talkpath.agent.sip import edge_actions as edges
@@ -7,6 +9,7 @@ from talkpath.agent.sip.edge import LINGER_S, T1_S, UNANSWERED_S
 from talkpath.agent.sip.edge_actions import EdgeError
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
+from talkpath.agent.sip.media_description import audio_endpoint
 from talkpath.agent.sip.message import Request, Response
 from tests.agent.sip.edge_stage import (
     CONTACT,
@@ -48,7 +51,10 @@ def test_a_worker_gets_the_invite_under_its_own_name_and_the_edge_in_the_way() -
     assert "received=192.168.1.50" in theirs and "rport=5070" in theirs
     assert inner.headers.all("Record-Route") == ["<sip:127.0.0.1:4000;lr>"]
     assert inner.headers.get("From") == INVITE.headers.get("From")
-    assert inner.body == INVITE.body
+    # The first address is the one from which baresip takes its own; the audio's is the peer's.
+    first, second = re.findall(rb"c=IN IP4 (\S+)", inner.body)
+    assert (first, second) == (b"127.0.0.1", b"192.168.1.50")
+    assert audio_endpoint(inner.body) == ("192.168.1.50", 40000)
 
 
 def test_a_peer_sees_one_party_at_the_public_address() -> None:
@@ -296,7 +302,7 @@ def test_scanners_get_no_answer_from_anywhere() -> None:
 
 
 def test_phones_with_a_password_are_challenged_in_every_way_that_there_is() -> None:
-    stage = Stage(users=("ann:secret",))
+    stage = Stage(users=("ann:secret",), digests=("sha-256", "md5"))
     challenge = at_peer(stage.peer(INVITE, STRANGER))
     assert isinstance(challenge, Response) and challenge.status == 401
     lines = challenge.headers.all("WWW-Authenticate")
@@ -363,26 +369,43 @@ def test_nobody_without_the_tags_reaches_a_call() -> None:
 
 def test_transfers_by_the_peer_are_denied_unless_allowed_and_within_the_dial_plan() -> None:
     refer = request("REFER", "Refer-To: <sip:42@pbx.example.com>", number=2, to_tag="bot")
-    for settings, plan in (
-        ({"accept_refer": False}, ["sip:*@pbx.example.com"]),
-        ({"accept_refer": True}, []),
-    ):
-        stage = Stage(dial_plan=plan, **settings)
+    for accepted, plan in ((False, ["sip:*@pbx.example.com"]), (True, [])):
+        stage = Stage(dial_plan=plan, accept_refer=accepted)
         stage.up(INVITE)
         assert statuses(stage.peer(refer)) == [403]
     stage = Stage(dial_plan=["sip:*@pbx.example.com"], accept_refer=True)
     stage.up(INVITE)
     passed = at_worker(stage.peer(refer))
     assert isinstance(passed, Request) and passed.method == "REFER"
+    stand_in = (passed.headers.get("Refer-To") or "").strip("<>")
+    assert stand_in.endswith("@127.0.0.1:4000")
+    made = outbound(uri=stand_in)
+    assert the(edges.Locate, stage.worker(made)).uri == "sip:42@pbx.example.com"
+
+
+def test_a_call_is_sent_to_the_callee_not_to_what_stands_for_it() -> None:
+    stage = Stage()
+    _, inner = stage.up(INVITE)
+    call, outer = dialled(stage)
+    stage.peer(response(outer, 200, "OK", "Contact: <sip:42@192.0.2.30>", body=BODY), TARGET)
+    refer = f"Refer-To: <{call.stand_in}?Replaces=out%40worker%3Bto-tag%3Dbot%3Bfrom-tag%3Dann>"
+    done = at_peer(stage.worker(worker_request(inner, "REFER", 9, refer)))
+    assert done.headers.get("Refer-To") == refer[10:].replace(call.stand_in, CALLEE)
 
 
 # -- outbound calls --
 
+CALLEE = "sip:42@pbx.example.com"
 TARGET = Flow("udp", ("192.168.1.2", 5060), ("192.0.2.30", 5060))
 
 
 def outbound(
-    *more: str, number: int = 1, branch: str = "z9hG4bKout", method: str = "INVITE", tag: str = ""
+    *more: str,
+    number: int = 1,
+    branch: str = "z9hG4bKout",
+    method: str = "INVITE",
+    tag: str = "",
+    uri: str = CALLEE,
 ) -> Request:
     made = request(
         method,
@@ -391,18 +414,18 @@ def outbound(
         branch=branch,
         call_id="out@worker",
         to_tag=tag,
-        uri="sip:42@pbx.example.com",
+        uri=uri,
         via="SIP/2.0/UDP 127.0.0.1:5001",
         body=BODY if method == "INVITE" else "",
     )
+    made.headers.set("To", f"<{uri}>" + (f";tag={tag}" if tag else ""))
     made.headers.set("Route", "<sip:127.0.0.1:4000;lr>")
     made.headers.set("Contact", "<sip:in-main@127.0.0.1:5001>")
     return made
 
 
 def dialled(stage: Stage) -> tuple[EdgeCall, Request]:
-    dial = stage.edge.expect_dial("why")
-    done = stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
+    done = stage.worker(outbound(uri=stage.edge.expect_dial(CALLEE, "why")))
     trying = at_worker(done)
     assert isinstance(trying, Response) and trying.status == 100
     locate = the(edges.Locate, done)
@@ -415,7 +438,7 @@ def dialled(stage: Stage) -> tuple[EdgeCall, Request]:
 def test_an_outbound_call_shows_the_public_address_and_comes_back_by_the_edge() -> None:
     stage = Stage()
     call, outer = dialled(stage)
-    assert outer.headers.get("X-Talkpath-Dial") is None
+    assert (outer.uri, outer.headers.get("To")) == (CALLEE, f"<{CALLEE}>")
     assert outer.headers.get("Route") is None
     assert len(outer.headers.all("Via")) == 1 and outer.via.host == PUBLIC
     assert b"127.0.0.1" not in bytes(outer)
@@ -445,9 +468,14 @@ def test_a_trunk_that_wants_a_password_gets_a_second_invite() -> None:
     challenge = response(outer, 407, "Proxy Authentication Required")
     done = stage.peer(challenge, TARGET)
     assert not [action for action in done if isinstance(action, edges.Over)]
-    second = stage.worker(outbound("Proxy-Authorization: Digest x", number=2, branch="z9hG4bK2"))
-    again = at_peer(second)
-    stage.peer(response(again, 200, "OK", "Contact: <sip:42@192.0.2.30>", body=BODY), TARGET)
+    again = outbound(
+        "Proxy-Authorization: Digest x", number=2, branch="z9hG4bK2", uri=call.stand_in
+    )
+    second = stage.worker(again)
+    repeated = at_peer(second)
+    assert isinstance(repeated, Request) and repeated.uri == CALLEE
+    assert repeated.headers.get("To") == f"<{CALLEE}>"
+    stage.peer(response(repeated, 200, "OK", "Contact: <sip:42@192.0.2.30>", body=BODY), TARGET)
     assert call.stage.name == "UP"
 
 
@@ -455,9 +483,9 @@ def test_a_worker_may_call_nobody_that_it_was_not_told_to() -> None:
     stage = Stage()
     refused = at_worker(stage.worker(outbound()))
     assert isinstance(refused, Response) and refused.status == 403
-    dial = stage.edge.expect_dial("once")
-    stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
-    copy = outbound(f"X-Talkpath-Dial: {dial}")
+    stand_in = stage.edge.expect_dial(CALLEE)
+    stage.worker(outbound(uri=stand_in))
+    copy = outbound(uri=stand_in)
     copy.headers.set("Call-ID", "second@worker")
     refused = at_worker(stage.worker(copy))
     assert isinstance(refused, Response) and refused.status == 403
@@ -473,8 +501,8 @@ def test_a_call_that_is_refused_or_cannot_be_made_is_over() -> None:
     assert at_peer(stage.worker(outbound(method="ACK", tag="bot"))).via == outer.via
 
     stage = Stage()
-    dial = stage.edge.expect_dial("why")
-    sought = the(edges.Locate, stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))).call
+    stand_in = stage.edge.expect_dial(CALLEE)
+    sought = the(edges.Locate, stage.worker(outbound(uri=stand_in))).call
     refused = at_worker(stage.edge.refuse(sought, Refusal(503), stage.now_s))
     assert isinstance(refused, Response) and refused.status == 503
     assert stage.worker(outbound(method="ACK", tag="x")) == []
@@ -482,10 +510,10 @@ def test_a_call_that_is_refused_or_cannot_be_made_is_over() -> None:
 
 def test_a_worker_may_give_up_while_the_peer_is_sought() -> None:
     stage = Stage()
-    dial = stage.edge.expect_dial("why")
-    stage.worker(outbound(f"X-Talkpath-Dial: {dial}"))
-    assert stage.worker(outbound()) == []  # a copy
-    done = stage.worker(outbound(method="CANCEL"))
+    stand_in = stage.edge.expect_dial(CALLEE)
+    stage.worker(outbound(uri=stand_in))
+    assert stage.worker(outbound(uri=stand_in)) == []  # a copy
+    done = stage.worker(outbound(method="CANCEL", uri=stand_in))
     told = [action for action in done if isinstance(action, edges.ToWorker)]
     assert len(told) == 2 and the(edges.Withdraw, done)
 
