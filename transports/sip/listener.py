@@ -488,10 +488,8 @@ class Listener:
 
     async def _send_own(self, action: edges.Own) -> None:
         """Say BYE for a worker that cannot."""
-        flow = action.flow
-        target = Target(flow.transport, *flow.remote)
         try:
-            await self._requests.request(action.request, target)
+            await self._requests.request(action.request, action.flow)
         except PeerUnreachable as error:
             logger.info("call {}: {}", action.request.call_id, error)
 
@@ -628,7 +626,8 @@ class Listener:
 
     def _face(self, flow: Flow) -> Face:
         host = self._sockets.local_address_towards(flow.remote[0])
-        return Face(host, self._sockets.ports[flow.transport], host)
+        port = self._sockets.ports.get(flow.transport, flow.local[1])
+        return Face(host, port, host)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
