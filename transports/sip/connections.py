@@ -12,7 +12,7 @@ import ssl
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from loguru import logger
 
@@ -66,7 +66,7 @@ class _Connection(asyncio.Protocol):
         self.waiting_s: float | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
         self.transport = transport
         local, remote = (transport.get_extra_info(name) for name in ("sockname", "peername"))
         if not local or not remote:  # it was gone before it was there
@@ -128,7 +128,7 @@ class _TlsAccepted(asyncio.Protocol):
         self._context = context
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
         transport.pause_reading()  # TLS must see the first byte
         self._owner.handshake(transport, self._context)
 
