@@ -3,7 +3,7 @@
 ``talkpath bench telephone`` calls it. Run it with ``talkpath run loopback``.
 """
 
-from pipecat.frames.frames import Frame, InputAudioRawFrame, OutputAudioRawFrame
+from pipecat.frames.frames import Frame, InputAudioRawFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.pipeline.worker import PipelineParams, PipelineWorker
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
@@ -13,6 +13,7 @@ from pipecat.transports.base_transport import BaseTransport
 from talkpath.agent.audio import SAMPLE_RATE_HZ
 from talkpath.agent.runtime import runtime
 from talkpath.bots.session import run_worker
+from talkpath.processors.frames import LiveAudioFrame
 from talkpath.transports.factory import create_transport
 
 __all__ = ["MODELS", "bot"]
@@ -28,7 +29,7 @@ class _Loopback(FrameProcessor):
         await super().process_frame(frame, direction)
         if isinstance(frame, InputAudioRawFrame):
             await self.push_frame(
-                OutputAudioRawFrame(frame.audio, frame.sample_rate, frame.num_channels)
+                LiveAudioFrame(frame.audio, frame.sample_rate, frame.num_channels)
             )
         else:
             await self.push_frame(frame, direction)

@@ -8,13 +8,14 @@ speaks), ``SpeechOnsetEndedFrame`` or ``VADUserStartedSpeakingFrame``, ``EarlyPa
 
 from dataclasses import dataclass, field
 
-from pipecat.frames.frames import ControlFrame, DataFrame, SystemFrame
+from pipecat.frames.frames import ControlFrame, DataFrame, OutputAudioRawFrame, SystemFrame
 from pipecat.processors.aggregators.llm_context import LLMContext
 
 __all__ = [
     "EagerEndOfTurnFrame",
     "EarlyPauseFrame",
     "HoldPlaybackFrame",
+    "LiveAudioFrame",
     "NothingHeardFrame",
     "ReadAheadFrame",
     "ReplyCutFrame",
@@ -114,6 +115,15 @@ class HoldPlaybackFrame(SystemFrame):
 
     A ``ResumePlaybackFrame`` lets it go on from there, an ``InterruptionFrame`` drops the rest.
     Downstream, to the transport's output.
+    """
+
+
+@dataclass
+class LiveAudioFrame(OutputAudioRawFrame):
+    """Sound that is played as it comes, such as another caller's.
+
+    An output that has fallen behind catches up by leaving some of it out, or a delay that was
+    once there would stay until the end; other audio it plays to the last sample.
     """
 
 

@@ -5,6 +5,7 @@ within a packet; what it has not sent yet can be taken back, and is played later
 """
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass
 
@@ -21,6 +22,8 @@ It bridges 20 to 40 ms of an event loop that is busy with other calls.
 
 _REMEMBERED_MS = 200.0
 _RETRY_S = 0.01
+_JUDGED_OVER = 50  # blocks of live audio, a second
+_RESERVE_MS = 4.0  # that live audio keeps against the unevenness of its blocks
 _SLOWEST_DRAIN_S = 2.0
 
 
@@ -48,6 +51,8 @@ class Playout:
         self._holds: set[str] = set()
         self._ends = False  # nothing is waited for any more
         self._drops = 0
+        self._spare_ms = math.inf
+        self._judged = 0
         self._moved = asyncio.Event()
         self._resampler: SteadyResampler | None = None
         self._sent: deque[_Piece] = deque()  # the latest last
@@ -64,6 +69,21 @@ class Playout:
             self._resampler = None
         self._rate_hz = rate_hz
         self._moved.set()
+
+    def caught_up(self, pcm: bytes, rate_hz: int) -> bytes:
+        """Shorten a block of live audio by what the leg has had to spare for a second.
+
+        Args:
+            pcm: the block, just before it is written.
+            rate_hz: its rate.
+        """
+        self._spare_ms = min(self._spare_ms, self._leg.queued_ms)
+        self._judged += 1
+        if self._judged < _JUDGED_OVER:
+            return pcm
+        spare_ms = max(0.0, self._spare_ms - _RESERVE_MS)
+        self._spare_ms, self._judged = math.inf, 0
+        return pcm[2 * round(spare_ms * rate_hz / 1000) :]
 
     async def write(self, pcm: bytes, rate_hz: int, *, interruptible: bool = True) -> bool:
         """Play a block after what was written before; returns when the leg has it.

@@ -36,7 +36,7 @@ from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
-from talkpath.processors.frames import TransferFrame, TransferRefusedFrame
+from talkpath.processors.frames import LiveAudioFrame, TransferFrame, TransferRefusedFrame
 from talkpath.transports.holding import HoldingOutput
 from talkpath.transports.sip.leg import (
     Answered,
@@ -155,9 +155,10 @@ class _Speaker(BaseOutputTransport):
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Write a chunk; returns when the leg has it."""
         self._refused = False
-        return await self.playout.write(
-            frame.audio, frame.sample_rate, interruptible=frame.interruptible
-        )
+        pcm = frame.audio
+        if isinstance(frame, LiveAudioFrame):
+            pcm = self.playout.caught_up(pcm, frame.sample_rate)
+        return await self.playout.write(pcm, frame.sample_rate, interruptible=frame.interruptible)
 
     async def write_dtmf(self, frame: OutputDTMFFrame | OutputDTMFUrgentFrame) -> None:
         """Press keys: behind what was said, or at once and beside everything else."""

@@ -14,6 +14,7 @@ from pipecat.frames.frames import (
 )
 from pipecat.observers.base_observer import BaseObserver, FramePushed
 
+from talkpath.bots import loopback
 from talkpath.processors.frames import (
     HoldPlaybackFrame,
     ResumePlaybackFrame,
@@ -90,6 +91,22 @@ async def test_an_echo_comes_with_the_next_packet_and_the_filters_delay(rate_hz:
     assert later / rate_hz <= PACKET_S + 0.009
     assert likeness > 0.98
     assert leg.underruns == 0
+
+
+async def test_live_audio_that_fell_behind_catches_up() -> None:
+    leg = LoopbackLeg(8_000)
+    async with attended(loopback.bot, leg):
+        await until(lambda: leg.rate_hz, "audio")
+        leg.write(bytes(1_280))  # 80 ms of something else: the echo waits behind it
+        leg.say(noise(9.0, 8_000, seed=1))
+        await asyncio.sleep(8.0)
+        start = (len(leg.heard) + len(leg._mouth)) // 2
+        said = noise(1.0, 8_000, seed=2)
+        leg.say(said)
+        await asyncio.sleep(4.0)
+        later, likeness = delay_of(leg.heard, said)
+    assert (later - start) / 8_000 <= PACKET_S + 0.015
+    assert likeness > 0.98
 
 
 async def test_after_a_hold_or_the_peers_no_sample_is_missing() -> None:
