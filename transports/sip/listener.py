@@ -500,6 +500,7 @@ class Listener:
         sip = self._config.sip
         host = sip.public_address or self._config.server.host
         domain = self._sockets.local_address_towards(_DOCUMENTED) if host in _EVERYWHERE else host
+        domain = sip_host(domain)
         main = {
             "name": _MAIN,
             "codecs": list(sip.codecs),
@@ -507,15 +508,15 @@ class Listener:
             "user": "talkpath",
             "auth_user": "",
             "password": "",
-            "domain": sip_host(domain),
+            "domain": domain,
         }
         return {
             "address": host_port(*self._inside.address),
             "advertised": "127.0.0.1",  # the edge puts in what peers see
-            "profiles": [main, *(self._profile(trunk) for trunk in self._trunks.values())],
+            "profiles": [main, *(self._profile(trunk, domain) for trunk in self._trunks.values())],
         }
 
-    def _profile(self, trunk: Trunk) -> dict[str, Any]:
+    def _profile(self, trunk: Trunk, domain: str) -> dict[str, Any]:
         sip = self._config.sip
         return {
             "name": trunk.name,
@@ -524,7 +525,7 @@ class Listener:
             "user": trunk.caller_id or trunk.user or "talkpath",
             "auth_user": trunk.auth_user or trunk.user,
             "password": trunk.password,
-            "domain": trunk.domain,
+            "domain": next(iter(trunk.hosts), domain),
         }
 
     def _worker(self, number: int) -> Worker | None:
@@ -614,7 +615,7 @@ class Listener:
         if to.lower().startswith(("sip:", "sips:")):
             return to
         number = plain_number(to.removeprefix("tel:").replace(" ", ""))
-        host = trunk.domain if trunk is not None else ""
+        host = next(iter(trunk.hosts), "") if trunk is not None else ""
         if not host and call is not None and call.flow is not None:
             host = host_port(*call.flow.remote)
         if not host or not _NUMBER.fullmatch(number):
