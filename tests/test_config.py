@@ -134,7 +134,7 @@ def test_options_are_a_table_in_a_file_and_json_in_the_environment(tmp_path: Pat
         ("[server]\nice_servers = [1]\n", "a list of strings"),
         ("[serve]\ninsecure_no_auth = 2\n", "must be of type bool"),
         ("[serve]\ntls_key = 'key.pem'\n", "of no use without tls_cert"),
-        ("[server]\ntransport = 'pigeon'\n", "webrtc, websocket or sip"),
+        ("[server]\ntransport = 'pigeon'\n", "webrtc, websocket, sip or audiosocket"),
         ("[whisper]\ndevice = 'tpu'\n", "auto, cpu or cuda"),
         ("[whisper]\ntask = 'summarise'\n", "transcribe or translate"),
         ("[whisper]\nlanguage_mode = 'once'\n", "utterance or stream"),
