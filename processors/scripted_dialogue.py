@@ -17,11 +17,13 @@ from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
 from pipecat.processors.frameworks.rtvi import models as rtvi
 
 from talkpath.agent.dialogue import Dialogue, Step
-from talkpath.processors.frames import TransferFrame
+from talkpath.processors.frames import TransferFrame, TransferRefusedFrame
 from talkpath.processors.idle_prompts import hang_up
 from talkpath.processors.turn_texts import TurnWords
 
 __all__ = ["ScriptedDialogue"]
+
+_NOT_REACHED = "I am sorry, nobody can be reached there now. Goodbye."
 
 
 class ScriptedDialogue(FrameProcessor):
@@ -48,6 +50,9 @@ class ScriptedDialogue(FrameProcessor):
             self._bot_speaks = True
         elif isinstance(frame, BotStoppedSpeakingFrame):
             self._bot_speaks = False
+        refused = isinstance(frame, TransferRefusedFrame)
+        if refused and direction is FrameDirection.UPSTREAM:  # the plan is over all the same
+            await hang_up(self, _NOT_REACHED)
         text = await self._words.take(frame, self)
         if self._over:
             return

@@ -5,10 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from pipecat.frames.frames import TTSTextFrame
-from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.pipeline.worker import PipelineWorker
-from pipecat.transports.base_output import BaseOutputTransport
 
 from talkpath.agent.config import load_config
 from talkpath.agent.errors import ConfigError
@@ -18,7 +15,7 @@ from talkpath.bots import phone
 from talkpath.bots.session import make_worker
 from talkpath.processors.call_tools import SORRY
 from talkpath.processors.piper_voice import PiperVoice
-from tests.bots.typed_calls import Keyboard, QuietVoice, typed_call, without_sound
+from tests.bots.typed_calls import Keyboard, QuietVoice, WordsPlayed, typed_call, without_sound
 from tests.llm_server import Answer, Call, Request, Say, last_user, llm_server, tool_results
 from tests.local_models import voice_model
 from tests.sip.transport.calls import attended, until
@@ -127,22 +124,10 @@ async def test_callers_talk_are_put_through_and_hang_up(settings: dict[str, Any]
     )
 
 
-class Words(BaseObserver):
-    """What was played."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.text = ""
-
-    async def on_push_frame(self, data: FramePushed) -> None:
-        if isinstance(data.frame, TTSTextFrame) and isinstance(data.source, BaseOutputTransport):
-            self.text += f"{data.frame.text} "
-
-
 async def test_a_caller_whose_transfer_is_refused_hears_so_and_may_go_on(
     settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words, keyboard, leg = Words(), Keyboard(), LoopbackLeg()
+    words, keyboard, leg = WordsPlayed(), Keyboard(), LoopbackLeg()
     leg.refuses = "the dial plan forbids it"
 
     async def hearing(**options: Any) -> Any:

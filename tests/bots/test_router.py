@@ -5,10 +5,16 @@ from typing import Any
 
 import pytest
 
+from talkpath.agent.config import load_config
+from talkpath.agent.runtime import Runtime, set_runtime
 from talkpath.bots import router
+from talkpath.bots.session import make_worker
 from talkpath.bots.testing import call
-from tests.bots.typed_calls import typed_call, without_sound
+from talkpath.processors.piper_voice import PiperVoice
+from tests.bots.typed_calls import QuietVoice, WordsPlayed, typed_call, without_sound
 from tests.local_models import voice_model
+from tests.sip.transport.calls import attended, until
+from tests.sip.transport.loopback_leg import LoopbackLeg
 
 
 @pytest.fixture
@@ -75,3 +81,37 @@ async def test_callers_are_sent_where_they_want_to_go_or_to_the_fallback(
             assert target(caller) == []
 
     await asyncio.gather(aloud(), by_key_over_the_bot(), undecided(), not_understood(), silent())
+
+
+async def test_a_caller_who_cannot_be_sent_on_is_told_so(
+    settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leg, heard = LoopbackLeg(), WordsPlayed()
+    leg.refuses = "the dial plan forbids it"
+
+    async def hearing(**options: Any) -> Any:
+        return []
+
+    async def speaking() -> Any:
+        return PiperVoice(QuietVoice())  # type: ignore[arg-type]
+
+    def watched(*args: Any, **options: Any) -> Any:
+        worker = make_worker(*args, **options)
+        worker.add_observer(heard)
+        return worker
+
+    monkeypatch.setattr(router, "hearing", hearing)
+    monkeypatch.setattr(router, "speaking", speaking)
+    monkeypatch.setattr(router, "make_worker", watched)
+    runtime = Runtime(load_config(settings, environ={}))
+    set_runtime(runtime)
+    try:
+        async with attended(router.bot, leg) as called:
+            await until(lambda: "just talk?" in heard.text, "greeting", 60)
+            leg.press("2")
+            await until(called.done, "end of the call", 60)
+    finally:
+        set_runtime(None)
+        await runtime.aclose()
+    assert leg.did("transfer") == ["survey"]
+    assert heard.text.endswith("nobody can be reached there now. Goodbye. ")

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 from pipecat.frames.frames import (
     TranscriptionFrame,
+    TTSTextFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
+from pipecat.observers.base_observer import BaseObserver, FramePushed
 from pipecat.processors.frame_processor import FrameProcessor
 from pipecat.runner.types import RunnerArguments
+from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.utils.time import time_now_iso8601
 
 from talkpath.agent.voice import SpokenSentence, SpokenWord
@@ -26,7 +29,7 @@ from talkpath.bots.testing import Caller, call
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.piper_voice import PiperVoice
 
-__all__ = ["TypedCall", "typed_call", "without_sound"]
+__all__ = ["Keyboard", "QuietVoice", "TypedCall", "WordsPlayed", "typed_call", "without_sound"]
 
 _WORD_S = 0.25
 _SPEAKING_S = 0.6
@@ -62,6 +65,18 @@ class QuietVoice:
         hum = np.full(count * len(spoken), 300, np.int16)
         ends = tuple(SpokenWord(word, count * i) for i, word in enumerate(spoken, 1))
         return SpokenSentence(hum.tobytes(), rate_hz, ends)
+
+
+class WordsPlayed(BaseObserver):
+    """What was played."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text = ""
+
+    async def on_push_frame(self, data: FramePushed) -> None:
+        if isinstance(data.frame, TTSTextFrame) and isinstance(data.source, BaseOutputTransport):
+            self.text += f"{data.frame.text} "
 
 
 class TypedCall:
