@@ -28,7 +28,9 @@ _PYTHON = (3, 11)
 _EXTRAS = (
     ("piper-tts", "a local voice", 'pip install "talkpath[local]"'),
     ("xllamacpp", "a local language model", 'pip install "talkpath[local]"'),
-    ("baresip-python", "the telephone, not in this release", ""),
+    ("baresip-python", "the telephone", 'pip install "talkpath[sip]"'),
+    ("dnspython", "the telephone", 'pip install "talkpath[sip]"'),
+    ("sipmessage", "the telephone", 'pip install "talkpath[sip]"'),
 )
 # CTranslate2's wheel opens these at run time, and only when it computes on CUDA.
 _CUDA_LIBRARIES = (
@@ -126,11 +128,8 @@ def _extras() -> Iterator[Check]:
             found = f"{importlib.metadata.version(package)} ({purpose})"
             yield Check(name=package, status="ok", found=found)
         except importlib.metadata.PackageNotFoundError:
-            # Nothing to warn of where nothing can be done about it.
-            status = "warn" if advice else "ok"
-            yield Check(
-                name=package, status=status, found=f"not installed ({purpose})", advice=advice
-            )
+            found = f"not installed ({purpose})"
+            yield Check(name=package, status="warn", found=found, advice=advice)
 
 
 def _cuda(config: Config) -> Iterator[Check]:

@@ -15,6 +15,7 @@ from talkpath.agent.errors import TalkpathError
 from talkpath.bots.arguments import config_of
 from talkpath.bots.process import allow_many_sockets, quick_loop
 from talkpath.bots.sip_command import make_listener, pull_models, require_telephone
+from talkpath.transports.sip.leg import LegError
 
 if TYPE_CHECKING:
     from talkpath.transports.sip.leg import CallQuality
@@ -156,22 +157,27 @@ async def _follow(
     listener: "Listener", call: "OutboundCall", stopped: "asyncio.Task[Any]", no_answer_s: float
 ) -> int:
     """Tell what becomes of a call; return the exit code."""
+    answered = asyncio.create_task(call.answered(), name="answer")
     try:
         async with asyncio.timeout(no_answer_s):
-            if await _before(call.ringing(), stopped):
+            if await _before(call.ringing(), stopped) and not answered.done():
                 _say("ringing")
-            answered = await _before(call.answered(), stopped)
+            await asyncio.wait({answered, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not answered.done():
+            await _hang_up(listener, call)
+            _say("hung up before anybody answered")
+            return 1
+        answered.result()
     except TimeoutError:
         await _hang_up(listener, call)
         raise TalkpathError(f"nobody answered within {no_answer_s:g} s") from None
-    if not answered:
-        await _hang_up(listener, call)
-        _say("hung up before anybody answered")
-        return 1
+    finally:
+        answered.cancel()
+        await asyncio.gather(answered, return_exceptions=True)
     _say("answered")
-    if not await _before(call.ended(), stopped):
-        await _hang_up(listener, call)
-    reason, quality = await asyncio.wait_for(call.ended(), _END_S)
+    if not (await _before(call.ended(), stopped) or await _hang_up(listener, call)):
+        raise TalkpathError("the call was hung up, but the peer did not confirm it")
+    reason, quality = await call.ended()
     _say(f"ended: {reason}")
     if not quality.duration_s:  # its worker died
         return 1
@@ -179,10 +185,15 @@ async def _follow(
     return 0
 
 
-async def _hang_up(listener: "Listener", call: "OutboundCall") -> None:
-    with contextlib.suppress(TalkpathError, TimeoutError):  # it has just ended by itself
+async def _hang_up(listener: "Listener", call: "OutboundCall") -> bool:
+    """End a call; whether it has ended."""
+    with contextlib.suppress(LegError):  # it has just ended by itself
         await listener.hang_up(call.call_id)
+    try:
         await asyncio.wait_for(call.ended(), _END_S)
+    except TimeoutError:
+        return False
+    return True
 
 
 def _described(quality: "CallQuality") -> str:

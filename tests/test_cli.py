@@ -82,6 +82,7 @@ def _exit(*arguments: str) -> int:
         "models list",
         "models pull",
         "models path",
+        "call",
         "doctor",
         "bench",
         "bench accuracy",
@@ -103,6 +104,7 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         "run",
         "serve",
         "transcribe",
+        "call",
         "doctor",
         "bench accuracy",
         "bench load",
@@ -186,10 +188,10 @@ def test_a_bad_argument_is_one_line_and_exit_code_2(arguments: list[str], messag
 def test_flags_become_settings(tmp_path: Path) -> None:
     file = tmp_path / "talkpath.toml"
     file.write_text("[server]\ntransport = 'sip'\nport = 70000\n", encoding="utf-8")
-    # The flag replaces the file's impossible port, so only its transport is left to complain of.
-    answer = _talkpath("run", "echo", "--config", str(file), "--port", "7000")
-    assert answer.returncode == 1
-    assert "not available in this release" in answer.stderr
+    # The flag replaces the file's impossible port, so only the bot is left to complain of.
+    answer = _talkpath("run", "nobody", "--config", str(file), "--port", "7000")
+    assert answer.returncode == 2
+    assert "there is no bot 'nobody'" in answer.stderr
 
 
 def test_flags_of_the_speech_to_text_server_become_its_settings(
@@ -252,14 +254,6 @@ def test_the_speech_to_text_server_says_in_help_what_its_settings_are(
     assert f"TCP port, 0 to 65535; 0 lets the system choose (default: {serve.port})" in text
     assert f"once the server is to stop (default: {serve.drain_s})" in text
     assert serve.upload_bytes == 2**30 and "500M, 2G (default: 1G)" in text
-
-
-def test_the_telephone_is_refused_plainly() -> None:
-    answer = _talkpath("run", "echo", "--transport", "sip")
-    assert answer.returncode == 1
-    assert answer.stderr == (
-        "talkpath: the telephone (sip) is not available in this release; use webrtc or websocket\n"
-    )
 
 
 def test_a_traceback_is_shown_only_when_asked_for(tmp_path: Path) -> None:
