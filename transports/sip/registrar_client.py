@@ -1,6 +1,7 @@
 """Registers trunks with their registrars, so that calls for them come here (RFC 3261, 10.2)."""
 
 import asyncio
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -112,7 +113,7 @@ class RegistrarClient:
     @property
     def state(self) -> RegistrationState:
         """How it stands."""
-        now_s = asyncio.get_running_loop().time()
+        now_s = time.monotonic()  # the loop's clock, which only the loop's thread can ask for
         known = self._registration
         known.expire(now_s)
         return RegistrationState(

@@ -131,7 +131,7 @@ class SipSockets:
     """The sockets that peers know.
 
     Args:
-        host: the IP address to bind to; ``0.0.0.0`` or ``::`` stands for all.
+        host: the address or name to bind to; ``0.0.0.0`` or ``::`` stands for all.
         config: ports, certificate, and the address that peers see.
         receive: gets each message, and the flow on which it came.
         gone: hears of each connection that has ended, those that ``stop`` ends included.
@@ -185,6 +185,7 @@ class SipSockets:
             ConfigError: the address or port is taken, or the certificate cannot be read.
         """
         context = self._served() if self._config.tls_cert else None
+        self._host = await _address(self._host)
         bound: list[socket.socket] = []
         try:
             datagrams, stream = self._pair()
@@ -297,6 +298,7 @@ class SipSockets:
         family = socket.AF_INET6 if ":" in remote else socket.AF_INET
         try:
             with socket.socket(family, socket.SOCK_DGRAM) as probe:
+                probe.setblocking(False)
                 probe.connect((remote, 9))  # sends nothing
                 source: str = probe.getsockname()[0]
         except OSError as error:
@@ -334,6 +336,19 @@ class SipSockets:
             raise ConfigError(f"sip.tls_ca cannot be used: {error}") from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         return context
+
+
+async def _address(host: str) -> str:
+    """The IP address of what is to be bound to."""
+    if not host or _numeric(host, 1):
+        return host
+    loop = asyncio.get_running_loop()
+    try:
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        message = f"cannot listen for SIP on {host}: {error.strerror}"
+        raise ConfigError(message) from error
+    return str(found[0][4][0])
 
 
 def _socket(kind: socket.SocketKind, host: str, port: int) -> socket.socket:

@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from talkpath.agent.metrics import render_prometheus
 from talkpath.agent.sip.message import Request, Response
 from talkpath.agent.sip.registration import Backoff
 from talkpath.agent.sip.transaction import Timers
 from talkpath.agent.sip.trunks import Trunk
+from talkpath.transports.sip.keepalive import Keepalive
+from talkpath.transports.sip.network_metrics import NetworkMetrics
 from talkpath.transports.sip.registrar_client import RegistrarClient, Registrars
 from tests.sip.net.dns_server import DnsServer
 from tests.sip.net.stage import Side, answer, soon
@@ -174,8 +177,16 @@ async def test_only_trunks_that_want_it_are_registered() -> None:
     async with Side(_grants) as registrar, Side(timers=_QUICK) as here:
         plain = Trunk(name="carrier", servers=(registrar.uri(),))
         registrars = Registrars([plain, _trunk(registrar.uri())], here.requests, "talkpath")
+        keepalive = Keepalive([plain], here.requests, "talkpath", 0)
+        metrics = NetworkMetrics(here.sockets, registrars, keepalive)
+        assert "talkpath_sip_trunks_unregistered 1" in render_prometheus(metrics)
+        await keepalive.start()
         registrars.start()
         await soon(lambda: all(state.registered for state in registrars.states))
         assert [state.trunk for state in registrars.states] == ["pbx"]
+        figures = render_prometheus(metrics)
+        for line in ("trunks_registered 1", "trunks_unregistered 0", "servers_alive 1"):
+            assert f"talkpath_sip_{line}\n" in figures
+        await keepalive.stop()
         await asyncio.wait_for(registrars.stop(), 5)
         assert _expires(registrar) == ["600", "0"]

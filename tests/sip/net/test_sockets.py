@@ -132,6 +132,18 @@ async def test_peers_are_told_the_address_by_which_they_reach_us() -> None:
         assert here.sockets.advertised(client) == "203.0.113.9:4711"
 
 
+async def test_a_name_can_be_bound_to() -> None:
+    async with Side(host="localhost") as here, Side(host="localhost") as there:
+        host = there.sockets.local_address_towards("127.0.0.1")
+        assert host in ("127.0.0.1", "::1")
+        flow = await here.sockets.connect(Target("tcp", host, there.sockets.ports["tcp"]))
+        here.sockets.send(options(), flow)
+        assert (await there.hears())[0][1].local[0] == host
+    with pytest.raises(ConfigError, match=r"cannot listen for SIP on no\.such\.name\.invalid"):
+        async with Side(host="no.such.name.invalid"):
+            pass
+
+
 async def test_ipv6_works_where_the_machine_has_it() -> None:
     async with Side(host="::1") as here, Side(host="::1") as there:
         for number, transport in enumerate(("udp", "tcp"), 1):
