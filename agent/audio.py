@@ -28,7 +28,8 @@ _ZERO_CROSSINGS = 24
 _KAISER_BETA = 6.5
 _CUTOFF = 0.93
 _MAX_RATIO = 2_000
-_LONGEST_PLAN = 2_000  # outputs; longer blocks are whole files, not a stream's
+_ROW = 32
+"""Outputs that are computed in one row: fewer waste time in calls, more in zeros."""
 
 
 def pcm16_to_float(pcm: bytes) -> FloatArray:
@@ -150,20 +151,18 @@ class Resampler:
     def _filtered(self, samples: FloatArray, count: int) -> FloatArray:
         plan = self._plan
         # Blocks of one size come at the same few positions, most often at a single one.
-        if plan is None or plan.position != self._position or plan.count != count:
-            positions = self._position + self._down * np.arange(count, dtype=np.int64)
-            starts, phases = np.divmod(positions, self._up)
-            plan = _Plan(self._position, count, starts, self._bank[phases])
-            if count <= _LONGEST_PLAN:
-                self._plan = plan
+        if plan is None or plan.position != self._position:
+            self._plan = plan = _plan(self._up, self._down, self._position)
+        inputs, outputs = plan.matrix.shape
+        rows = -(-count // outputs)
+        missing = (rows - 1) * plan.step + inputs - len(samples)
+        if missing > 0:
+            samples = np.concatenate([samples, np.zeros(missing, dtype=np.float32)])
         (stride,) = samples.strides
         windows = np.lib.stride_tricks.as_strided(
-            samples,
-            (len(samples) - self._taps + 1, self._taps),
-            (stride, stride),
-            writeable=False,
+            samples, (rows, inputs), (plan.step * stride, stride), writeable=False
         )
-        output: FloatArray = np.einsum("ij,ij->i", windows[plan.starts], plan.filters)
+        output: FloatArray = (np.ascontiguousarray(windows) @ plan.matrix).ravel()[:count]
         return output
 
     def flush(self) -> FloatArray:
@@ -178,19 +177,29 @@ class Resampler:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Which samples meet which filter, for a block that begins at a position.
+    """How outputs come from the inputs around them, a row of outputs in one multiplication.
 
     Attributes:
         position: where the first output lies, in units of 1 / up input samples.
-        count: how many outputs there are.
-        starts: first input sample of each, shape ``[count]``.
-        filters: the filter of each, shape ``[count, taps]``.
+        step: input samples from one row of outputs to the next.
+        matrix: the filters of a row's outputs, each where its inputs are, ``[inputs, outputs]``.
     """
 
     position: int
-    count: int
-    starts: npt.NDArray[np.int64]
-    filters: FloatArray
+    step: int
+    matrix: FloatArray
+
+
+@lru_cache(maxsize=32)  # of half a megabyte at most, at unusual rates
+def _plan(up: int, down: int, position: int) -> _Plan:
+    """The plan of a position; streams of the same rates share it."""
+    bank = _filter_bank(up, down)
+    periods = max(1, _ROW // up)  # after a period the same filters come again
+    starts, phases = np.divmod(position + down * np.arange(periods * up), up)
+    matrix = np.zeros((int(starts[-1]) + bank.shape[1], periods * up), dtype=np.float32)
+    for output, (start, phase) in enumerate(zip(starts, phases, strict=True)):
+        matrix[start : start + bank.shape[1], output] = bank[phase]
+    return _Plan(position, periods * down, matrix)
 
 
 @lru_cache(maxsize=32)
