@@ -160,7 +160,7 @@ async def _is_answered() -> None:
         await call.media.say(SILENCE)
         await call.request("BYE")
         code, lines, error = await _outcome(process)
-        assert (code, error) == (0, "")
+        assert (code, "Traceback" in error) == (0, False)
         assert lines[-3] == "answered"
         assert lines[-2].startswith("ended: ")
         assert re.match(r"\d+ s, PCMU/8000, .*% lost, jitter", lines[-1])
@@ -174,7 +174,7 @@ async def _is_hung_up_with_ctrl_c() -> None:
         process.send_signal(signal.SIGINT)
         await asyncio.wait_for(call.over.wait(), 10)
         code, lines, error = await _outcome(process)
-        assert (code, error) == (0, "")
+        assert (code, "Traceback" in error) == (0, False)
         assert lines[0].startswith("ended: ")
 
 
@@ -183,7 +183,7 @@ async def _is_busy() -> None:
         phone.statuses["INVITE"] = 486
         code, lines, error = await _outcome(await _dialled(phone.uri))
         assert (code, lines) == (1, [])
-        assert error.startswith("talkpath: not answered: 486")
+        assert error.splitlines()[-1].startswith("talkpath: not answered: 486")
 
 
 async def _is_not_answered() -> None:
@@ -193,7 +193,7 @@ async def _is_not_answered() -> None:
         call = await asyncio.wait_for(phone.incoming.get(), 100)
         code, lines, error = await _outcome(process)
         assert (code, lines) == (1, ["ringing"])
-        assert error == "talkpath: nobody answered within 0.5 s\n"
+        assert error.splitlines()[-1] == "talkpath: nobody answered within 0.5 s"
         assert call.over.is_set()  # CANCEL
 
 
