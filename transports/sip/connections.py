@@ -172,6 +172,10 @@ class Connections:
         """The protocol of a peer's connection without TLS."""
         return _Connection(self, next(self._numbers), "tcp", ours=False)
 
+    def secured_tls(self) -> asyncio.Protocol:
+        """The protocol of a peer's connection whose TLS the loop sees to."""
+        return _Connection(self, next(self._numbers), "tls", ours=False)
+
     def accepted_tls(self, context: ssl.SSLContext) -> asyncio.Protocol:
         """The protocol of a peer's connection with TLS."""
         return _TlsAccepted(self, context)

@@ -207,11 +207,19 @@ class SipSockets:
         )
         if context:
             served = context
-            self._servers.append(
-                await loop.create_server(
+            if isinstance(loop, asyncio.SelectorEventLoop):
+                server = await loop.create_server(
                     lambda: connections.accepted_tls(served), sock=bound[2], backlog=_BACKLOG
                 )
-            )
+            else:  # uvloop stalls in start_tls of a server; its handshakes are not counted
+                server = await loop.create_server(
+                    connections.secured_tls,
+                    sock=bound[2],
+                    backlog=_BACKLOG,
+                    ssl=served,
+                    ssl_handshake_timeout=self._limits.handshake_s,
+                )
+            self._servers.append(server)
         connections.start()
 
     def send(self, data: bytes, flow: Flow) -> bool:
