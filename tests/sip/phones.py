@@ -17,6 +17,9 @@ __all__ = ["RATES_HZ", "Heard", "baresip_call", "linphone"]
 RATES_HZ = {"PCMU": 8000, "PCMA": 8000, "G722": 16000, "opus": 48000}
 """Of the WAV file that baresip plays with each codec; it must be the codec's own."""
 
+# What it does not find by its name, it replaces by all that it has.
+_NAMES = {"G722": "G722/16000/1", "opus": "opus/48000/2"}
+
 _MODULES = ("aubridge", "g711", "g722", "opus", "aufile", "sndfile", "srtp")
 _BARESIP_MODULES = Path("/usr/lib/baresip/modules")
 
@@ -74,6 +77,8 @@ async def baresip_call(
     async with program([*command, "-e", f"d {uri}"], folder) as running:
         await running.says("Call established", "session closed", "terminated (", within_s=30)
         await running.says("session closed", "terminated (", within_s=90)
+    if "Call established" in running.text:
+        assert f"Set audio decoder: {codec} " in running.text, running.text[-3000:]
     return Heard(running.text, folder)
 
 
@@ -107,7 +112,7 @@ def _configure_baresip(
     ]
     (folder / "config").write_text("\n".join(lines) + "\n")
     (folder / "contacts").touch()
-    account = f"<sip:caller@127.0.0.1>;regint=0;audio_codecs={codec}{options}\n"
+    account = f"<sip:caller@127.0.0.1>;regint=0;audio_codecs={_NAMES.get(codec, codec)}{options}\n"
     (folder / "accounts").write_text(account)
 
 
