@@ -26,6 +26,7 @@ from talkpath.agent.sip.edge_actions import (
     Progress,
     Silence,
     ToWorker,
+    TurnedAway,
     Withdraw,
 )
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
@@ -268,7 +269,10 @@ class Edge:
     ) -> list[Action]:
         refusal = self._refusal(request, verdict, is_known)
         if refusal is not None:
-            return [self._passage.reply(self._passage.respond(request, refusal), request, flow)]
+            response = self._passage.respond(request, refusal)
+            reply = self._passage.reply(response, request, flow)
+            is_call = request.method == "INVITE" and request.tag("To") is None
+            return [reply, TurnedAway(refusal.status)] if is_call else [reply]
         call = EdgeCall(request.call_id, False, request, flow, Stage.ASKED, now_s)
         call.note_peer(request)
         self.calls[call.call_id] = call

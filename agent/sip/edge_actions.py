@@ -21,6 +21,7 @@ __all__ = [
     "Silence",
     "ToPeer",
     "ToWorker",
+    "TurnedAway",
     "Withdraw",
 ]
 
@@ -131,4 +132,11 @@ class Silence:
     why: str
 
 
-Action = ToPeer | ToWorker | Ask | Locate | Own | Withdraw | Over | Progress | Silence
+@dataclass(frozen=True, slots=True)
+class TurnedAway:
+    """A call was refused before anybody was asked: no line is free, or its request is wrong."""
+
+    status: int
+
+
+Action = ToPeer | ToWorker | Ask | Locate | Own | Withdraw | Over | Progress | Silence | TurnedAway

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from talkpath.agent.config import load_config
 from talkpath.agent.errors import ConfigError
+from talkpath.agent.metrics import render_prometheus
 from talkpath.transports.sip.dispatch import Reject, load_dispatch
 from talkpath.transports.sip.leg import LegError, TransferRefused
 from talkpath.transports.sip.listener import Listener
@@ -73,6 +74,12 @@ async def test_calls_are_made_taken_refused_and_ended(tmp_path: Path) -> None:
             await _over_the_network(listener, another)
         await _ended_by_the_listener(listener, phone)
         assert listener.calls == []
+        async with asyncio.timeout(10):  # the last figures come from the worker, a moment later
+            while listener.metrics.active:
+                await asyncio.sleep(0.02)
+        text = render_prometheus(listener.metrics)
+        assert 'talkpath_calls_ended_total{outcome="busy"} 1' in text
+        assert 'talkpath_calls_refused_total{reason="603"} 1' in text
 
 
 async def _made(listener: Listener, phone: SipPeer) -> None:

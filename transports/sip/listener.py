@@ -46,6 +46,7 @@ from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_disp
 from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
 from talkpath.transports.sip.media_relay import MediaRelays
+from talkpath.transports.sip.network_metrics import NetworkMetrics
 from talkpath.transports.sip.outbound import OutboundCall
 from talkpath.transports.sip.registrar_client import Registrars
 from talkpath.transports.sip.requests import Requests
@@ -61,6 +62,7 @@ _EVERYWHERE = ("", "0.0.0.0", "::")
 _DOCUMENTED = "192.0.2.1"
 """An address for documentation (RFC 5737): the default route leads there."""
 
+_FIGURES_S = 5.0  # from the end of a call to the figures of its audio
 _MOST_SILENT = 100
 _TICK_S = 0.1
 _MAIN = "main"
@@ -82,6 +84,14 @@ class CallState:
     stage: str
     since_s: float
     worker: int
+
+
+@dataclass(slots=True)
+class _Account:
+    """What is known of a call for the count: its last status, and whether it was answered."""
+
+    status: int = 0
+    answered: bool = False
 
 
 class Listener:
@@ -121,6 +131,7 @@ class Listener:
             load_dispatch(sip.dispatch) if sip.dispatch else None,
         )
         self.metrics = CallMetrics()
+        self._accounts: dict[str, _Account] = {}
         self._silent: set[str] = set()
         self._access = Access(sip, trunks, self.metrics)
         self._inside = InsideSocket(self._from_worker)
@@ -130,6 +141,7 @@ class Listener:
         self._keepalive = Keepalive(
             trunks, self._requests, sip.user_agent, sip.keepalive_s, learn=self._access.learn
         )
+        self._network = NetworkMetrics(self._sockets, self._registrars, self._keepalive)
         self._relays = MediaRelays(config.server.host, sip.rtp_range, sip.max_calls)
         self._passage: Passage
         self._edge: Edge
@@ -202,7 +214,7 @@ class Listener:
     @property
     def registries(self) -> list[Registry]:
         """What is counted here, for ``render_prometheus``."""
-        return [self.metrics]
+        return [self.metrics, self._network]
 
     @property
     def ports(self) -> dict[str, int]:
@@ -317,7 +329,8 @@ class Listener:
     def _from_worker(self, data: bytes, address: tuple[str, int]) -> None:
         worker = next((w for w in self.supervisor.workers if w.port == address[1]), None)
         if worker is None:
-            logger.warning("dropped a message of no worker of ours, from port {}", address[1])
+            # As the last word of one that was stopped, or of whoever else is on this machine.
+            logger.debug("dropped a message of no worker of ours, from port {}", address[1])
             return
         try:
             actions = self._edge.from_worker(parse_message(data), worker.id, time.monotonic())
@@ -360,17 +373,32 @@ class Listener:
                     self._over(action.call)
                 case edges.Silence():
                     self._met_with_silence(action)
+                case edges.TurnedAway():
+                    self.metrics.refused(str(action.status))
 
     def _progressed(self, progress: edges.Progress) -> None:
         """The first request of a call was answered."""
         call, status = progress.call, progress.status
-        if 200 <= status < 300:
-            self.metrics.connected(_info(call).direction, time.monotonic() - call.began_s)
-        elif status >= 300 and status not in (401, 407):
-            self.metrics.ended(outcome_of(status), None)
+        account = self._accounts.get(call.call_id)
+        if account is not None and not account.answered:
+            account.status = status
+            account.answered = 200 <= status < 300
+            if account.answered:
+                self.metrics.connected(_info(call).direction, time.monotonic() - call.began_s)
         dialled = self._dialled.get(call.call_id)
         if dialled is not None:
             dialled.progressed(status, progress.reason)
+
+    def _settle(self, call_id: str, figures: CallQuality | None) -> None:
+        """Count the end of a call, once."""
+        account = self._accounts.pop(call_id, None)
+        if account is not None:
+            outcome = "answered" if account.answered else outcome_of(account.status)
+            self.metrics.ended(outcome, figures)
+
+    def _count(self, call_id: str, direction: str) -> None:
+        self._accounts[call_id] = _Account()
+        self.metrics.began(direction)
 
     def _met_with_silence(self, silence: edges.Silence) -> None:
         """Tell once an address, so that who set this up finds out, and a flood fills no log."""
@@ -383,6 +411,13 @@ class Listener:
         worker = self._worker(call.worker)
         if worker is not None:
             worker.remove(call.call_id)
+        account = self._accounts.get(call.call_id)
+        if account is not None and account.answered and worker is not None:
+            # Its worker is about to tell how the audio was.
+            loop = asyncio.get_running_loop()
+            loop.call_later(_FIGURES_S, self._settle, call.call_id, None)
+        else:
+            self._settle(call.call_id, None)
         dialled = self._dialled.get(call.call_id)
         if dialled is not None and worker is None:
             dialled.over("the worker is gone")
@@ -393,7 +428,6 @@ class Listener:
         assert call.flow is not None
         info = inbound_info(call.invite, call.flow, trunk)
         call.info = info
-        self.metrics.began("inbound")
         try:
             decided = await self._dispatcher.decide(info, call.invite.headers, trunk)
             if isinstance(decided, str):
@@ -421,6 +455,7 @@ class Listener:
             worker.remove(call.call_id)
             self._do(self._edge.refuse(call, Refusal(503), time.monotonic()))
             return
+        self._count(call.call_id, "inbound")
         profile = info.trunk or _MAIN
         self._do(self._edge.route(call, worker.id, profile, time.monotonic()))
 
@@ -433,7 +468,7 @@ class Listener:
             call.info = dialled.info
         else:
             call.info = CallInfo(call_id=call.call_id, direction="outbound", to_uri=locate.uri)
-        self.metrics.began("outbound")
+        self._count(call.call_id, "outbound")
         worker = self._worker(call.worker)
         if worker is not None:
             worker.add(call.call_id)
@@ -584,8 +619,9 @@ class Listener:
         async def ended(worker: Worker, call_id: str, reason: str, quality: dict[str, Any]) -> None:
             worker.remove(call_id)
             figures = CallQuality(**quality)
-            if figures.duration_s > 0:
-                self.metrics.ended("answered", figures)
+            account = self._accounts.get(call_id)
+            if account is not None and account.answered:
+                self._settle(call_id, figures)
             dialled = self._dialled.pop(call_id, None)
             if dialled is not None:
                 dialled.over(reason, figures)
