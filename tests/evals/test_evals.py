@@ -15,7 +15,7 @@ from pipecat.runner.types import WebSocketRunnerArguments
 
 from talkpath.agent.config import load_config
 from talkpath.agent.runtime import Runtime, set_runtime
-from talkpath.bots.loader import bot_names, load_bot
+from talkpath.bots.loader import bot_models, bot_names, load_bot
 from tests.bots.receptionist_brain import decent_model
 from tests.llm_server import Answer, Request, Say, llm_server
 from tests.local_models import voice_model
@@ -76,7 +76,9 @@ async def serving() -> AsyncIterator[str]:
 
 
 def test_every_bot_has_a_scenario() -> None:
-    assert [file.stem for file in SCENARIOS] == bot_names()
+    # One without a model has no words to judge.
+    talking = [name for name in bot_names() if bot_models(name)]
+    assert [file.stem for file in SCENARIOS] == talking
 
 
 async def test_every_bot_passes_its_scenarios(shared: Runtime, tmp_path: Path) -> None:
