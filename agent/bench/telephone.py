@@ -28,6 +28,7 @@ __all__ = [
     "CallRecord",
     "Line",
     "TelephoneCodec",
+    "delays_ms",
     "line_figures",
     "mouth",
     "payloads",
@@ -230,6 +231,12 @@ def line_figures(codec: TelephoneCodec, seconds: float, calls: Sequence[CallReco
         gap_ms=1000 * gap_s if came else math.nan,
         underrun_ms=1000 * underrun_s if came else math.nan,
     )
+
+
+def delays_ms(codec: TelephoneCodec, seconds: float, call: CallRecord) -> list[float]:
+    """Mouth to ear of each chirp of a call, in their order; NaN for one that did not come back."""
+    sound, starts = returned(codec, call.arrivals)
+    return [1000 * delay for delay in _delays_s(codec, seconds, call, sound, starts)]
 
 
 def _delays_s(
