@@ -23,7 +23,8 @@ async def prepare() -> None:
 
 async def bot(runner_args: RunnerArguments) -> None:
     transport = await create_transport(runner_args)
-    folder = Path(runtime().config.captions.folder) / runner_args.body["number"]
+    number = (runner_args.body or {})["number"]
+    folder = Path(runtime().config.captions.folder) / number
     worker = make_worker(
         runner_args,
         transport,

@@ -68,7 +68,7 @@ async def test_an_invite_that_comes_twice_is_one_call(line: Telephone, tmp_path:
 async def test_a_bye_that_comes_twice_is_answered_twice(line: Telephone) -> None:
     async with SipPeer() as phone:  # sipp takes the second answer for the first one
         call = await phone.call(line.uri())
-        bye = call._make("BYE", call.sequence + 1)
+        bye = call.make("BYE", call.sequence + 1)
         for _ in range(2):
             phone.send(bye, call.to)
             response = await asyncio.wait_for(call.answers.get(), 5)
