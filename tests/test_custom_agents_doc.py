@@ -63,6 +63,11 @@ async def test_the_first_bot_passes_the_pages_tests(folder: Path) -> None:
         await test()
 
 
+async def test_the_bot_of_the_telephone_passes_the_pages_test(folder: Path) -> None:
+    for test in found_in(folder / "test_desk_bot.py"):
+        await test()
+
+
 async def test_the_bot_with_a_tool_passes_the_pages_test(folder: Path, llm: LlmServer) -> None:
     for test in found_in(folder / "test_library_bot.py"):
         await test()
