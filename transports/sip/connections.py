@@ -24,6 +24,7 @@ __all__ = ["ConnectionLimits", "Connections"]
 
 _SWEEPS = 20  # looks at all connections within the shorter of the two times
 _CLOSING_S = 1.0
+_NO_MORE_S = 1.0  # until connections are accepted again, where the system had no place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +60,7 @@ class _Connection(asyncio.Protocol):
         self._framer = MessageFramer()
         self._loop = asyncio.get_running_loop()
         self.ours = ours
+        self.place = ""  # the address among whose connections it counts
         self.flow: Flow | None = None
         self.transport: asyncio.Transport | None = None
         self.closed = self._loop.create_future()
@@ -120,19 +122,6 @@ class _Connection(asyncio.Protocol):
             self.transport.abort()
 
 
-class _TlsAccepted(asyncio.Protocol):
-    """A peer's connection before TLS: counted like any other, so that silence costs little."""
-
-    def __init__(self, owner: "Connections", context: ssl.SSLContext) -> None:
-        self._owner = owner
-        self._context = context
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are none by class
-        transport.pause_reading()  # TLS must see the first byte
-        self._owner.handshake(transport, self._context)
-
-
 class Connections:
     """All connections.
 
@@ -156,7 +145,9 @@ class Connections:
         self._places: Counter[str] = Counter()  # connections of each address, handshakes too
         self._targets: dict[Target, int] = {}
         self._connecting: dict[Target, asyncio.Task[Flow]] = {}
-        self._handshakes: dict[asyncio.Task[None], asyncio.Transport] = {}
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stopped = False
         self.refused = 0
@@ -172,13 +163,14 @@ class Connections:
         """The protocol of a peer's connection without TLS."""
         return _Connection(self, next(self._numbers), "tcp", ours=False)
 
-    def secured_tls(self) -> asyncio.Protocol:
-        """The protocol of a peer's connection whose TLS the loop sees to."""
-        return _Connection(self, next(self._numbers), "tls", ours=False)
+    def serve_tls(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        """Take peers' connections with TLS from a socket that listens; ``stop`` closes it.
 
-    def accepted_tls(self, context: ssl.SSLContext) -> asyncio.Protocol:
-        """The protocol of a peer's connection with TLS."""
-        return _TlsAccepted(self, context)
+        They are accepted here, not by the loop's own server, so that each counts before its
+        handshake: silence costs little then.
+        """
+        self._listener = listener
+        self._accepting = asyncio.create_task(self._accept(listener, context), name="TLS")
 
     def send(self, data: bytes, flow: Flow) -> bool:
         """Send on a connection; False where it is gone."""
@@ -244,45 +236,54 @@ class Connections:
         self._targets[target] = number
         return connection.flow
 
-    def handshake(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        """Give a peer's new connection TLS, if there is a place for it."""
-        remote = transport.get_extra_info("peername")
-        if not remote or not self._take_place(remote[0]):
-            transport.abort()
-            return
-        task = asyncio.create_task(self._handshake(transport, context, remote[0]))
-        self._handshakes[task] = transport
-        task.add_done_callback(self._handshakes.pop)
+    async def _accept(self, listener: socket.socket, context: ssl.SSLContext) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(0)  # one a round: a flood of them must not hold up the loop
+            try:
+                accepted, remote = await loop.sock_accept(listener)
+            except ConnectionError:  # it was gone before it was there
+                continue
+            except OSError as error:  # the system has no more sockets, or no memory
+                logger.error("TLS connections cannot be accepted: {}", error)
+                await asyncio.sleep(_NO_MORE_S)
+                continue
+            if not self._take_place(remote[0]):
+                accepted.close()
+                continue
+            task = asyncio.create_task(self._handshake(accepted, context, remote[0]))
+            self._handshakes.add(task)
+            task.add_done_callback(self._handshakes.discard)
 
     async def _handshake(
-        self, transport: asyncio.Transport, context: ssl.SSLContext, address: str
+        self, accepted: socket.socket, context: ssl.SSLContext, address: str
     ) -> None:
-        connection = _Secured(self, next(self._numbers), "tls", ours=False)
+        """Give a peer's new connection TLS; it has its place already."""
+        connection = _Connection(self, next(self._numbers), "tls", ours=False)
+        connection.place = address
         try:
-            secured = await asyncio.get_running_loop().start_tls(
-                transport,
-                connection,
-                context,
-                server_side=True,
+            await asyncio.get_running_loop().connect_accepted_socket(
+                lambda: connection,
+                accepted,
+                ssl=context,
                 ssl_handshake_timeout=self.limits.handshake_s,
                 ssl_shutdown_timeout=_CLOSING_S,
             )
         except OSError as error:
             logger.debug("no TLS with {}: {}", address, error)
-            secured = None
         finally:
-            self._leave_place(address)
-        if secured is None:
-            transport.abort()
-        else:
-            connection.secured(secured)
+            if connection.flow is None:  # else it is left when the connection ends
+                self._leave_place(address)
 
     def opened(self, connection: _Connection) -> None:
         """Count a connection, or close it where there are too many."""
         assert connection.flow is not None
-        if not connection.ours and not self._take_place(connection.flow.remote[0]):
-            connection.abort()
-            return
+        address = connection.flow.remote[0]
+        if not connection.ours and not connection.place:
+            if not self._take_place(address):
+                connection.abort()
+                return
+            connection.place = address
         _keep_alive(connection.transport)
         self._open[connection.flow.connection] = connection
 
@@ -291,8 +292,8 @@ class Connections:
         flow = connection.flow
         if flow is None or self._open.pop(flow.connection, None) is None:
             return
-        if not connection.ours:
-            self._leave_place(flow.remote[0])
+        if connection.place:
+            self._leave_place(connection.place)
         for target in [t for t, number in self._targets.items() if number == flow.connection]:
             del self._targets[target]
         self._gone(flow)
@@ -327,12 +328,13 @@ class Connections:
         self._stopped = True
         if self._timer:
             self._timer.cancel()
-        for task, transport in list(self._handshakes.items()):
-            task.cancel()
-            transport.abort()
+        if self._listener and self._accepting:
+            self._accepting.cancel()
+            await asyncio.wait([self._accepting])  # the last handshakes begin meanwhile
+            self._listener.close()
         tasks = [*self._handshakes, *self._connecting.values()]
-        for connecting in self._connecting.values():
-            connecting.cancel()
+        for task in tasks:
+            task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         ends = [connection.closed for connection in self._open.values()]
         for connection in self._open.values():
@@ -342,30 +344,6 @@ class Connections:
         for connection in list(self._open.values()):
             connection.abort()
         await asyncio.gather(*ends)
-
-
-class _Secured(_Connection):
-    """A peer's connection with TLS: what comes before TLS is known to be up waits."""
-
-    def __init__(self, owner: Connections, number: int, transport: str, ours: bool) -> None:
-        super().__init__(owner, number, transport, ours)
-        self._early: list[bytes] = []
-
-    def secured(self, transport: asyncio.Transport) -> None:
-        """TLS is up."""
-        if self.closed.done():
-            transport.abort()
-            return
-        self.connection_made(transport)
-        early, self._early = self._early, []
-        if early and not transport.is_closing():
-            self.data_received(b"".join(early))
-
-    def data_received(self, data: bytes) -> None:
-        if self.flow is None:
-            self._early.append(data)
-        else:
-            super().data_received(data)
 
 
 def _keep_alive(transport: Any) -> None:

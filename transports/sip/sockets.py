@@ -63,6 +63,7 @@ class _Udp:
         self._receive = receive
         self._transport: asyncio.DatagramTransport | None = None
         self._protocol: _Datagrams | None = None
+        self._six = False
         self.dropped = 0
 
     @property
@@ -72,6 +73,7 @@ class _Udp:
 
     async def start(self, bound: socket.socket) -> None:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        self._six = bound.family == socket.AF_INET6
         loop = asyncio.get_running_loop()
         self._transport, self._protocol = await loop.create_datagram_endpoint(
             lambda: _Datagrams(self._receive), sock=bound
@@ -79,8 +81,10 @@ class _Udp:
 
     def send(self, data: bytes, address: tuple[str, int]) -> bool:
         transport = self._transport
-        # A name would be looked up, and an impossible port would end the socket.
-        if transport is None or transport.is_closing() or not _numeric(*address):
+        # A name would be looked up, an impossible port would end the socket, and uvloop raises
+        # an error where the address is of the other family.
+        possible = _numeric(*address) and (":" in address[0]) == self._six
+        if transport is None or transport.is_closing() or not possible:
             self.dropped += 1
             return False
         if cast(Any, transport).get_write_buffer_size() > _UNSENT:
@@ -206,20 +210,8 @@ class SipSockets:
             await loop.create_server(connections.accepted_tcp, sock=stream, backlog=_BACKLOG)
         )
         if context:
-            served = context
-            if isinstance(loop, asyncio.SelectorEventLoop):
-                server = await loop.create_server(
-                    lambda: connections.accepted_tls(served), sock=bound[2], backlog=_BACKLOG
-                )
-            else:  # uvloop stalls in start_tls of a server; its handshakes are not counted
-                server = await loop.create_server(
-                    connections.secured_tls,
-                    sock=bound[2],
-                    backlog=_BACKLOG,
-                    ssl=served,
-                    ssl_handshake_timeout=self._limits.handshake_s,
-                )
-            self._servers.append(server)
+            bound[2].listen(_BACKLOG)
+            connections.serve_tls(bound[2], context)
         connections.start()
 
     def send(self, data: bytes, flow: Flow) -> bool:

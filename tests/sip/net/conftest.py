@@ -1,12 +1,26 @@
 """Nothing may be left of a test: no task, no socket, no timer that keeps something alive."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import importlib
+import importlib.util
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import psutil
 import pytest
 
 from tests.certificate import Certificate
+
+_BY_BOTH_LOOPS = ("test_sockets.py", "test_tls.py", "test_hostile_peers.py")
+"""Where it matters what the loop makes of sockets: the telephone runs on uvloop if it is there."""
+
+
+def pytest_asyncio_loop_factories(
+    item: pytest.Item,
+) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    loops = {"asyncio": asyncio.new_event_loop}
+    if item.path.name in _BY_BOTH_LOOPS and importlib.util.find_spec("uvloop"):
+        loops["uvloop"] = importlib.import_module("uvloop").new_event_loop
+    return loops
 
 
 @pytest.fixture(autouse=True)
