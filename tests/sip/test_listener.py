@@ -39,11 +39,11 @@ async def dispatch(call):
 
 
 @asynccontextmanager
-async def listening(bot: str = "loopback", **settings: object) -> AsyncIterator[Listener]:
+async def listening(*bots: str, **settings: object) -> AsyncIterator[Listener]:
     defaults = {"port": 0, "requests_per_s": 1000.0}
     own = {f"sip.{name}": value for name, value in {**defaults, **settings}.items()}
     server = {"server.port": 0, "server.host": "0.0.0.0"}
-    listener = Listener(load_config({**own, **server}, environ={}), [bot])
+    listener = Listener(load_config({**own, **server}, environ={}), bots or ["loopback"])
     await listener.start()
     try:
         yield listener
@@ -75,7 +75,7 @@ async def test_calls_are_made_taken_refused_and_ended(tmp_path: Path) -> None:
         await _ended_by_the_listener(listener, phone)
         assert listener.calls == []
         async with asyncio.timeout(10):  # the last figures come from the worker, a moment later
-            while listener.metrics.active:
+            while listener.metrics.active:  # noqa: ASYNC110 - the listener sets no event
                 await asyncio.sleep(0.02)
         text = render_prometheus(listener.metrics)
         assert 'talkpath_calls_ended_total{outcome="busy"} 1' in text
@@ -189,6 +189,54 @@ async def _ended_by_the_listener(listener: Listener, phone: SipPeer) -> None:
 async def test_audio_goes_back_to_where_it_comes_from_where_it_must() -> None:
     async with listening(symmetric_rtp="always") as listener, SipPeer() as phone:
         await _behind_nat(listener, phone)
+
+
+EARLY = """
+from talkpath.bots import loopback
+
+MODELS = ()
+
+async def bot(runner_args):
+    await runner_args.leg.early_media()
+    await loopback.bot(runner_args)
+"""
+
+REFUSING = """
+MODELS = ()
+
+async def bot(runner_args):
+    await runner_args.leg.reject(404, "Nobody Of This Name", {"X-Why": "unknown"})
+"""
+
+
+async def test_a_caller_hears_before_the_answer_and_is_refused_with_any_status(
+    tmp_path: Path,
+) -> None:
+    early, refusing = tmp_path / "early.py", tmp_path / "refusing.py"
+    early.write_text(EARLY)
+    refusing.write_text(REFUSING)
+    bots = [str(early), str(refusing)]
+    async with (
+        listening(*bots, ring_s=1.0, routes=(f"404={refusing}",)) as listener,
+        SipPeer() as phone,
+    ):
+        port = listener.ports["udp"]
+        call = await phone.call(f"sip:600@127.0.0.1:{port}")
+        progress = next(one for one in call.provisional if one.status == 183)
+        assert progress.body == call.response.body and call.status == 200
+        # It rang for a second, in which audio came already.
+        assert len(call.media.packets) > 20
+        await call.media.say(tone())
+        assert np.abs(call.media.heard()).max() > 4000
+        await call.request("BYE")
+        refused = await phone.call(f"sip:404@127.0.0.1:{port}")
+        assert (refused.status, refused.response.reason) == (404, "Nobody Of This Name")
+        assert refused.response.headers.get("X-Why") == "unknown"
+        given_up = asyncio.create_task(phone.call(f"sip:600@127.0.0.1:{port}"))
+        await asyncio.sleep(0.5)
+        ((_, ringing),) = [(k, v) for k, v in phone.calls.items() if not v.status]
+        ringing.cancel()
+        assert (await given_up).status == 487
 
 
 async def test_a_transfer_must_be_in_the_dial_plan() -> None:
