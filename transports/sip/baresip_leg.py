@@ -181,17 +181,18 @@ class BaresipLeg:
         if not 300 <= status <= 699:
             raise LegError(f"a call cannot be refused with status {status}")
         self._need(unanswered=not self._early)
-        await self._exchange.reject(self._info.call_id, status, reason, headers or {})
+        # Where the listener does not take that, the stack's own status (486) goes out.
+        await self._tell(self._exchange.reject(self._info.call_id, status, reason, headers or {}))
         self._by, self._reason = "us", f"refused with {status}"
         # Behind early media the stack's call is established: its BYE becomes the refusal.
         await self._do(self._call.hangup() if self._early else self._call.reject())
 
     async def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
-        """End the call; nothing happens where it is over."""
+        """End the call, without the headers where the listener does not take them."""
         if self._ended:
             return
         if headers and self._established:
-            await self._exchange.add_headers(self._info.call_id, "BYE", headers)
+            await self._tell(self._exchange.add_headers(self._info.call_id, "BYE", headers))
         self._by, self._reason = "us", "hung up"
         if self._next is not None:
             await self._quietly(self._next.hangup())
@@ -403,6 +404,13 @@ class BaresipLeg:
             return
         except BaresipError as error:
             logger.warning("call {}: {}", self._info.call_id, error)
+
+    async def _tell(self, word: Awaitable[None]) -> None:
+        """Tell the listener what it need not know for the call to end."""
+        try:
+            await word
+        except LegError as error:
+            logger.warning("call {}: ends without its headers or status: {}", self.call_id, error)
 
     async def _refresh(self, change: Callable[[], Awaitable[None]]) -> None:
         """Change the session; wait while another change is under way."""

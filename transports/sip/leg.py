@@ -220,7 +220,7 @@ class CallLeg(Protocol):
         """Answer an inbound call (200).
 
         Raises:
-            LegError: it is over, or answered. The same holds for all that follow.
+            LegError: it is over, or answered. What follows raises it, too, but for ``hang_up``.
         """
         ...
 
@@ -231,7 +231,10 @@ class CallLeg(Protocol):
         ...
 
     async def hang_up(self, headers: Mapping[str, str] | None = None) -> None:
-        """End the call; nothing happens where it is over."""
+        """End the call, without the headers if they cannot be sent; never fails.
+
+        Nothing happens where it is over.
+        """
         ...
 
     async def hold(self) -> None:

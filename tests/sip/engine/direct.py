@@ -13,6 +13,7 @@ class DirectExchange:
 
     Attributes:
         asked: what was asked, as tuples of the method's name and its arguments.
+        deaf: whether it refuses to say anything to the peer.
         forbidden: targets that no call may be sent to.
         infos: what is known of calls, by Call-ID; others are known by that alone.
     """
@@ -21,6 +22,7 @@ class DirectExchange:
         self._port = port
         self._engine: BaresipEngine | None = None
         self.asked: list[tuple[object, ...]] = []
+        self.deaf = False
         self.forbidden: set[str] = set()
         self.infos: dict[str, CallInfo] = {}
 
@@ -51,10 +53,12 @@ class DirectExchange:
         self, call_id: str, status: int, reason: str, headers: Mapping[str, str]
     ) -> None:
         """Write it down."""
+        self._must_hear()
         self.asked.append(("reject", call_id, status, reason, dict(headers)))
 
     async def add_headers(self, call_id: str, method: str, headers: Mapping[str, str]) -> None:
         """Write it down."""
+        self._must_hear()
         self.asked.append(("add_headers", call_id, method, dict(headers)))
 
     async def permit(self, call_id: str, target: str) -> str:
@@ -67,3 +71,7 @@ class DirectExchange:
     async def ended(self, call_id: str, reason: str, quality: CallQuality) -> None:
         """Write it down."""
         self.asked.append(("ended", call_id, reason, quality))
+
+    def _must_hear(self) -> None:
+        if self.deaf:
+            raise LegError("the listener does not take this")

@@ -182,6 +182,20 @@ async def test_calls_can_be_refused_and_are_refused_where_nobody_knows_them() ->
     assert (stranger.status, silent.status) == (404, 488)
 
 
+async def test_calls_end_even_where_the_listener_does_not_take_what_is_to_be_said() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        line.exchange.deaf = True
+        await followed.leg.hang_up({"X-Why": "enough"})
+        await asyncio.wait_for(call.over.wait(), 5)
+        line.engine.on_incoming(line.wait)
+        ringing = asyncio.create_task(line.phone.call(line.uri()))
+        refused = await line.leg()
+        await refused.leg.reject(603)
+        assert (await ringing).status == 486
+        assert [(await leg.until(Ended)).by for leg in (followed, refused)] == ["us", "us"]
+
+
 async def test_a_caller_that_gives_up_ends_the_ringing() -> None:
     async with open_line() as line:
         line.engine.on_incoming(line.wait)
