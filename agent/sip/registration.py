@@ -6,6 +6,7 @@ an hour, and at random between that and its half, so that a thousand clients do 
 together. A registration whose connection got lost begins anew without a wait.
 """
 
+import ipaddress
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,15 @@ import sipmessage
 
 from talkpath.agent.sip.message import Response, SipParseError
 
-__all__ = ["Backoff", "Registration", "granted_s", "least_s", "retry_after_s"]
+__all__ = [
+    "Backoff",
+    "Registration",
+    "granted_s",
+    "least_s",
+    "moved_to",
+    "retry_after_s",
+    "seen_at",
+]
 
 _SHORT_S = 120.0
 _APART_S = 5.0
@@ -164,20 +173,66 @@ def granted_s(response: Response, contact: str, asked_s: int) -> int:
     )
     text = next((one.parameters.get("expires") for one in ours), None)
     text = text or response.headers.get("Expires") or ""
-    return _seconds(text, asked_s)
+    return _number(text, asked_s)
+
+
+def seen_at(response: Response, address: str, *, reliable: bool) -> str:
+    """Where a registrar saw a request come from, if that is not where we said that we are.
+
+    It says so in ``received`` and ``rport`` of ``Via`` (RFC 3581), as every server behind which
+    a NAT is does. The port of a connection is never the one that we listen on, so it counts only
+    together with another address.
+
+    Args:
+        response: to the request.
+        address: what we said, ``host:port``.
+        reliable: whether the request went by a connection.
+
+    Returns:
+        ``host:port``; empty where it is the same, or nothing that can be read.
+    """
+    parameters = response.via.parameters
+    said, _, said_port = address.rpartition(":")
+    try:
+        mine = ipaddress.ip_address(said.strip("[]"))
+        seen = ipaddress.ip_address((parameters.get("received") or said).strip("[]"))
+    except ValueError:
+        return ""
+    port = _number(parameters.get("rport") or "", 0)
+    if not 0 < port < 65536 or (seen == mine and (reliable or port == int(said_port))):
+        return ""
+    return f"[{seen}]:{port}" if seen.version == 6 else f"{seen}:{port}"
+
+
+def moved_to(response: Response) -> sipmessage.URI | None:
+    """Where a registrar sends us to (300 to 302): what it likes best of what is SIP.
+
+    None where the response is another one, or has no address to read.
+    """
+    if response.status not in (300, 301, 302):
+        return None
+    found = []
+    for text in response.headers.all("Contact"):
+        try:
+            one = sipmessage.Address.parse(text)
+            if one.uri.scheme in ("sip", "sips"):
+                found.append((float(one.parameters.get("q") or 1.0), one.uri))
+        except ValueError:
+            continue
+    return max(found, key=lambda one: one[0])[1] if found else None
 
 
 def least_s(response: Response) -> int:
     """``Min-Expires`` of a 423; 0 where there is none."""
-    return _seconds(response.headers.get("Min-Expires") or "", 0)
+    return _number(response.headers.get("Min-Expires") or "", 0)
 
 
 def retry_after_s(response: Response) -> int:
     """``Retry-After`` of a refusal; 0 where there is none."""
-    return _seconds((response.headers.get("Retry-After") or "").split(";")[0].split("(")[0], 0)
+    return _number((response.headers.get("Retry-After") or "").split(";")[0].split("(")[0], 0)
 
 
-def _seconds(text: str, otherwise: int) -> int:
+def _number(text: str, otherwise: int) -> int:
     text = text.strip()
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 9 else otherwise
 

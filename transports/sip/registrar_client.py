@@ -19,6 +19,7 @@ from talkpath.agent.sip.registration import (
     Registration,
     granted_s,
     least_s,
+    moved_to,
     retry_after_s,
 )
 from talkpath.agent.sip.trunks import Trunk
@@ -30,6 +31,7 @@ __all__ = ["RegistrarClient", "Registrars", "RegistrationState"]
 _ANSWER_S = 10.0
 _FAREWELL_S = 2.0
 _REPETITIONS = 4  # a challenge, a stale nonce, a longer time, and a challenge again
+_MOVES = 3
 
 
 class _Refused(TalkpathError):
@@ -44,13 +46,36 @@ class _Busy(_Refused):
     """This machine of the registrar cannot answer now; another may."""
 
 
+class _Moved(_Refused):
+    """The registrar sends us to another one."""
+
+    def __init__(self, message: str, location: sipmessage.URI) -> None:
+        super().__init__(message)
+        self.location = location
+
+
 @dataclass(frozen=True, slots=True)
-class _Binding:
-    """What a registration was made by."""
+class _Registrar:
+    """Who is asked: the server that the trunk names, and the one that it sends us to, if so."""
 
     server: str
+    location: str
+
+    @property
+    def secure(self) -> bool:
+        """Whether the trunk wants TLS, wherever the server sends us to."""
+        uri = sipmessage.URI.parse(self.server)
+        return uri.scheme == "sips" or (uri.parameters.get("transport") or "").lower() == "tls"
+
+
+@dataclass(frozen=True, slots=True)
+class _Binding:
+    """What a registration was made by; ``address`` is what its contact says, ``host:port``."""
+
+    registrar: _Registrar
     target: Target
     flow: Flow
+    address: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,7 +174,7 @@ class RegistrarClient:
             return
         try:
             async with asyncio.timeout(_FAREWELL_S):
-                await self._ask(last.server, last.target, 0)
+                await self._ask(last.registrar, last.target, 0)
         except (TalkpathError, TimeoutError) as error:
             logger.info("trunk {}: not unregistered: {}", self._trunk.name, error)
 
@@ -194,26 +219,41 @@ class RegistrarClient:
         log("trunk {}: registered with {} for {} s", self._trunk.name, server, granted)
 
     async def _register(self, server: str) -> int:
-        """Register with a server: with the first of its machines that answers.
+        """Register with a server, or with the one that it sends us to.
 
         Returns:
             Seconds that it holds.
         """
-        targets = await resolve(sipmessage.URI.parse(server), resolver=self._resolver)
+        registrar = _Registrar(server, server)
+        for _ in range(_MOVES):
+            try:
+                return await self._register_with(registrar)
+            except _Moved as moved:
+                logger.debug("trunk {}: {}: {}", self._trunk.name, moved, moved.location)
+                registrar = _Registrar(server, str(moved.location))
+        raise _Refused("the registrar sends us from one server to the next")
+
+    async def _register_with(self, registrar: _Registrar) -> int:
+        """The same with the first of a registrar's machines that answers."""
+        uri = sipmessage.URI.parse(registrar.location)
+        targets = await resolve(uri, secure=registrar.secure, resolver=self._resolver)
         last = self._binding and self._binding.target
         *others, final = sorted(targets, key=lambda one: one != last)
         for target in others:
             try:
-                return await self._ask(server, target, self._registration.expires_s)
+                return await self._ask(registrar, target, self._registration.expires_s)
             except (PeerUnreachable, _Busy) as error:
                 logger.debug("trunk {}: {}", self._trunk.name, error)
-        return await self._ask(server, final, self._registration.expires_s)
+        return await self._ask(registrar, final, self._registration.expires_s)
 
-    async def _ask(self, server: str, target: Target, expires_s: int) -> int:
-        """Send a REGISTER, as often as it takes to satisfy the registrar.
+    async def _ask(self, registrar: _Registrar, target: Target, expires_s: int) -> int:
+        """Register with a machine, under the address at which it sees us.
+
+        Behind a NAT, where the settings say no public address, only the answer says what that
+        is: the contact is then registered anew, and the one of before is taken back.
 
         Args:
-            server: whose credentials are used.
+            registrar: whose machine it is.
             target: the machine.
             expires_s: what is asked for; 0 unregisters.
 
@@ -221,15 +261,34 @@ class RegistrarClient:
             Seconds that it holds.
         """
         flow, address = await self._requests.address_towards(target)
-        parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
-        trunk = self._trunk
-        contact = f"{sipmessage.URI('sip', address, trunk.user)}{parameter}"
+        last = self._binding
+        if last and (last.registrar, last.flow) == (registrar, flow):
+            address = last.address
+        granted, seen = await self._ask_as(registrar, target, flow, address, expires_s)
+        if seen and expires_s:
+            logger.info("trunk {}: {} sees us at {}", self._trunk.name, target, seen)
+            granted, _ = await self._ask_as(registrar, target, flow, seen, expires_s)
+        return granted
+
+    async def _ask_as(
+        self, registrar: _Registrar, target: Target, flow: Flow, address: str, expires_s: int
+    ) -> tuple[int, str]:
+        """Send a REGISTER for an address, as often as it takes to satisfy the registrar.
+
+        Returns:
+            Seconds that it holds, and the address at which we are seen, if that is another one.
+        """
+        uri, trunk = self._uri(registrar), self._trunk
         digest = self._digests.setdefault(
-            server, DigestClient(trunk.auth_user or trunk.user, trunk.password)
+            registrar.location, DigestClient(trunk.auth_user or trunk.user, trunk.password)
         )
-        credentials = digest.reuse("REGISTER", self._registrar(server))
+        credentials = digest.reuse("REGISTER", uri)
+        contacts = [_contact(trunk, flow, address)]
+        last = self._binding
+        if last and last.registrar == registrar and last.address != address:
+            contacts.append(_contact(trunk, last.flow, last.address))
         for _ in range(_REPETITIONS):
-            request = self._request(server, contact, expires_s, credentials)
+            request = self._request(registrar, contacts, expires_s, credentials)
             response = await self._requests.request(request, target, timeout_s=self._answer_s)
             if response.status in (401, 407):
                 credentials = digest.answer(response, request)
@@ -237,16 +296,18 @@ class RegistrarClient:
                     raise _Refused("the user or the password is refused")
             elif response.status == 423 and self._registration.too_brief(least_s(response)):
                 expires_s = self._registration.expires_s
-                credentials = digest.reuse("REGISTER", self._registrar(server))
+                credentials = digest.reuse("REGISTER", uri)
             else:
                 break
-        granted = self._granted(response, contact, expires_s)
+        granted = self._granted(response, contacts[0], expires_s)
         if expires_s:
-            self._binding = _Binding(server, target, flow)
-        return granted
+            self._binding = _Binding(registrar, target, flow, address)
+        return granted, self._requests.seen_at(response, flow, address)
 
     def _granted(self, response: Response, contact: str, asked_s: int) -> int:
         what = f"{response.status} {response.reason}".strip()
+        if location := moved_to(response):
+            raise _Moved(f"the registrar says {what}", location)
         if response.status >= 300:
             kind = _Busy if response.status in (408, 503) else _Refused
             raise kind(f"the registrar says {what}", retry_after_s(response))
@@ -256,28 +317,40 @@ class RegistrarClient:
         return granted
 
     def _request(
-        self, server: str, contact: str, expires_s: int, credentials: tuple[str, str] | None
+        self,
+        registrar: _Registrar,
+        contacts: list[str],
+        expires_s: int,
+        credentials: tuple[str, str] | None,
     ) -> Request:
+        """A REGISTER for the first of the contacts, which takes back the others."""
         self._cseq += 1
         trunk = self._trunk
-        registrar = self._registrar(server)
-        host = registrar.partition(":")[2]
+        host = trunk.domain or sipmessage.URI.parse(registrar.server).host
         own = str(sipmessage.URI("sip", host, trunk.user))
+        contact, *former = contacts
         return own_request(
             "REGISTER",
-            registrar,
+            self._uri(registrar),
             from_uri=own,
             to_uri=own,
             contact=contact,
             user_agent=self._user_agent,
             call_id=self._call_id,
             cseq=self._cseq,
-            extra=[("Expires", str(expires_s)), *([credentials] if credentials else [])],
+            extra=[
+                *(("Contact", f"<{one}>;expires=0") for one in former),
+                ("Expires", str(expires_s)),
+                *([credentials] if credentials else []),
+            ],
         )
 
-    def _registrar(self, server: str) -> str:
+    def _uri(self, registrar: _Registrar) -> str:
         """The domain that is registered with, as a URI."""
-        return f"sip:{self._trunk.domain or sipmessage.URI.parse(server).host}"
+        where = sipmessage.URI.parse(registrar.location)
+        if registrar.location == registrar.server:
+            return f"sip:{self._trunk.domain or where.host}"
+        return f"sip:{where.host}:{where.port}" if where.port else f"sip:{where.host}"
 
 
 class Registrars:
@@ -312,6 +385,12 @@ class Registrars:
     async def stop(self) -> None:
         """Unregister all, side by side."""
         await asyncio.gather(*(client.stop() for client in self._clients))
+
+
+def _contact(trunk: Trunk, flow: Flow, address: str) -> str:
+    """A URI under which the registrar finds us."""
+    parameter = "" if flow.transport == "udp" else f";transport={flow.transport}"
+    return f"{sipmessage.URI('sip', address, trunk.user)}{parameter}"
 
 
 def _tell(task: asyncio.Task[None]) -> None:

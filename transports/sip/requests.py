@@ -4,6 +4,7 @@ import asyncio
 
 from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
 from talkpath.agent.sip.message import Request, Response, SipParseError
+from talkpath.agent.sip.registration import seen_at
 from talkpath.agent.sip.transaction import (
     OWN_BRANCH,
     ClientTransaction,
@@ -51,6 +52,21 @@ class Requests:
         """
         flow = await self._sockets.connect(target)
         return flow, self._sockets.advertised(flow)
+
+    def seen_at(self, response: Response, flow: Flow, address: str) -> str:
+        """Where a peer saw our request come from, if a NAT makes that another address.
+
+        Args:
+            response: the peer's.
+            flow: by which the request went.
+            address: where we said that we are, ``host:port``.
+
+        Returns:
+            ``host:port``; empty where it is the same, or ``sip.public_address`` says what holds.
+        """
+        if self._sockets.public_address:
+            return ""
+        return seen_at(response, address, reliable=flow.reliable)
 
     async def request(
         self, request: Request, target: Target | Flow, *, timeout_s: float = 32.0

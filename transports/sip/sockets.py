@@ -168,6 +168,11 @@ class SipSockets:
         return dict(self._ports)
 
     @property
+    def public_address(self) -> str:
+        """Our address as peers beyond a NAT see it, if the settings say it."""
+        return self._config.public_address
+
+    @property
     def connections(self) -> int:
         """Connections that are open."""
         return len(self._connections)

@@ -1,8 +1,11 @@
 """Two sides on loopback, and what they say to each other."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Self
+
+from loguru import logger
 
 from talkpath.agent.sip.flow import Flow, Target
 from talkpath.agent.sip.message import Headers, Request, Response, parse_message
@@ -13,7 +16,7 @@ from talkpath.transports.sip.requests import Requests
 from talkpath.transports.sip.sockets import SipSockets
 from tests.certificate import Certificate
 
-__all__ = ["SOON_S", "Side", "answer", "options", "soon"]
+__all__ = ["SOON_S", "Side", "answer", "logged", "options", "soon"]
 
 SOON_S = 10.0
 """Nothing here takes longer; a test fails then."""
@@ -57,6 +60,17 @@ async def soon(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(SOON_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+@contextlib.contextmanager
+def logged(level: str = "INFO") -> Iterator[list[str]]:
+    """What is logged inside the block, of this level or above."""
+    lines: list[str] = []
+    sink = logger.add(lambda message: lines.append(str(message)), level=level, format="{message}")
+    try:
+        yield lines
+    finally:
+        logger.remove(sink)
 
 
 class Side:

@@ -9,6 +9,7 @@ from talkpath.agent.sip.own_requests import own_request
 from talkpath.agent.sip.trunks import Trunk
 from talkpath.transports.sip.registrar_client import RegistrarClient
 from tests.certificate import Certificate
+from tests.sip.net.nat import Nat
 from tests.sip.net.stage import SOON_S, Side, answer, soon
 from tests.sip.programs import Program, find, free_udp_port, program
 
@@ -143,3 +144,21 @@ async def test_kamailio_registers_us_and_finds_us_by_every_transport(
         assert await _found(here, udp, "eve") == 404
         await asyncio.gather(*(client.stop() for client in clients))
         assert {await _found(here, udp, name) for name in ours} == {404}
+        await _behind_nat(here, udp, kamailio)
+
+
+async def _behind_nat(here: Side, udp: int, kamailio: Program) -> None:
+    """It finds us through a NAT, where it keeps no address of ours that leads nowhere."""
+    async with Nat(("127.0.0.1", udp)) as nat:
+        server = "sip:{}:{}".format(*nat.inside)
+        client = RegistrarClient(_trunk("nina", server), here.requests, "talkpath")
+        client.start()
+        await soon(lambda: client.state.registered)
+        assert await _found(here, udp, "nina") == 200, kamailio.text
+        asked, flow = next((d, f) for d, f in reversed(here.came) if d.startswith(b"OPTIONS"))
+        assert flow.remote == nat.inside
+        assert asked.startswith("OPTIONS sip:nina@{}:{} ".format(*nat.outside).encode())
+        await _saved(kamailio, 2)
+        assert await _found(here, udp, "nina") == 200, kamailio.text
+        await client.stop()
+        assert await _found(here, udp, "nina") == 404

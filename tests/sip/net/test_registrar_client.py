@@ -12,8 +12,9 @@ from talkpath.agent.sip.trunks import Trunk
 from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.network_metrics import NetworkMetrics
 from talkpath.transports.sip.registrar_client import RegistrarClient, Registrars
+from tests.certificate import Certificate
 from tests.sip.net.dns_server import DnsServer
-from tests.sip.net.stage import Side, answer, soon
+from tests.sip.net.stage import Side, answer, logged, soon
 
 _QUICK = Timers(t1_s=0.05, t2_s=0.2, t4_s=0.2)
 _SOON = Backoff(base_s=0.1, most_s=0.4)
@@ -131,6 +132,56 @@ async def test_all_machines_behind_one_name_are_tried() -> None:
             assert _expires(bad) == ["600"]
         assert _expires(bad) == ["600"], "what is known to work is asked first"
         assert _expires(good) == ["600", "0"]
+
+
+async def test_a_registrar_that_is_somewhere_else_is_followed() -> None:
+    def challenges(request: Request) -> Response:
+        if request.headers.get("Authorization"):
+            return _grants(request)
+        return answer(request, 401, WWW_Authenticate='Digest realm="pbx", nonce="a", qop="auth"')
+
+    async with Side() as first, Side(challenges) as second, Side(timers=_QUICK) as here:
+        location = f"sip:127.0.0.1:{second.sockets.ports['tcp']}"
+        first.answer = lambda request: answer(request, 302, Contact=f"<{location};transport=tcp>")
+        async with _client(here, _trunk(first.uri())) as client:
+            await soon(lambda: client.state.registered)
+            assert client.state.server == first.uri()
+        assert _expires(first) == ["600"]
+        assert _expires(second) == ["600", "600", "0"]
+        assert {request.uri for request in second.asked("REGISTER")} == {location}
+        assert {str(request.to.uri) for request in second.asked("REGISTER")} == {
+            "sip:alice@pbx.test"
+        }
+
+
+async def test_nobody_is_sent_around_in_circles_nor_from_tls_to_udp(
+    certificate: Certificate,
+) -> None:
+    async with Side(tls=certificate) as registrar, Side(trust=certificate, timers=_QUICK) as here:
+        registrar.answer = lambda request: answer(
+            request, 301, Contact=f"<{registrar.uri()};q=1>, <{registrar.uri()}>"
+        )
+        async with _client(here, _trunk(registrar.uri())) as client:
+            await soon(lambda: "from one server to the next" in client.state.reason)
+        before = len(_expires(registrar))
+        async with _client(here, _trunk(registrar.uri("tls"))) as client:
+            await soon(lambda: "cannot be reached by udp" in client.state.reason)
+        asked = [flow.transport for _, flow in registrar.came[before:]]
+        assert {*asked} == {"tls"}
+
+
+async def test_a_registrar_that_asks_for_time_gets_it() -> None:
+    async with Side() as registrar, Side(timers=_QUICK) as here:
+        registrar.answer = lambda request: answer(request, 503, Retry_After="50 (overload)")
+        backoff = Backoff(base_s=0.01, most_s=60.0)
+        trunk = _trunk(registrar.uri())
+        client = RegistrarClient(trunk, here.requests, "talkpath test", backoff=backoff)
+        with logged() as lines:
+            client.start()
+            await soon(lambda: client.state.failures)
+        assert [line for line in lines if "503" in line and "next attempt in 50 s" in line]
+        assert _expires(registrar) == ["600"]
+        await client.stop()
 
 
 async def test_a_refusal_is_tried_again_later_and_says_why() -> None:

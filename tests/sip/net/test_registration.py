@@ -6,7 +6,9 @@ from talkpath.agent.sip.registration import (
     Registration,
     granted_s,
     least_s,
+    moved_to,
     retry_after_s,
+    seen_at,
 )
 
 _OURS = "sip:alice@192.0.2.1:5060;transport=tcp"
@@ -124,6 +126,48 @@ def test_headers_that_cannot_be_read_are_an_error_or_nothing() -> None:
     assert least_s(_response(Min_Expires=" 1800 ")) == 1800
     assert retry_after_s(_response(Retry_After="120 (in a meeting);duration=60")) == 120
     assert retry_after_s(_response(Retry_After="later")) == 0
+
+
+@pytest.mark.parametrize(
+    ("parameters", "reliable", "seen"),
+    [
+        ("rport=1024;received=203.0.113.5", False, "203.0.113.5:1024"),
+        ("rport=1024;received=203.0.113.5", True, "203.0.113.5:1024"),
+        ("rport=1024", False, "10.0.0.1:1024"),
+        ("rport=1024", True, ""),  # a connection's own port
+        ("rport=5060;received=10.0.0.1", False, ""),
+        ("received=203.0.113.5", False, ""),
+        ("rport;received=203.0.113.5", False, ""),
+        ("rport=1024;received=[2001:db8::5]", False, "[2001:db8::5]:1024"),
+        ("rport=99999;received=203.0.113.5", False, ""),
+        ("rport=1024;received=pbx.example.com", False, ""),
+        ("", False, ""),
+    ],
+)
+def test_where_we_are_seen_is_what_via_says(parameters: str, reliable: bool, seen: str) -> None:
+    via = f"SIP/2.0/UDP 10.0.0.1:5060;branch=z9hG4bKa;{parameters}".rstrip(";")
+    assert seen_at(_response(Via=via), "10.0.0.1:5060", reliable=reliable) == seen
+
+
+def test_the_address_of_ipv6_is_the_same_however_it_is_written() -> None:
+    response = _response(Via="SIP/2.0/UDP [2001:db8::1];rport=5060;received=2001:DB8:0::1")
+    assert seen_at(response, "[2001:db8::1]:5060", reliable=False) == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "contact", "location"),
+    [
+        (302, "<sip:one.test>;q=0.2, <sips:two.test:5071>;q=0.9", "sips:two.test:5071"),
+        (301, "<mailto:a@b.test>, <sip:one.test>", "sip:one.test"),
+        (300, "<sip:one.test>;q=high, <sip:two.test>", "sip:two.test"),
+        (302, "<mailto:a@b.test>", "None"),
+        (302, "what is this <", "None"),
+        (305, "<sip:one.test>", "None"),
+    ],
+)
+def test_a_registrar_may_send_us_to_another_one(status: int, contact: str, location: str) -> None:
+    response = _response(Contact=contact)
+    assert str(moved_to(Response(response.headers, b"", status, ""))) == location
 
 
 def test_a_registration_without_a_server_is_none() -> None:
