@@ -3,7 +3,9 @@
 import time
 from collections.abc import Callable
 
-from baresip import AudioNotActive, AudioRestarted, CallAudio
+from baresip import AudioInfo, AudioNotActive, AudioRestarted, CallAudio
+
+from talkpath.transports.sip.rates import SteadyResampler
 
 __all__ = ["PAUSE_MS", "LegAudio"]
 
@@ -34,6 +36,7 @@ class LegAudio:
         self.hear: Callable[[bytes], None] = lambda pcm: None
         self.underrun_ms = 0.0
         self._active = False
+        self._way: SteadyResampler | None = None
         self._dry_s = 0.0
         self._flushing = False
         self._flushed = 0
@@ -51,6 +54,8 @@ class LegAudio:
             if not self._active:
                 self._start()
             pcm = self._audio.read(self.rate_hz * 2 * _READ_MS // 1000)
+            if pcm:
+                pcm = self._brought(pcm)
             if self._flushing:
                 self._refill()
         except (AudioNotActive, AudioRestarted):
@@ -90,7 +95,7 @@ class LegAudio:
         if not self._active:
             return 0.0
         try:
-            waiting = len(self._kept) if self._flushing else self._audio.info().tx_buffered
+            waiting = len(self._kept) if self._flushing else self._info().tx_buffered
         except (AudioNotActive, AudioRestarted):
             self._active = False
             return 0.0
@@ -106,13 +111,33 @@ class LegAudio:
             self.rate_hz = info.tx_sample_rate
             self._started(self.rate_hz)
 
+    def _info(self) -> AudioInfo:
+        """How the streams are. To ask binds to the streams that there are now, unnoticed."""
+        info = self._audio.info()
+        if info.tx_sample_rate != self.rate_hz:
+            raise AudioRestarted("the codec is another one")
+        return info
+
+    def _brought(self, pcm: bytes) -> bytes:
+        """What was read, at the rate of what is sent.
+
+        A peer may use any codec of our answer, whichever we use (RFC 3264, section 7).
+        """
+        from_hz, to_hz = self._info().rx_sample_rate, self.rate_hz
+        if from_hz in (0, to_hz):
+            self._way = None
+            return pcm
+        if self._way is None or (self._way.from_hz, self._way.to_hz) != (from_hz, to_hz):
+            self._way = SteadyResampler(from_hz, to_hz)
+        return self._way.process(pcm)
+
     def _queue(self, pcm: bytes) -> int:
         if self._flushing:
             # The stack drops its ring at its next tick, with all that is in it by then.
             room = self.rate_hz * 2 - len(self._kept)
             self._kept += pcm[:room]
             return min(len(pcm), room)
-        info = self._audio.info()
+        info = self._info()
         now = time.monotonic()
         dry_ms = (now - self._dry_s) * 1000
         if not info.tx_buffered and 0 < dry_ms <= PAUSE_MS:

@@ -161,6 +161,17 @@ async def test_a_change_of_the_codec_tells_the_new_rate() -> None:
         assert followed.leg.queued_ms == pytest.approx(100, abs=40)
 
 
+async def test_a_peer_that_sends_another_codec_than_we_do_is_heard_as_it_sounds() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        both = {9: "G722/8000", 0: "PCMU/8000", 101: "telephone-event/8000"}
+        await call.invite(description(call.media.port, formats=both))
+        await call.media.say(tone(440, 0.8))  # PCMU
+        await asyncio.sleep(0.1)
+        assert followed.leg.rate_hz == 16_000
+        assert loudest_hz(followed.heard[-4800:], 16_000) == pytest.approx(440, abs=10)
+
+
 async def test_calls_can_be_refused_and_are_refused_where_nobody_knows_them() -> None:
     async with open_line() as line:
         line.engine.on_incoming(line.wait)
