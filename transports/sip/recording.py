@@ -68,12 +68,12 @@ class CallRecording:
 
     def heard(self, pcm: bytes, rate_hz: int) -> None:
         """Take the caller's audio as it comes."""
-        if not self._over.is_set():
+        if self._takes:
             self._stereo.caller(self._brought("caller", pcm, rate_hz), time.monotonic())
 
     def said(self, pcm: bytes, rate_hz: int) -> None:
         """Take the bot's audio as it is given to the line."""
-        if self._over.is_set():
+        if not self._takes:
             return
         now_s = time.monotonic()
         begins = now_s - self._said_s > _PAUSE_S
@@ -106,11 +106,22 @@ class CallRecording:
             logger.error("the recording of this call ends here: {}", error)
         finally:
             self._over.set()
-            await asyncio.to_thread(self._close)
+            await self._finish()
 
     def end(self) -> None:
         """Let ``run`` write the rest and return."""
         self._over.set()
+
+    async def _finish(self) -> None:
+        try:
+            await asyncio.to_thread(self._close)
+        except OSError as error:
+            logger.error("the recording of this call may be damaged: {}", error)
+
+    @property
+    def _takes(self) -> bool:
+        """Whether there is room: a write may hang for as long as it likes."""
+        return not self._over.is_set() and self._stereo.unwritten_s <= _MOST_UNWRITTEN_S
 
     def _settle(self, until_s: float) -> None:
         while self._unsettled and self._unsettled[0].at_s <= until_s:
@@ -138,7 +149,8 @@ class CallRecording:
     def _open(self) -> None:
         self.file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.file, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
-        self._raw = os.fdopen(descriptor, "w+b")
+        # Without a buffer: what storage refuses must not come up again when the file is closed.
+        self._raw = os.fdopen(descriptor, "w+b", buffering=0)
         self._wav = wave.open(self._raw, "wb")
         self._wav.setnchannels(2)
         self._wav.setsampwidth(2)
@@ -146,13 +158,17 @@ class CallRecording:
 
     def _add(self, pcm: bytes) -> None:
         assert self._wav is not None and self._raw is not None
-        if self._raw.tell() + len(pcm) > _LARGEST_BYTES:
+        end = self._raw.tell() + len(pcm)
+        if end > _LARGEST_BYTES:
             raise OSError("a WAV file holds no more than 4 GB")
         self._wav.writeframes(pcm)
-        self._raw.flush()
+        if self._raw.tell() < end:
+            raise OSError("there is no space left")
 
     def _close(self) -> None:
-        if self._wav is not None:
-            self._wav.close()
-        if self._raw is not None:
-            self._raw.close()
+        try:
+            if self._wav is not None:
+                self._wav.close()
+        finally:
+            if self._raw is not None:
+                self._raw.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import resource
 import wave
 from datetime import datetime
 from pathlib import Path
@@ -14,7 +15,7 @@ from pipecat.frames.frames import TTSStoppedFrame
 
 from talkpath.agent.sip_sections import SipConfig
 from talkpath.transports.sip.leg import CallInfo, Ended, Held, Resumed
-from talkpath.transports.sip.recording import recording_name
+from talkpath.transports.sip.recording import CallRecording, recording_name
 from tests.sip.transport.calls import attended, until
 from tests.sip.transport.loopback_leg import LoopbackLeg
 from tests.sip.transport.test_transport import noise
@@ -161,6 +162,28 @@ async def test_a_recording_has_both_sides_in_step_without_what_nobody_heard(
     assert np.count_nonzero(robot) == np.count_nonzero(played)
     apart = np.flatnonzero(robot)[0] - np.flatnonzero(caller)[0]
     assert apart / OUT_HZ == pytest.approx(np.flatnonzero(played)[0] / OUT_HZ, abs=0.06)
+
+
+async def test_a_full_disk_ends_a_recording_with_one_line_and_leaves_what_there_is(
+    tmp_path: Path,
+) -> None:
+    recording = CallRecording(tmp_path, "a", 8_000)
+    lines: list[str] = []
+    sink = logger.add(lambda line: lines.append(line.record["message"]), level="ERROR")
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, most[1]))
+    try:
+        recording.heard(noise(5.0, 8_000), 8_000)
+        recording.end()
+        await recording.run()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        logger.remove(sink)
+    assert lines == ["the recording of this call ends here: there is no space left"]
+    assert recording.file.stat().st_size == 20_000
+    with wave.open(str(recording.file)) as wav:
+        assert len(wav.readframes(wav.getnframes())) == 20_000 - 44
+    assert recording._raw is not None and recording._raw.closed
 
 
 def test_a_recordings_name_is_a_file_name_whatever_the_call_id_is() -> None:
