@@ -31,6 +31,7 @@ __all__ = [
     "delays_ms",
     "line_figures",
     "mouth",
+    "packets",
     "payloads",
     "returned",
 ]
@@ -160,16 +161,21 @@ def _chirps(seconds: float, rate_hz: int) -> range:
 
 def payloads(codec: TelephoneCodec, seconds: float) -> list[bytes]:
     """``mouth`` in packets of 20 ms."""
+    return packets(codec, mouth(seconds, codec.rate_hz))
+
+
+def packets(codec: TelephoneCodec, sound: FloatArray) -> list[bytes]:
+    """A sound at the codec's rate in packets of 20 ms; the rest of a packet is left out."""
     context: Any = av.CodecContext.create(codec.encoder, "w")
     context.sample_rate, context.layout, context.format = codec.rate_hz, "mono", "s16"
     if codec.encoder == "libopus":
         context.options = {"application": "voip", "frame_duration": "20"}
     context.open()
     block = round(PACKET_S * codec.rate_hz)
-    sound = (mouth(seconds, codec.rate_hz) * 32767).round().clip(-32768, 32767).astype(np.int16)
+    pcm = (sound * 32767).round().clip(-32768, 32767).astype(np.int16)
     encoded = []
-    for start in range(0, len(sound) // block * block, block):
-        frame = av.AudioFrame.from_ndarray(sound[None, start : start + block], "s16", "mono")
+    for start in range(0, len(pcm) // block * block, block):
+        frame = av.AudioFrame.from_ndarray(pcm[None, start : start + block], "s16", "mono")
         frame.sample_rate, frame.pts = codec.rate_hz, start
         encoded += [bytes(packet) for packet in context.encode(frame)]
     return encoded

@@ -28,7 +28,15 @@ from tests.browser import WAIT_MS, chromium, eventually, microphone_wav
 from tests.speech import resample, silence
 from tests.transports.stage import served
 
-__all__ = ["RATE_HZ", "BothEars", "call_from_chromium", "silent_from", "spoken"]
+__all__ = [
+    "RATE_HZ",
+    "BothEars",
+    "Listening",
+    "call_from_chromium",
+    "listening",
+    "silent_from",
+    "spoken",
+]
 
 RATE_HZ = 48_000
 
@@ -61,7 +69,10 @@ const both = context.audioWorklet
   .addModule(URL.createObjectURL(new Blob([worklet], { type: "text/javascript" })))
   .then(() => {
     const node = new AudioWorkletNode(context, "both", { numberOfInputs: 2 });
-    node.port.onmessage = ({ data }) => window.blocks.push(data);
+    node.port.onmessage = ({ data }) => {
+      window.blocks.push(data);
+      window.began = Math.min(window.began ?? Infinity, Date.now() - blocks.length * 4096 / 48);
+    };
     node.connect(context.destination);
     return node;
   });
@@ -97,6 +108,15 @@ window.recorded = (side) => {
 };
 """
 
+# Of all samples so far (W3C, webrtc-stats, jitterBufferDelay).
+_JITTER_BUFFER = """async () => {
+  for (const one of (await connection.getStats()).values()) {
+    if (one.type === "inbound-rtp" && one.kind === "audio") {
+      return 1000 * one.jitterBufferDelay / one.jitterBufferEmittedCount;
+    }
+  }
+}"""
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BothEars:
@@ -107,7 +127,7 @@ class BothEars:
 
 
 @dataclasses.dataclass
-class _Listening:
+class Listening:
     """A page in a call."""
 
     page: Page
@@ -126,16 +146,24 @@ class _Listening:
         blocks: int = await self.page.evaluate("blocks.length")
         return blocks * 4096 / RATE_HZ
 
+    async def began_s(self) -> float:
+        """When the first sample was recorded (Unix time), to about 10 ms and never too early."""
+        return float(await self.page.evaluate("began")) / 1000
+
+    async def jitter_buffer_ms(self) -> float:
+        """How long the bot's sound waited in the page's jitter buffer, in the mean."""
+        return float(await self.page.evaluate(_JITTER_BUFFER))
+
 
 @contextlib.asynccontextmanager
-async def _listening(browser: Browser, url: str) -> AsyncIterator[_Listening]:
+async def listening(browser: Browser, url: str) -> AsyncIterator[Listening]:
     """Open the page, connect, and record from there on."""
     page = await browser.new_page(bypass_csp=True)
     page.set_default_timeout(WAIT_MS)
     await page.add_init_script(_SPY)
     await page.goto(url)
     await page.get_by_role("button", name="Connect", exact=True).click()
-    call = _Listening(page)
+    call = Listening(page)
     yield call
     await page.close()
 
@@ -189,7 +217,7 @@ async def call_from_chromium(
         until: what must have come true before it hangs up, when all is said.
     """
     mic = microphone_wav(folder / "mic.wav", resample(said, 16_000, RATE_HZ))
-    async with chromium(program, microphone=mic) as browser, _listening(browser, url) as call:
+    async with chromium(program, microphone=mic) as browser, listening(browser, url) as call:
 
         async def over() -> bool:
             return await call.seconds() > len(said) / 16_000
