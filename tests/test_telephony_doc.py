@@ -16,6 +16,7 @@ from talkpath.agent.sip_sections import SipConfig
 from talkpath.transports.sip.dispatch import Reject, load_dispatch
 from talkpath.transports.sip.leg import CallInfo
 from talkpath.transports.sip.session import call_metadata
+from tests.sip.programs import find
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs/telephony.md").read_text(encoding="utf-8")
@@ -169,3 +170,11 @@ def test_the_patterns_of_the_dial_plan_permit_what_the_page_says() -> None:
 
 def test_the_toml_is_toml() -> None:
     assert all(tomllib.loads(text) for text in blocks("toml"))
+
+
+def test_kamailio_takes_its_recipe(tmp_path: Path) -> None:
+    (recipe,) = blocks("cfg")
+    file = write(tmp_path, "kamailio.cfg", recipe)
+    command = [find("kamailio"), "-c", "-m", "32", "-M", "4", "-f", str(file)]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stderr[-2000:]
