@@ -21,7 +21,10 @@ class Certificate:
         both: the two in one.
     """
 
-    def __init__(self, folder: Path, name: str, password: bytes | None = None) -> None:
+    def __init__(
+        self, folder: Path, name: str, password: bytes | None = None, days: int = 1
+    ) -> None:
+        """Make it; ``days`` it still holds, less than 0 for one that has expired."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         now = datetime.now(UTC)
@@ -31,8 +34,8 @@ class Certificate:
             .issuer_name(subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(now - timedelta(days=1))
-            .not_valid_after(now + timedelta(days=1))
+            .not_valid_before(now - timedelta(days=9))
+            .not_valid_after(now + timedelta(days=days))
             .add_extension(
                 x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), False
             )
