@@ -91,6 +91,7 @@ class BaresipLeg:
         self._ended: Ended | None = None
         self._by = "peer"
         self._reason = ""
+        self._holders: set[str] = set()
         self._keys_lock = asyncio.Lock()
         self._keys = 0
         self._stats = CallStats()
@@ -201,10 +202,12 @@ class BaresipLeg:
     async def hold(self) -> None:
         """Put the peer on hold."""
         await self._refresh(lambda: self._call.hold())
+        self._hold("us", True)
 
     async def resume(self) -> None:
         """Talk to the peer again."""
         await self._refresh(lambda: self._call.resume())
+        self._hold("us", False)
 
     async def send_keys(self, keys: str) -> None:
         """Press keys; those of several callers go one after another, 128 may wait.
@@ -277,8 +280,10 @@ class BaresipLeg:
                 if not self._early:
                     self._answered()
             case Event.CALL_HOLD:
+                self._hold("peer", True)
                 self._events.put(Held())
             case Event.CALL_RESUME:
+                self._hold("peer", False)
                 self._events.put(Resumed())
             case Event.CALL_DTMF_START:
                 self._events.key_down(event.text or "")
@@ -310,6 +315,10 @@ class BaresipLeg:
             await asyncio.wait(self._tasks)
 
     # Inside.
+
+    def _hold(self, who: str, on_hold: bool) -> None:
+        (self._holders.add if on_hold else self._holders.discard)(who)
+        self._audio.hold(bool(self._holders))
 
     def _media_started(self, rate_hz: int) -> None:
         self._events.put(MediaStarted(rate_hz))
@@ -373,6 +382,8 @@ class BaresipLeg:
             self._next, left, self._call = None, self._call, call
             self._info = replace(self._info, to_uri=call.peer or "")
             self._audio.move(call.audio)
+            self._holders.clear()
+            self._audio.hold(False)
             self._events.put(Transferred(call.peer or ""))
             self._start(self._quietly(left.hangup()))  # Its peer knows, and may never hang up.
         elif event.event is Event.CALL_CLOSED:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from baresip import AudioInfo, AudioNotActive, AudioRestarted, CallAudio
 
+from talkpath.agent.sip.gap_filler import GapFiller
 from talkpath.transports.sip.rates import SteadyResampler
 
 __all__ = ["PAUSE_MS", "LegAudio"]
@@ -21,7 +22,7 @@ class LegAudio:
 
     Attributes:
         rate_hz: of the PCM; 0 before there is audio.
-        hear: takes what is read.
+        hear: takes what is read, and what stands for packets that did not come.
         underrun_ms: the longest time within an utterance in which there was nothing to send.
 
     Args:
@@ -41,6 +42,18 @@ class LegAudio:
         self._flushing = False
         self._flushed = 0
         self._kept = bytearray()
+        self._filler = GapFiller(0)
+        self._on_hold = False
+
+    @property
+    def filled_s(self) -> float:
+        """Seconds of audio that stood for what did not come, since the rate last changed."""
+        return self._filler.filled_s
+
+    def hold(self, on_hold: bool) -> None:
+        """Take silence for what it is, as long as a hold lasts."""
+        self._on_hold = on_hold
+        self._filler.forget()
 
     def move(self, audio: CallAudio) -> None:
         """Go on with another call's audio; what was queued is lost."""
@@ -61,6 +74,8 @@ class LegAudio:
         except (AudioNotActive, AudioRestarted):
             self._active = False
             return
+        if not self._on_hold:
+            pcm = self._filler.take(pcm, time.monotonic())
         if pcm:
             self.hear(pcm)
 
@@ -106,9 +121,11 @@ class LegAudio:
         if not (info.tx_ready and info.rx_ready):
             raise AudioNotActive("not ready")
         self._forget()
+        self._filler.forget()
         self._active = True
         if info.tx_sample_rate != self.rate_hz:
             self.rate_hz = info.tx_sample_rate
+            self._filler = GapFiller(self.rate_hz)
             self._started(self.rate_hz)
 
     def _info(self) -> AudioInfo:
