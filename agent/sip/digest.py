@@ -21,6 +21,7 @@ __all__ = [
     "DigestClient",
     "DigestServer",
     "Outcome",
+    "for_target",
     "parse_auth",
 ]
 
@@ -360,6 +361,43 @@ class DigestServer:
         if len(self._used) > self._capacity:
             self._used.popitem(last=False)
         return True
+
+
+def for_target(value: str, uri: str, password: str, method: str, body: bytes = b"") -> str | None:
+    """Credentials that were made for another target, made again for this one.
+
+    Args:
+        value: of ``Authorization`` or ``Proxy-Authorization``.
+        uri: the request's target as the server sees it.
+        password: of the user that ``value`` names.
+        method: the request's.
+        body: the request's, as the server sees it.
+
+    Returns:
+        The value to send; None where ``value`` is none that we could have made.
+    """
+    try:
+        scheme, given = parse_auth(value)
+    except SipParseError:
+        return None
+    algorithm, count = given.get("algorithm", "MD5").upper(), given.get("nc", "1")
+    if scheme != "digest" or not {"username", "realm", "nonce"} <= given.keys():
+        return None
+    if algorithm not in ALGORITHMS or not re.fullmatch("[0-9A-Fa-f]{1,8}", count):
+        return None
+    credentials = Credentials(
+        given["username"],
+        given["realm"],
+        given["nonce"],
+        uri,
+        algorithm,
+        given.get("qop", ""),
+        given.get("cnonce", ""),
+        int(count, 16),
+        given.get("opaque"),
+        "algorithm" in given,
+    )
+    return credentials.header(password, method, body)
 
 
 def _as_used(given: Mapping[str, str], algorithms: Sequence[str]) -> Credentials | None:

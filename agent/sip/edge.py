@@ -25,6 +25,7 @@ from talkpath.agent.sip.edge_actions import (
     Own,
     Progress,
     Silence,
+    ToPeer,
     ToWorker,
     TurnedAway,
     Withdraw,
@@ -62,7 +63,7 @@ class Edge:
     Args:
         config: the telephone's settings.
         access: who may call.
-        permits: whether an address may be called, or transferred to, by the dial plan.
+        permits: whether an address may be called, or a call be sent to it, by the dial plan.
         passage: how messages change on their way.
         worker_address: a worker's user part and port for a call: ``(user, port)`` by number and
             profile.
@@ -72,7 +73,7 @@ class Edge:
         self,
         config: SipConfig,
         access: Access,
-        permits: Callable[[str], bool],
+        permits: Callable[[str, EdgeCall | None], bool],
         passage: Passage,
         worker_address: Callable[[int, str], tuple[str, int]],
     ) -> None:
@@ -91,6 +92,12 @@ class Edge:
     def active(self) -> int:
         """Calls that are not over."""
         return sum(not call.is_over for call in self.calls.values())
+
+    def has_line(self, trunk: Trunk | None) -> bool:
+        """Whether one call more may be made, through a trunk or without."""
+        if self.active >= self._config.max_calls:
+            return False
+        return trunk is None or not trunk.max_calls or self._of_trunk(trunk) < trunk.max_calls
 
     def expect_dial(self, uri: str, info: Any = None) -> str:
         """Allow a worker one outbound call.
@@ -140,12 +147,11 @@ class Edge:
         if call.stage not in (Stage.ASKED, Stage.SOUGHT):
             return []
         response = self._passage.respond(call.invite, refusal)
-        call.answer = response
         call.move(Stage.OVER, now_s)
         if call.outbound:
+            call.answer = response
             return [ToWorker(bytes(response), call.worker), Over(call)]
-        assert call.flow is not None
-        return [self._passage.reply(response, call.invite, call.flow), Over(call)]
+        return [self._finally(call, response, now_s), Over(call)]
 
     def located(self, call: EdgeCall, flow: Flow, now_s: float) -> list[Action]:
         """Send an outbound call on its way."""
@@ -181,7 +187,7 @@ class Edge:
 
     def add_headers(self, call_id: str, method: str, headers: Iterable[tuple[str, str]]) -> None:
         """Put headers into the worker's next request of a method."""
-        self._known(call_id).extra[method] = tuple(headers)
+        self._known(call_id).extra[method] = ("", tuple(headers))
 
     def hang_up(self, call: EdgeCall, now_s: float, refusal: Refusal | None = None) -> list[Action]:
         """End a call in its worker's stead, towards the peer only: the worker is no more."""
@@ -195,15 +201,14 @@ class Edge:
             return [Own(call.bye(), self._passage.next_hop(call, None)), Over(call)]
         if call.outbound and was is Stage.PASSED:
             return [self._passage.outwards(call, call.cancel(), call.flow), Over(call)]
-        final = self._passage.respond(call.invite, refusal or call.refusal or Refusal(500))
-        call.answer = final
-        return [self._passage.reply(final, call.invite, call.flow), Over(call)]
+        final = self._passage.respond(call.invite, refusal or call.refusal or Refusal(500), call)
+        return [self._finally(call, final, now_s), Over(call)]
 
     def tick(self, now_s: float) -> list[Action]:
         """Do what is due: send kept answers again, forget calls that ended long ago."""
         actions: list[Action] = []
         for call in list(self.calls.values()):
-            if call.kept is not None and 0 < call.resend_s <= now_s:
+            if 0 < call.resend_s <= now_s:
                 actions += self._resend(call, now_s)
             age_s = now_s - call.changed_s
             if call.is_over and age_s > LINGER_S:
@@ -226,10 +231,14 @@ class Edge:
         if method != message.method:
             raise SipParseError("CSeq names another method than the request")
         _ = message.via, message.tag("From"), message.tag("To")  # they can be read
+        if not message.call_id.isascii():
+            raise SipParseError("Call-ID has letters that no call has")
         call = self.calls.get(message.call_id)
         if call is not None and self._is_of(call, message):
             return self._request_of_call(call, message, flow, number, now_s)
-        return self._request_from_stranger(message, flow, call is not None, now_s)
+        # Who was refused may try again in the same name (RFC 3261, 8.1.3.5).
+        is_known = call is not None and not (call.is_over and number > call.invite.cseq[0])
+        return self._request_from_stranger(message, flow, is_known, now_s)
 
     def _is_of(self, call: EdgeCall, request: Request) -> bool:
         """Whether a request belongs to a call: by its tags, or as a copy of the first one."""
@@ -240,6 +249,8 @@ class Edge:
         if call.outbound or request.method not in ("INVITE", "ACK", "CANCEL"):
             return False
         theirs, first = request.via, call.invite.via
+        if request.cseq[0] != call.invite.cseq[0]:
+            return False
         return theirs.parameters.get("branch") == first.parameters.get("branch") and (
             theirs.host,
             theirs.port,
@@ -274,6 +285,7 @@ class Edge:
             is_call = request.method == "INVITE" and request.tag("To") is None
             return [reply, TurnedAway(refusal.status)] if is_call else [reply]
         call = EdgeCall(request.call_id, False, request, flow, Stage.ASKED, now_s)
+        call.trunk = verdict.trunk.name if verdict.trunk is not None else ""
         call.note_peer(request)
         self.calls[call.call_id] = call
         trying = rewriting.respond(request, 100)
@@ -294,6 +306,8 @@ class Edge:
             return Refusal(405, headers=(("Allow", ALLOW),))
         if request.tag("To") is not None:
             return Refusal(481)
+        if "replaces" in map(str.lower, request.headers.all("Require")):
+            return Refusal(420, headers=(("Unsupported", "replaces"),))
         if is_known:
             return Refusal(482)  # a copy that took another way, or our own call come back
         if (request.headers.get("Max-Forwards") or "70").strip() == "0":
@@ -318,10 +332,7 @@ class Edge:
         return None
 
     def _of_trunk(self, trunk: Trunk) -> int:
-        return sum(
-            not call.is_over and getattr(call.info, "trunk", "") == trunk.name
-            for call in self.calls.values()
-        )
+        return sum(not call.is_over and call.trunk == trunk.name for call in self.calls.values())
 
     def _request_of_call(
         self, call: EdgeCall, request: Request, flow: Flow, number: int, now_s: float
@@ -339,7 +350,7 @@ class Edge:
             if call.kept is not None:
                 return []
         if request.method == "REFER":
-            refusal = self._refused_transfer(request)
+            refusal = self._refused_transfer(call, request)
             if refusal is not None:
                 return [self._passage.reply(self._passage.respond(request, refusal), request, flow)]
             request = self._with_stand_in(request)
@@ -358,6 +369,7 @@ class Edge:
 
     def _ack(self, call: EdgeCall, request: Request, flow: Flow) -> list[Action]:
         if call.answer is not None or call.worker < 0:
+            call.resend_s = 0.0
             return []
         if call.kept is not None and request.cseq[0] == call.invite.cseq[0]:
             call.resend_s = 0.0  # the worker had its own, from here
@@ -374,17 +386,16 @@ class Edge:
         if call.stage not in (Stage.ASKED, Stage.EARLY):
             return actions
         was = call.stage
-        call.answer = self._passage.respond(call.invite, Refusal(487), call)
-        call.kept = None
+        final = self._passage.respond(call.invite, Refusal(487), call)
         call.move(Stage.OVER, now_s)
-        actions.append(self._passage.reply(call.answer, call.invite, flow))
+        actions.append(self._finally(call, final, now_s))
         if was is Stage.ASKED:
             return [*actions, Withdraw(call), Over(call)]
         return [*actions, self._passage.bye_to_worker(call), Over(call)]
 
-    def _refused_transfer(self, request: Request) -> Refusal | None:
+    def _refused_transfer(self, call: EdgeCall, request: Request) -> Refusal | None:
         target = request.headers.get("Refer-To") or ""
-        if not self._config.accept_refer or not self._permits(target):
+        if not self._config.accept_refer or not self._permits(target, call):
             return Refusal(403)
         return None
 
@@ -450,20 +461,24 @@ class Edge:
             return [ToWorker(bytes(self._passage.respond(request, Refusal(481))), worker)]
         callee, info = self._dials.pop(_token(request.uri), ("", None))
         refusal = None
-        if not callee and not self._permits(request.uri):
+        if not callee and not self._permits(request.uri, None):
             refusal = Refusal(403)
         elif self.active >= self._config.max_calls:
             refusal = Refusal(503)
         if refusal is not None:
             return [ToWorker(bytes(self._passage.respond(request, refusal)), worker)]
-        call = EdgeCall(request.call_id, True, request, None, Stage.SOUGHT, now_s, worker, info)
+        call = EdgeCall(request.call_id, True, request, None, Stage.SOUGHT, now_s, worker)
+        call.info = info
         call.note_worker(request)
+        call.cseq = request.cseq[0]
+        call.sent["INVITE"] = request.via.parameters.get("branch") or ""
         if callee:
             call.stand_in, call.callee = request.uri, callee
         call.theirs = f"<{callee}>" if callee else request.headers.get("To") or ""
         self.calls[call.call_id] = call
-        trying = rewriting.respond(request, 100)
-        return [ToWorker(bytes(trying), worker), Locate(call, callee or request.uri)]
+        # No 100 from here: the worker repeats the INVITE until the peer answers, and gives up when
+        # it does not.
+        return [Locate(call, callee or request.uri)]
 
     def _request_from_worker(self, call: EdgeCall, request: Request, now_s: float) -> list[Action]:
         number, method = request.cseq
@@ -483,17 +498,24 @@ class Edge:
             return [ToWorker(bytes(gone), call.worker)]
         if call.stage is Stage.EARLY:
             return self._ended_early(call, request, now_s)
+        if is_first and (call.is_over or request.uri != call.invite.uri):
+            # Elsewhere than it was told to, as after a redirection.
+            refusal = self._passage.respond(request, Refusal(403))
+            return [ToWorker(bytes(refusal), call.worker)]
         assert call.flow is not None
         if is_first and number > call.invite.cseq[0]:
             call.invite = request  # once more, with a password
         if method not in ("ACK", "CANCEL"):
             call.cseq = max(call.cseq, number)
-        rewriting.set_headers(request, call.extra.pop(method, ()))
+        branch = request.via.parameters.get("branch") or ""
+        if call.sent.get(method) == branch and call.flow.reliable:
+            return []  # what is repeated over UDP to us arrives on a connection at once
+        call.sent[method] = branch
+        rewriting.set_headers(request, call.extra_headers(method, branch))
         if method == "REFER":
             self._name_callees(request)
-        flow = (
-            call.flow if method == "CANCEL" or is_first else self._passage.next_hop(call, request)
-        )
+        is_same = branch == call.invite.via.parameters.get("branch")  # RFC 3261, 17.1.1.3
+        flow = call.flow if is_same else self._passage.next_hop(call, request)
         actions: list[Action] = [self._passage.outwards(call, request, flow)]
         if method == "BYE" and not call.is_over:
             call.move(Stage.OVER, now_s)
@@ -514,11 +536,9 @@ class Edge:
         actions: list[Action] = [
             ToWorker(bytes(self._passage.respond(request, Refusal(200))), call.worker)
         ]
-        call.kept = None
-        call.answer = self._passage.respond(call.invite, call.refusal or Refusal(480), call)
+        final = self._passage.respond(call.invite, call.refusal or Refusal(480), call)
         call.move(Stage.OVER, now_s)
-        assert call.flow is not None
-        return [*actions, self._passage.reply(call.answer, call.invite, call.flow), Over(call)]
+        return [*actions, self._finally(call, final, now_s), Over(call)]
 
     def _response_from_worker(
         self, call: EdgeCall, response: Response, now_s: float
@@ -571,14 +591,28 @@ class Edge:
         early.status, early.reason = 183, rewriting.REASONS[183]
         return [acknowledged, self._passage.reply(early, call.invite, flow)]
 
+    def _finally(self, call: EdgeCall, response: Response, now_s: float) -> ToPeer:
+        """Answer an inbound call's first request without its worker, once and for all."""
+        assert call.flow is not None
+        call.answer, call.kept = response, None
+        if not call.flow.reliable:  # RFC 3261, 17.2.1: until it is acknowledged
+            call.resend_after_s, call.answered_s = 2 * T1_S, now_s
+            call.resend_s = now_s + T1_S
+        return self._passage.reply(response, call.invite, call.flow)
+
     def _resend(self, call: EdgeCall, now_s: float) -> list[Action]:
-        assert call.kept is not None and call.flow is not None
-        if now_s - call.answered_s > LINGER_S:  # RFC 3261, 13.3.1.4
+        """Send what was answered again, for as long as anybody waits for it."""
+        response = call.kept or call.answer
+        assert response is not None and call.flow is not None
+        if now_s - call.answered_s > LINGER_S:
             call.resend_s = 0.0
+            if call.kept is None:
+                return []
+            # RFC 3261, 13.3.1.4: an answer that nobody acknowledges ends the call.
             return [self._passage.bye_to_worker(call), *self.hang_up(call, now_s)]
         call.resend_s = now_s + call.resend_after_s
         call.resend_after_s = min(2 * call.resend_after_s, T2_S)
-        return [self._passage.reply(call.kept, call.invite, call.flow)]
+        return [self._passage.reply(response, call.invite, call.flow)]
 
     def _known(self, call_id: str) -> EdgeCall:
         call = self.calls.get(call_id)

@@ -57,6 +57,7 @@ class EdgeCall:
         changed_s: when it came there.
         began_s: when its first request came.
         worker: number of the worker that carries it; -1 before that is known.
+        trunk: the name of the trunk that an inbound call came from; empty for none.
         info: what the listener keeps with it.
         stand_in: the URI that stands for the callee's towards the worker; empty for none.
         callee: the callee's own URI, then.
@@ -68,13 +69,15 @@ class EdgeCall:
         cseq: highest number of a request to the peer.
         refusal: takes the place of the worker's own.
         answer_headers: for the worker's answer.
-        extra: headers for the worker's next request, by method.
+        extra: headers for the worker's next request, by method, with that request's branch, which
+            is empty before it comes.
+        sent: the branch of the worker's last request, by method.
         early: whether the worker's next answer is kept back.
         kept: that answer, as it goes to the caller.
-        resend_s: when the kept answer is sent again; 0 where not.
-        resend_after_s: seconds between that time and the next.
-        answered_s: when the kept answer was first sent.
         answer: what was answered to the first request without a worker.
+        resend_s: when one of these two is sent again; 0 where neither is.
+        resend_after_s: seconds between that time and the next.
+        answered_s: when it was first sent.
         flows: where the answers to the peer's requests go, by our branch.
         vias: the worker's ``Via`` headers of its requests, by our branch.
     """
@@ -86,6 +89,7 @@ class EdgeCall:
     stage: Stage
     changed_s: float
     worker: int = -1
+    trunk: str = ""
     info: Any = None
     stand_in: str = ""
     callee: str = ""
@@ -98,13 +102,14 @@ class EdgeCall:
     cseq: int = 0
     refusal: Refusal | None = None
     answer_headers: tuple[tuple[str, str], ...] = ()
-    extra: dict[str, tuple[tuple[str, str], ...]] = field(default_factory=dict)
+    extra: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
+    sent: dict[str, str] = field(default_factory=dict)
     early: bool = False
     kept: Response | None = None
+    answer: Response | None = None
     resend_s: float = 0.0
     resend_after_s: float = 0.0
     answered_s: float = 0.0
-    answer: Response | None = None
     flows: OrderedDict[str, Flow] = field(default_factory=OrderedDict)
     vias: OrderedDict[str, list[str]] = field(default_factory=OrderedDict)
 
@@ -132,6 +137,16 @@ class EdgeCall:
         self.vias[branch] = vias
         while len(self.vias) > _MOST_TRANSACTIONS:
             self.vias.popitem(last=False)
+
+    def extra_headers(self, method: str, branch: str) -> tuple[tuple[str, str], ...]:
+        """What was to be put into the worker's next request of a method, and its copies."""
+        whose, headers = self.extra.get(method, ("", ()))
+        if whose not in ("", branch):
+            del self.extra[method]
+            return ()
+        if headers:
+            self.extra[method] = (branch, headers)
+        return headers
 
     def is_of_dialog(self, request: Request) -> bool:
         """Whether a peer's request inside the dialog has the tags of both parties."""

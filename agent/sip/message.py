@@ -24,6 +24,7 @@ __all__ = [
     "Response",
     "SipParseError",
     "parse_message",
+    "read_uri",
     "split_list",
 ]
 
@@ -308,6 +309,15 @@ def parse_message(data: bytes) -> Request | Response:
     if "CSeq" in headers and (headers.get("CSeq") or "").split()[1:] != [first]:
         raise SipParseError("CSeq has another method than the request")
     return Request(headers, body[:length], first, second)
+
+
+def read_uri(text: str) -> sipmessage.URI:
+    """Read a URI.
+
+    Raises:
+        SipParseError: it is none of SIP's or a telephone's; nothing else is ever raised.
+    """
+    return _read("a URI", sipmessage.URI.parse, text)
 
 
 def split_list(value: str) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import sipmessage
 
 from talkpath.agent.sip import rewriting
+from talkpath.agent.sip.digest import for_target
 from talkpath.agent.sip.edge_actions import Face, Relay, ToPeer, ToWorker
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
@@ -19,7 +20,7 @@ from talkpath.agent.sip.media_description import (
     redirect_audio,
     without_keys,
 )
-from talkpath.agent.sip.message import Request, Response
+from talkpath.agent.sip.message import Request, Response, SipParseError, read_uri
 from talkpath.agent.sip_sections import SipConfig
 
 __all__ = ["BRANCH", "Passage"]
@@ -36,6 +37,7 @@ class Passage:
         inside: host and port of the socket that workers talk to.
         face: what the peer of a flow sees of this machine.
         relays: by ``Call-ID``, what takes the audio of a peer behind NAT; None for all others.
+        password: of the account that an outbound call is made by.
     """
 
     def __init__(
@@ -44,16 +46,18 @@ class Passage:
         inside: tuple[str, int],
         face: Callable[[Flow], Face],
         relays: Callable[[str], Relay | None],
+        password: Callable[[EdgeCall], str] = lambda call: "",
     ) -> None:
         self._config = config
         self._inside = rewriting.host_port(*inside)
         self._face = face
         self._relays = relays
+        self._password = password
         self._secret = secrets.token_bytes(16)
 
     def inwards(self, call: EdgeCall, request: Request, flow: Flow) -> ToWorker:
         """A peer's request, as its worker gets it."""
-        branch = self._branch(request.via, "")
+        branch = self._branch(request, "")
         via = request.via
         reply = flow
         if flow.transport == "udp":
@@ -67,7 +71,7 @@ class Passage:
         own = f"SIP/2.0/UDP {self._inside};branch={branch};rport"
         inner.headers.set("Via", own, noted, *vias[1:])
         inner.headers.set("Route")
-        inner.headers.set("Replaces")
+        inner.headers.set("Replaces")  # of a call that we do not let anybody take over
         inner.headers.push("Record-Route", self.route)
         self.media_inwards(call, inner)
         return ToWorker(bytes(inner), call.worker)
@@ -76,7 +80,7 @@ class Passage:
         """A worker's request, as its peer gets it."""
         outer = request.copy()
         vias = outer.headers.all("Via")
-        branch = self._branch(request.via, flow.transport) if vias else self._new_branch()
+        branch = self._branch(request, flow.transport) if vias else self._new_branch()
         call.remember_vias(branch, vias)
         face = self._face(flow)
         where = rewriting.host_port(face.host, face.port)
@@ -90,7 +94,19 @@ class Passage:
                 outer.uri = call.callee
             outer.headers.set("To", call.theirs if request.tag("To") else f"<{call.callee}>")
         self.rewrite_outwards(call, outer, flow)
+        if call.stand_in:
+            self._prove_for_callee(call, outer)
         return ToPeer(bytes(outer), flow, call.peer_target or outer.uri)
+
+    def _prove_for_callee(self, call: EdgeCall, request: Request) -> None:
+        """Make a worker's digest again: it was made for what stands for the callee."""
+        for name in ("Authorization", "Proxy-Authorization"):
+            value = request.headers.get(name)
+            if value and self._inside in value:
+                made = for_target(
+                    value, request.uri, self._password(call), request.method, request.body
+                )
+                request.headers.set(name, *([made] if made else []))
 
     def address(self, user: str) -> str:
         """A URI of the edge's own, as workers know it."""
@@ -140,14 +156,15 @@ class Passage:
             relay.aim(*endpoint)
         message.body = redirect_audio(message.body, "127.0.0.1", relay.inside_port)
 
-    def wants_relay(self, message: Request | Response, flow: Flow) -> bool:
+    def wants_relay(self, call: EdgeCall, flow: Flow) -> bool:
         """Whether a peer's audio must go back to where it comes from, by ``symmetric_rtp``.
 
-        ``auto`` goes by the peer's description: a private address in it that is not the one from
-        which the peer's messages come lies behind NAT.
+        ``auto`` goes by a caller's description: a private address in it that is not the one from
+        which the caller's messages come lies behind NAT. Of whom we call nothing is known when
+        the description of our own goes out: it takes ``always``.
         """
-        mode = self._config.symmetric_rtp
-        if mode != "auto":
+        mode, message = self._config.symmetric_rtp, call.invite
+        if mode != "auto" or call.outbound:
             return mode == "always"
         if not is_description(message.headers.get("Content-Type")):
             return False
@@ -225,10 +242,14 @@ class Passage:
         """Where a worker sends what belongs to a call."""
         return f"<sip:{self._inside};lr>"
 
-    def _branch(self, via: sipmessage.Via, transport: str) -> str:
-        """The same for every copy of a request, and for what cancels or acknowledges it."""
-        key = f"{via.parameters.get('branch')} {via.host} {via.port} {transport}"
-        return BRANCH + self._hash(key)
+    def _branch(self, request: Request, transport: str) -> str:
+        """The same for every copy of a request, and for what cancels or acknowledges it.
+
+        Of requests whose own branches say nothing, too (RFC 3261, 17.2.3).
+        """
+        via = request.via
+        own = f"{via.parameters.get('branch')} {via.host} {via.port} {request.tag('From')}"
+        return BRANCH + self._hash(f"{own} {request.call_id} {request.cseq[0]} {transport}")
 
     def _new_branch(self) -> str:
         return BRANCH + secrets.token_hex(8)
@@ -246,8 +267,8 @@ def _numeric(uri: str) -> tuple[str, int] | None:
     """Host and port of a URI or an address whose host is a number; None for a name."""
     text = uri[uri.find("<") + 1 :].split(">")[0] if "<" in uri else uri
     try:
-        host, port = rewriting.uri_address(sipmessage.URI.parse(text))
-    except ValueError:
+        host, port = rewriting.uri_address(read_uri(text))
+    except SipParseError:
         return None
     return (host, port) if rewriting.is_ip(host) else None
 

@@ -21,19 +21,20 @@ from talkpath.agent.errors import ConfigError
 from talkpath.agent.sip.dial_plan import DialPlan
 from talkpath.agent.sip_sections import CODECS, SRTP
 
-__all__ = ["Trunk", "read_trunks", "sip_host"]
+__all__ = ["RESERVED_HEADERS", "Trunk", "read_trunks", "sip_host"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,62}")
 _TOKEN = re.compile(r"[A-Za-z0-9.!%*_+`'~-]+")
 _TEXT = re.compile(r"[^\x00-\x1f\x7f\"\\<>]*")
 _HEADER_VALUE = re.compile(r"[^\x00-\x1f\x7f]*")
 # What a stack or the edge writes by itself.
-_RESERVED = frozenset(
-    (
-        *("authorization", "call-id", "contact", "content-length", "content-type", "cseq", "from"),
-        *("max-forwards", "proxy-authorization", "record-route", "route", "to", "via"),
-    )
+RESERVED_HEADERS = frozenset(
+    "allow authorization call-id contact content-encoding content-length content-type cseq event "
+    "from max-forwards min-se path proxy-authenticate proxy-authorization proxy-require rack "
+    "record-route refer-to replaces require route rseq server service-route session-expires "
+    "supported to user-agent via www-authenticate".split()
 )
+"""Headers that are the stack's own, in small letters: a call would go elsewhere, or be lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,7 +141,7 @@ class Trunk:
     def _check_headers(self) -> None:
         for name, value in self.headers.items():
             self._require(
-                _TOKEN.fullmatch(name) is not None and name.lower() not in _RESERVED,
+                _TOKEN.fullmatch(name) is not None and name.lower() not in RESERVED_HEADERS,
                 f"headers: {name!r} cannot be set",
             )
             self._require(

@@ -109,6 +109,15 @@ async def _not_answered(listener: Listener, phone: SipPeer) -> None:
         await dialled.answered()
     assert failed.value.status == 486
     await dialled.ended()
+    # A password that nobody has: the line is free again, too.
+    phone.statuses["INVITE"] = 401
+    dialled = await listener.dial(phone.uri, by_user=True)
+    with pytest.raises(CallFailed) as failed:
+        await dialled.answered()
+    assert failed.value.status == 401
+    async with asyncio.timeout(10):
+        while listener.calls:  # noqa: ASYNC110 - the listener sets no event
+            await asyncio.sleep(0.02)
     del phone.statuses["INVITE"]
     while not phone.incoming.empty():
         phone.incoming.get_nowait()

@@ -18,11 +18,10 @@ import asyncio
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import sipmessage
 from loguru import logger
 
 from talkpath.agent.call_metrics import CallMetrics, outcome_of
@@ -36,12 +35,12 @@ from talkpath.agent.sip.edge import Edge
 from talkpath.agent.sip.edge_actions import EdgeError, Face
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
-from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message
+from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message, read_uri
 from talkpath.agent.sip.passage import Passage
 from talkpath.agent.sip.patterns import plain_number
 from talkpath.agent.sip.rewriting import host_port, sip_host
 from talkpath.agent.sip.routes import Routes
-from talkpath.agent.sip.trunks import Trunk, read_trunks
+from talkpath.agent.sip.trunks import RESERVED_HEADERS, Trunk, read_trunks
 from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_dispatch
 from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
@@ -62,6 +61,7 @@ _EVERYWHERE = ("", "0.0.0.0", "::")
 _DOCUMENTED = "192.0.2.1"
 """An address for documentation (RFC 5737): the default route leads there."""
 
+_LAST_WORDS_S = 1.0
 _FIGURES_S = 5.0  # from the end of a call to the figures of its audio
 _MOST_SILENT = 100
 _TICK_S = 0.1
@@ -123,8 +123,8 @@ class Listener:
         )
         trunks = list(self._trunks.values())
         hosts = [host for trunk in trunks for host in trunk.hosts]
-        self._plans = [DialPlan(sip.dial_plan, hosts)]
-        self._plans += [DialPlan(trunk.dial_plan, trunk.hosts) for trunk in trunks]
+        self._plan = DialPlan(sip.dial_plan, hosts)
+        self._plans = {trunk.name: DialPlan(trunk.dial_plan, trunk.hosts) for trunk in trunks}
         self._dispatcher = Dispatcher(
             Routes(sip.routes, self._bots[0]),
             self._bots,
@@ -167,12 +167,16 @@ class Listener:
             setup=self._setup(),
         )
         self._passage = Passage(
-            self._config.sip, self._inside.address, self._face, self._relays.get
+            self._config.sip,
+            self._inside.address,
+            self._face,
+            self._relays.get,
+            lambda call: self._trunks[_info(call).trunk].password if _info(call).trunk else "",
         )
         self._edge = Edge(
             self._config.sip,
             self._access,
-            self._permits,
+            lambda target, call: self._permits(target, _info(call).trunk if call else ""),
             self._passage,
             self._worker_address,
         )
@@ -226,8 +230,7 @@ class Listener:
         """Where peers find this machine, for people to read."""
         host = self._config.sip.public_address or self._config.server.host
         if host in _EVERYWHERE:
-            # The address by which this machine reaches others; nothing is sent there.
-            host = self._sockets.local_address_towards(_DOCUMENTED)
+            host = self._own_address()
         ports = self.ports
         plain = f"sip:{host_port(host, ports['udp'])} (udp, tcp)"
         secure = f"sips:{host_port(host, ports['tls'])} (tls)" if "tls" in ports else ""
@@ -274,17 +277,17 @@ class Listener:
         if trunk and trunk not in self._trunks:
             raise LegError(f"there is no trunk {trunk!r}")
         uri = self._uri(to, self._trunks.get(trunk), None)
-        if not by_user and not self._permits(uri):
+        if not by_user and not self._permits(uri, trunk):
             raise LegError(f"the dial plan does not permit {to}")
         worker = self.supervisor.pick()
-        if worker is None or self._edge.active >= self._config.sip.max_calls:
+        if worker is None or not self._edge.has_line(self._trunks.get(trunk)):
             raise LegError("all lines are taken; try again later")
         info = CallInfo(
             call_id="", direction="outbound", to_uri=uri, number=_user(uri), trunk=trunk, bot=bot
         )
         call = OutboundCall(info)
         stand_in = self._edge.expect_dial(uri, call)
-        own = {**(self._trunks[trunk].headers if trunk else {}), **(headers or {})}
+        own = {**(self._trunks[trunk].headers if trunk else {}), **dict(_checked(headers or {}))}
         try:
             answer = await worker.channel.ask(
                 "dial",
@@ -327,7 +330,8 @@ class Listener:
         self._do(actions)
 
     def _from_worker(self, data: bytes, address: tuple[str, int]) -> None:
-        worker = next((w for w in self.supervisor.workers if w.port == address[1]), None)
+        port = address[1] if address[0] == "127.0.0.1" else -1
+        worker = next((w for w in self.supervisor.workers if w.port == port), None)
         if worker is None:
             # As the last word of one that was stopped, or of whoever else is on this machine.
             logger.debug("dropped a message of no worker of ours, from port {}", address[1])
@@ -389,6 +393,12 @@ class Listener:
         if dialled is not None:
             dialled.progressed(status, progress.reason)
 
+    def _bury(self, call_id: str) -> None:
+        """End a call that its worker has left without a word to the peer."""
+        call = self._edge.calls.get(call_id)
+        if call is not None and not call.is_over:
+            self._do(self._edge.hang_up(call, time.monotonic()))
+
     def _settle(self, call_id: str, figures: CallQuality | None) -> None:
         """Count the end of a call, once."""
         account = self._accounts.pop(call_id, None)
@@ -444,15 +454,18 @@ class Listener:
 
     async def _give(self, call: EdgeCall, info: CallInfo, worker: Worker) -> None:
         call.info = info
-        worker.add(call.call_id)
         assert call.flow is not None
+        worker.add(call.call_id)
         try:
-            if self._passage.wants_relay(call.invite, call.flow):
-                await self._relays.open(call.call_id)
+            if self._passage.wants_relay(call, call.flow):
+                await self._relays.open(call.call_id, {call.flow.remote[0]})
             await worker.channel.tell("incoming", info=_as_dict(info))
-        except TalkpathError as error:
-            logger.error("call {}: refused with 503: {}", call.call_id, error)
+        except BaseException as error:
             worker.remove(call.call_id)
+            self._relays.close(call.call_id)
+            if not isinstance(error, TalkpathError):
+                raise  # the caller has given up, or a defect
+            logger.error("call {}: refused with 503: {}", call.call_id, error)
             self._do(self._edge.refuse(call, Refusal(503), time.monotonic()))
             return
         self._count(call.call_id, "inbound")
@@ -465,7 +478,7 @@ class Listener:
         dialled = call.info
         if isinstance(dialled, OutboundCall):
             self._connect(dialled, call.call_id)
-            call.info = dialled.info
+            call.info, call.trunk = dialled.info, dialled.info.trunk
         else:
             call.info = CallInfo(call_id=call.call_id, direction="outbound", to_uri=locate.uri)
         self._count(call.call_id, "outbound")
@@ -474,8 +487,8 @@ class Listener:
             worker.add(call.call_id)
         try:
             flow = await self._reach(locate.uri, self._trunks.get(call.info.trunk))
-            if self._passage.wants_relay(call.invite, flow):
-                await self._relays.open(call.call_id)
+            if self._passage.wants_relay(call, flow):
+                await self._relays.open(call.call_id, {flow.remote[0]})
         except TalkpathError as error:
             logger.info("call {}: {}", call.call_id, error)
             refusal = Refusal(503, "Peer Unreachable")
@@ -501,10 +514,13 @@ class Listener:
             targets = self._keepalive.alive(trunk)
         else:
             try:
-                targets = await resolve(sipmessage.URI.parse(uri))
-            except ValueError as error:
+                targets = await resolve(read_uri(uri))
+            except SipParseError as error:
                 raise PeerUnreachable(f"{uri!r} is no SIP URI") from error
         failure = PeerUnreachable("the peer has no address")
+        if uri.lower().startswith("sips:"):  # whatever the trunk's servers speak
+            targets = [target for target in targets if target.transport == "tls"]
+            failure = PeerUnreachable(f"{uri} wants TLS, which no server of the trunk has")
         for target in targets:
             try:
                 return await self._sockets.connect(target)
@@ -534,7 +550,7 @@ class Listener:
         """What each worker needs beside the settings and the bots."""
         sip = self._config.sip
         host = sip.public_address or self._config.server.host
-        domain = self._sockets.local_address_towards(_DOCUMENTED) if host in _EVERYWHERE else host
+        domain = self._own_address() if host in _EVERYWHERE else host
         domain = sip_host(domain)
         main = {
             "name": _MAIN,
@@ -595,7 +611,8 @@ class Listener:
         async def reject(
             worker: Worker, call_id: str, status: int, reason: str, headers: dict[str, str]
         ) -> None:
-            refusal = Refusal(status, reason, _checked(headers))
+            # A redirection says by Contact where to.
+            refusal = Refusal(status, reason, _checked(headers, ("contact",)))
             _asked(lambda: self._edge.reject(call_id, refusal))
 
         async def add_headers(
@@ -612,7 +629,8 @@ class Listener:
                 return {"target": target}
             uri = self._uri(target, self._trunks.get(_info(call).trunk), call)
             # A bare number goes to the peer's own host, so it is the number that counts.
-            if not self._permits(uri) and not self._permits(target):
+            trunk = _info(call).trunk
+            if not self._permits(uri, trunk) and not self._permits(target, trunk):
                 raise TransferRefused(f"the dial plan does not permit {target}", 403)
             return {"target": uri}
 
@@ -625,6 +643,8 @@ class Listener:
             dialled = self._dialled.pop(call_id, None)
             if dialled is not None:
                 dialled.over(reason, figures)
+            # Its last messages come by another way than this one.
+            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._bury, call_id)
 
         return {
             "early_media": early_media,
@@ -658,8 +678,17 @@ class Listener:
             raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
         return f"sip:{number}@{host}"
 
-    def _permits(self, target: str) -> bool:
-        return any(plan.permits(target) for plan in self._plans)
+    def _own_address(self) -> str:
+        """The address by which this machine reaches others; the loopback's where there are none."""
+        try:
+            return self._sockets.local_address_towards(_DOCUMENTED)  # nothing is sent there
+        except PeerUnreachable:
+            return "127.0.0.1"
+
+    def _permits(self, target: str, trunk: str) -> bool:
+        """Whether a target may be called, by the plan for all or by that of the call's trunk."""
+        plan = self._plans.get(trunk)
+        return self._plan.permits(target) or (plan is not None and plan.permits(target))
 
     def _face(self, flow: Flow) -> Face:
         host = self._sockets.local_address_towards(flow.remote[0])
@@ -679,7 +708,10 @@ class Listener:
 
     async def _tick(self) -> None:
         while True:
-            self._do(self._edge.tick(time.monotonic()))
+            try:
+                self._do(self._edge.tick(time.monotonic()))
+            except Exception as error:  # a defect in one call must not stop the clock of all
+                logger.opt(exception=error).error("the listener's clock failed at something")
             await asyncio.sleep(_TICK_S)
 
 
@@ -698,19 +730,25 @@ def _as_dict(info: CallInfo) -> dict[str, Any]:
 
 def _user(uri: str) -> str:
     try:
-        return sipmessage.URI.parse(uri).user or ""
-    except ValueError:
+        return read_uri(uri).user or ""
+    except SipParseError:
         return ""
 
 
-def _checked(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def _checked(headers: Mapping[str, str], also: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
     """A bot's own headers, which must not break the message that they are put into.
+
+    Args:
+        headers: by name.
+        also: reserved ones, in small letters, that are allowed here.
 
     Raises:
         LegError: one would.
     """
     request = Request(method="INVITE", uri="sip:x")
     for name, value in headers.items():
+        if name.lower() in RESERVED_HEADERS and name.lower() not in also:
+            raise LegError(f"the header {name} is not for bots to set")
         request.headers.set(name, value)
         try:
             back = parse_message(bytes(request)).headers.get(name)

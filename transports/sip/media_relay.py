@@ -10,7 +10,7 @@ listener two more packets for every packet.
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from loguru import logger
@@ -19,9 +19,10 @@ from talkpath.agent.errors import TalkpathError
 
 __all__ = ["MediaRelay", "MediaRelays"]
 
-_LATCH_PACKETS = 3
-"""Packets in a row from one address before another one than the latched is believed: the peer has
-moved, as after a change of network; a stray packet moves nothing."""
+_QUIET_S = 1.0
+"""Silence from the known address after which another one is believed: the peer has moved, as after
+a change of network. Who sends while the peer does is none of ours. Before the first packet from
+where the peer is expected, others have to keep on for as long."""
 
 _ATTEMPTS = 64
 
@@ -47,29 +48,35 @@ class _Port(asyncio.DatagramProtocol):
 
 
 class _Path:
-    """One of RTP and RTCP: a port outside, a port inside."""
+    """One of RTP and RTCP: a port outside, a port inside.
 
-    def __init__(self) -> None:
+    Args:
+        expected: hosts that the peer probably sends from.
+        clock: seconds, monotonic.
+    """
+
+    def __init__(self, expected: Collection[str], clock: Callable[[], float]) -> None:
         self.outside = _Port(self._from_peer)
         self.inside = _Port(self._from_worker)
         self.peer: tuple[str, int] | None = None
         self.worker: tuple[str, int] | None = None
         self.latched = False
-        self._other: tuple[str, int] | None = None
-        self._others = 0
+        self._expected = expected
+        self._clock = clock
+        self._quiet_since_s = clock()
 
     def _from_peer(self, data: bytes, address: tuple[str, int]) -> None:
-        if address != self.peer or not self.latched:
-            self._others = self._others + 1 if address == self._other else 1
-            self._other = address
-            if self.latched and self._others < _LATCH_PACKETS:
+        now_s = self._clock()
+        if not self.latched or address != self.peer:
+            known = not self.latched and address[0] in self._expected
+            if not known and now_s - self._quiet_since_s < _QUIET_S:
                 return
             self.peer, self.latched = address, True
-        self._others = 0
+        self._quiet_since_s = now_s
         self.inside.send(data, self.worker)
 
     def _from_worker(self, data: bytes, address: tuple[str, int]) -> None:
-        if self.worker is None or address[1] == self.worker[1]:
+        if address == self.worker:
             self.outside.send(data, self.peer)
 
     def close(self) -> None:
@@ -127,8 +134,12 @@ class MediaRelays:
     def __len__(self) -> int:
         return len(self._relays)
 
-    async def open(self, call_id: str) -> MediaRelay:
+    async def open(self, call_id: str, expected: Collection[str] = ()) -> MediaRelay:
         """The relay of a call, made if there is none yet.
+
+        Args:
+            call_id: of the call.
+            expected: hosts that the peer probably sends from; other ones are believed later.
 
         Raises:
             TalkpathError: no port is free, or there are too many relays.
@@ -137,7 +148,8 @@ class MediaRelays:
             return self._relays[call_id]
         if len(self._relays) >= self._limit:
             raise TalkpathError(f"all {self._limit} relays of audio are in use")
-        rtp, rtcp = _Path(), _Path()
+        clock = asyncio.get_running_loop().time
+        rtp, rtcp = _Path(expected, clock), _Path(expected, clock)
         try:
             outside = await self._pair(self._host, rtp.outside, rtcp.outside, self._port)
             inside = await self._pair("127.0.0.1", rtp.inside, rtcp.inside, lambda: 0)

@@ -63,15 +63,19 @@ class OutboundCall:
         """The peer has answered something."""
         if self._answered.is_set():
             return
-        self._ringing.set()
         self._status, self._reason = status, reason
-        if status >= 200 and status not in (401, 407):
-            self._answered.set()
+        if status not in (401, 407):  # which the worker answers with a password, if it has one
+            self._ringing.set()
+            if status >= 200:
+                self._answered.set()
 
     def over(self, reason: str, quality: CallQuality | None = None) -> None:
         """The call has ended; what comes first counts, but for the figures."""
         if not self._answered.is_set():
-            self.progressed(408, "no answer")
+            if self._status < 300:
+                self._status, self._reason = 408, "no answer"
+            self._ringing.set()
+            self._answered.set()
         if quality is not None:
             self.quality = quality
         if not self._ended.is_set():

@@ -95,16 +95,19 @@ class Stage:
         trunks: Sequence[Trunk] = (),
         dial_plan: Sequence[str] = (),
         relays: Callable[[str], Relay | None] = lambda call_id: None,
+        password: str = "",
         **settings: Any,
     ) -> None:
         config = SipConfig(**settings)
         self.now_s = 1000.0
         face = Face(PUBLIC, 5060, PUBLIC)
-        self.passage = Passage(config, ("127.0.0.1", 4000), lambda flow: face, relays)
+        inside = ("127.0.0.1", 4000)
+        self.passage = Passage(config, inside, lambda flow: face, relays, lambda call: password)
+        plan = DialPlan(list(dial_plan))
         self.edge = Edge(
             config,
             Access(config, list(trunks)),
-            DialPlan(list(dial_plan)).permits,
+            lambda target, call: plan.permits(target),
             self.passage,
             lambda worker, profile: (f"in-{profile}", 5000 + worker),
         )

@@ -1,10 +1,12 @@
 """The edge: what a peer and a worker see of each other, and who is met with silence."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
 from talkpath.agent.sip import edge_actions as edges
+from talkpath.agent.sip.digest import Credentials
 from talkpath.agent.sip.edge import LINGER_S, T1_S, UNANSWERED_S
 from talkpath.agent.sip.edge_actions import EdgeError
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
@@ -426,8 +428,6 @@ def outbound(
 
 def dialled(stage: Stage) -> tuple[EdgeCall, Request]:
     done = stage.worker(outbound(uri=stage.edge.expect_dial(CALLEE, "why")))
-    trying = at_worker(done)
-    assert isinstance(trying, Response) and trying.status == 100
     locate = the(edges.Locate, done)
     assert (locate.uri, locate.call.info) == ("sip:42@pbx.example.com", "why")
     outer = at_peer(stage.note(stage.edge.located(locate.call, TARGET, stage.now_s)))
@@ -479,6 +479,47 @@ def test_a_trunk_that_wants_a_password_gets_a_second_invite() -> None:
     assert call.stage.name == "UP"
 
 
+def test_an_invite_that_nobody_answers_is_repeated_over_udp_alone() -> None:
+    stage = Stage()
+    call, outer = dialled(stage)
+    again = at_peer(stage.worker(outbound(uri=call.stand_in)))
+    assert bytes(again) == bytes(outer)
+    stage = Stage()
+    connection = Flow("tcp", ("192.168.1.2", 40000), ("192.0.2.30", 5060), 3)
+    done = stage.worker(outbound(uri=stage.edge.expect_dial(CALLEE)))
+    call = the(edges.Locate, done).call
+    stage.edge.located(call, connection, stage.now_s)
+    assert stage.worker(outbound(uri=call.stand_in)) == []
+
+
+def test_a_digest_is_for_the_callee_not_for_what_stands_for_it() -> None:
+    stage = Stage(password="secret")
+    call, outer = dialled(stage)
+    stage.peer(response(outer, 401, "Unauthorized"), TARGET)
+    made = Credentials("ann", "pbx", "nonce", call.stand_in, cnonce="c", opaque="o")
+    header = f"Authorization: {made.header('secret', 'INVITE')}"
+    second = outbound(header, number=2, branch="z9hG4bK2", uri=call.stand_in)
+    sent = at_peer(stage.worker(second)).headers.get("Authorization")
+    assert sent == replace(made, uri=CALLEE).header("secret", "INVITE")
+    # Servers that know nothing of qop (RFC 2069).
+    plain = replace(made, qop="", cnonce="", opaque=None)
+    header = f"Authorization: {plain.header('secret', 'INVITE')}"
+    third = outbound(header, number=3, branch="z9hG4bK3", uri=call.stand_in)
+    sent = at_peer(stage.worker(third)).headers.get("Authorization")
+    assert sent == replace(plain, uri=CALLEE).header("secret", "INVITE")
+
+
+def test_headers_for_a_request_stay_with_its_copies_and_no_others() -> None:
+    stage = Stage()
+    _, inner = stage.up(INVITE)
+    stage.edge.add_headers("call@phone", "REFER", {"X-Why": "done"}.items())
+    refer = worker_request(inner, "REFER", 7, "Refer-To: <sip:x@y>")
+    for _ in range(2):
+        assert at_peer(stage.worker(refer)).headers.get("X-Why") == "done"
+    later = worker_request(inner, "REFER", 8, "Refer-To: <sip:x@y>")
+    assert at_peer(stage.worker(later)).headers.get("X-Why") is None
+
+
 def test_a_worker_may_call_nobody_that_it_was_not_told_to() -> None:
     stage = Stage()
     refused = at_worker(stage.worker(outbound()))
@@ -498,7 +539,9 @@ def test_a_call_that_is_refused_or_cannot_be_made_is_over() -> None:
     call, outer = dialled(stage)
     done = stage.peer(response(outer, 486, "Busy Here"), TARGET)
     assert the(edges.Progress, done).status == 486 and the(edges.Over, done).call is call
-    assert at_peer(stage.worker(outbound(method="ACK", tag="bot"))).via == outer.via
+    ack = stage.worker(outbound(method="ACK", tag="bot", uri=call.stand_in))
+    assert at_peer(ack).via == outer.via
+    assert the(edges.ToPeer, ack).flow == TARGET
 
     stage = Stage()
     stand_in = stage.edge.expect_dial(CALLEE)
@@ -579,6 +622,9 @@ class Relay:
         self.answered.append(port)
 
 
+OUTSIDE = STRANGER
+
+
 def test_a_relay_stands_between_both_descriptions() -> None:
     relay = Relay()
     stage = Stage(relays=lambda call_id: relay)
@@ -593,13 +639,21 @@ def test_a_relay_stands_between_both_descriptions() -> None:
     ("mode", "flow", "wanted"),
     [
         ("auto", PEER, False),
-        ("auto", STRANGER, True),
+        ("auto", OUTSIDE, True),
         ("always", PEER, True),
-        ("off", STRANGER, False),
+        ("off", OUTSIDE, False),
     ],
 )
 def test_who_needs_a_relay(mode: str, flow: Flow, wanted: bool) -> None:
-    assert Stage(symmetric_rtp=mode).passage.wants_relay(INVITE, flow) is wanted
+    stage = Stage(symmetric_rtp=mode, allow=("0.0.0.0/0",))
+    assert stage.passage.wants_relay(stage.asked(INVITE, flow), flow) is wanted
+
+
+def test_of_a_callee_nothing_is_known_before_it_answers() -> None:
+    for mode in ("auto", "always"):
+        stage = Stage(symmetric_rtp=mode)
+        call, _ = dialled(stage)
+        assert stage.passage.wants_relay(call, TARGET) is (mode == "always")
 
 
 def test_keys_that_were_not_offered_are_not_answered() -> None:
