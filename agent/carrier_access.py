@@ -118,13 +118,17 @@ def twilio_signed(
 
 
 def _sign(key: str, text: str) -> str:
-    return base64.b64encode(hmac.digest(key.encode(), text.encode(), hashlib.sha1)).decode()
+    return base64.b64encode(hmac.digest(key.encode(), _bytes(text), hashlib.sha1)).decode()
 
 
 def _with_and_without_port(url: str) -> tuple[str, ...]:
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition(":")[0] if parts.port else parts.netloc
-    port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:  # whoever wrote this is not Twilio
+        return (url,)
+    host = parts.netloc.rpartition(":")[0] if port else parts.netloc
+    port = port or (443 if parts.scheme in ("https", "wss") else 80)
     return (
         url,
         parts._replace(netloc=host).geturl(),
@@ -140,4 +144,9 @@ def _password(credentials: str) -> str:
 
 
 def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode("utf-8", "surrogateescape"))
+    return hmac.compare_digest(_bytes(one), _bytes(other))
+
+
+def _bytes(text: str) -> bytes:
+    """What a stranger wrote may hold any character, halves of pairs too."""
+    return text.encode("utf-8", "surrogatepass")

@@ -188,6 +188,20 @@ async def test_behind_a_proxy_that_changes_the_host_the_setting_says_who_we_are(
         assert socket_url("plivo", answer).startswith("wss://bot.example.org/plivo/")
 
 
+async def test_rubbish_beside_a_signature_is_refused_like_any_wrong_one(
+    monkeypatch: pytest.MonkeyPatch, log: list[str]
+) -> None:
+    monkeypatch.setenv("TWILIO_AUTH_TOKEN", AUTH_TOKEN)
+    async with served(StageBot(), host="0.0.0.0") as url:
+        address = f"{url.replace('0.0.0.0', '127.0.0.1')}/twilio"
+        for host in ("a:99999", "[1:2:3]"):
+            shown = {"Host": host, "X-Twilio-Signature": "zz"}
+            assert (await ask(address, shown)).status == 403
+        half = {"X-Twilio-Signature": "zz", "Content-Type": "application/json"}
+        assert (await ask(address, half, b'{"a": "\\ud800"}')).status == 403
+    assert not any("Traceback" in entry for entry in log)
+
+
 async def test_a_host_that_is_none_is_not_repeated() -> None:
     async with served(StageBot(), host="0.0.0.0", carriers=LET_IN) as url:
         address = f"{url.replace('0.0.0.0', '127.0.0.1')}/twilio?token={TOKEN}"
