@@ -158,10 +158,10 @@ class Media:
             times.append(self.send(data[i : i + PACKET].ljust(PACKET, b"\xff")))
         return times
 
-    async def press(self, key: str, duration_ms: int = 100) -> None:
+    async def press(self, key: str, duration_ms: int = 100, *, ends: int = 3) -> None:
         """Send a key as an event (RFC 4733): marked, repeated, its end three times."""
         steps = duration_ms // 20
-        for i in range(1, steps + 3):
+        for i in range(1, steps + ends):
             last = i >= steps
             event = struct.pack("!BBH", _KEYS.index(key), last << 7 | 10, min(i, steps) * PACKET)
             self.send(event, 101, mark=i == 1, step=0)

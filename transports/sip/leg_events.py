@@ -15,6 +15,8 @@ KEYS = "0123456789ABCD*#"
 """The keys that there are."""
 
 _MOST = 256
+_LONGEST_KEY_S = 1.0
+"""A key whose end does not come until then is told: its last packets, three alike, were lost."""
 
 
 class LegEvents:
@@ -32,9 +34,12 @@ class LegEvents:
         self._waiting: deque[LegEvent] = deque()
         self._news = asyncio.Event()
         self._key: tuple[str, float] | None = None
+        self._key_limit: asyncio.TimerHandle | None = None
 
     def put(self, event: LegEvent) -> None:
-        """Add an event."""
+        """Add an event; a key that is still down comes before the end."""
+        if isinstance(event, Ended):
+            self.key_up()
         if len(self._waiting) >= _MOST and isinstance(event, KeyPressed | Held | Resumed):
             logger.warning("call {}: nobody takes its events", self._call_id)
             return
@@ -46,9 +51,14 @@ class LegEvents:
         self.key_up()
         if key and key.upper() in KEYS:
             self._key = key.upper(), time.monotonic()
+            loop = asyncio.get_running_loop()
+            self._key_limit = loop.call_later(_LONGEST_KEY_S, self.key_up)
 
     def key_up(self) -> None:
         """The key that was down went up."""
+        if self._key_limit is not None:
+            self._key_limit.cancel()
+            self._key_limit = None
         if self._key is not None:
             key, since = self._key
             self._key = None

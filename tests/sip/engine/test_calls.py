@@ -103,10 +103,16 @@ async def test_keys_come_and_go_as_events_and_as_messages() -> None:
             await followed.leg.send_keys("12x")
         with pytest.raises(LegError, match="more than 128 keys"):
             await followed.leg.send_keys("1" * 129)
-        await asyncio.sleep(0.1)
+        await call.media.press("8", ends=0)
+        await followed.until(KeyPressed, 4)  # its end was lost
+        await call.media.press("9", ends=0)
+        await call.media.say(tone(440, 0.1))
+        await call.request("BYE")
+        await followed.until(Ended)
 
     pressed = [event for event in followed.events if isinstance(event, KeyPressed)]
-    assert [event.key for event in pressed] == ["5", "#", "7"]
+    assert [event.key for event in pressed] == ["5", "#", "7", "8", "9"]
+    assert pressed.pop(3).duration_ms == pytest.approx(1000, abs=200)
     assert all(40 <= event.duration_ms < 400 for event in pressed)
     assert call.media.keys() == "1*9D"
 
