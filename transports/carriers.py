@@ -76,7 +76,8 @@ def carrier_transport(arguments: CarrierArguments, *, audio_out: bool) -> BaseTr
         audio_out_10ms_chunks=_CHUNKS.get(arguments.transport_type or "", CHUNKS),
         serializer=arguments.serializer,
     )
-    return with_hold(FastAPIWebsocketTransport(arguments.websocket, params))
+    transport = FastAPIWebsocketTransport(arguments.websocket, params)
+    return with_hold(transport, telephone=True)
 
 
 def carrier_routes(

@@ -76,4 +76,6 @@ async def create_transport(runner_args: Any, *, audio_out: bool = True) -> BaseT
     makers["eval"] = evaluation
     makers["websocket"] = telephony
     makers["daily"] = makers["livekit"] = other
-    return with_hold(await create_other_transport(runner_args, makers))
+    transport = await create_other_transport(runner_args, makers)
+    telephone = getattr(runner_args, "transport_type", "") in _TELEPHONY
+    return with_hold(transport, telephone=telephone)

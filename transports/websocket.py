@@ -27,6 +27,7 @@ from talkpath.agent.errors import AudioError
 from talkpath.transports.holding import HoldingOutput
 from talkpath.transports.resampling import StreamResampler, resample_shortly
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
+from talkpath.transports.transferring import WithoutTransfers
 
 __all__ = ["CHUNKS", "CallerSerializer", "Pace", "WebSocketCalls", "with_hold"]
 
@@ -119,15 +120,25 @@ class _HoldingOutput(HoldingOutput, FastAPIWebsocketOutputTransport):
     """Sends nothing while it is held; what was sent until then, the caller has."""
 
 
-def with_hold(transport: BaseTransport) -> BaseTransport:
+class _TelephoneOutput(WithoutTransfers, _HoldingOutput):
+    """The same, to a carrier."""
+
+
+def with_hold(transport: BaseTransport, *, telephone: bool = False) -> BaseTransport:
     """Give a WebSocket transport an output that can be held, and a serializer with little delay.
 
     Others are left as they are.
+
+    Args:
+        transport: just made.
+        telephone: whether a carrier is there, which cannot transfer calls; a page or a program
+            is told where to connect, and does so by itself.
     """
     if isinstance(transport, FastAPIWebsocketTransport):
         if transport._params.serializer is not None:
             resample_shortly(transport._params.serializer)
-        transport._output = _HoldingOutput(
+        output = _TelephoneOutput if telephone else _HoldingOutput
+        transport._output = output(
             transport, transport._client, transport._params, name=transport._output_name
         )
     return transport

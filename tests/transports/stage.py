@@ -27,6 +27,7 @@ from pipecat.processors.frameworks.rtvi.frames import RTVIServerMessageFrame
 from pipecat.workers.runner import WorkerRunner
 
 from talkpath.agent.config import AsteriskConfig, CarriersConfig, Config, ServerConfig
+from talkpath.processors.frames import TransferRefusedFrame
 from talkpath.transports.factory import create_transport
 from talkpath.transports.server import serve
 from talkpath.transports.sessions import Bot, Limits
@@ -69,12 +70,15 @@ class Behind(FrameProcessor):
     def __init__(self) -> None:
         super().__init__()
         self.frames: list[Frame] = []
+        self.refusals: list[str] = []
         self.spoken_s = 0.0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         await super().process_frame(frame, direction)
         if isinstance(frame, self.KINDS):
             self.frames.append(frame)
+        elif isinstance(frame, TransferRefusedFrame):
+            self.refusals.append(frame.reason)
         elif isinstance(frame, TTSAudioRawFrame):
             self.spoken_s += len(frame.audio) / 2 / frame.sample_rate
         await self.push_frame(frame, direction)

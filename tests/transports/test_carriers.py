@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 
 import numpy as np
 import pytest
-from pipecat.frames.frames import EndFrame, OutputTransportMessageUrgentFrame
+from pipecat.frames.frames import EndFrame, EndWorkerFrame, OutputTransportMessageUrgentFrame
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from talkpath.agent.audio import FloatArray, Resampler
 from talkpath.agent.config import CarriersConfig
-from talkpath.processors.frames import HoldPlaybackFrame, ResumePlaybackFrame
+from talkpath.processors.frames import HoldPlaybackFrame, ResumePlaybackFrame, TransferFrame
 from talkpath.transports.sessions import Limits
 from tests.browser import eventually
 from tests.speech import clip
@@ -139,6 +139,21 @@ async def test_while_held_nothing_is_sent_and_afterwards_all_of_it() -> None:
         assert call.clear_at() is None
         await scene.frames(ResumePlaybackFrame())
         await eventually(lambda: len(call.sound()) == 8_000, "the rest of it")
+
+
+async def test_a_caller_who_cannot_be_put_through_stays_until_the_next_end() -> None:
+    bot = StageBot()
+    async with served(bot, carriers=LET_IN) as url, line(url, "twilio") as call:
+        scene = await bot.scene()
+        await scene.speak(0.1)
+        await scene.frames(TransferFrame(target="+4930123"), EndWorkerFrame())
+        await eventually(lambda: scene.behind.refusals, "the refusal")
+        assert scene.behind.refusals == ["this line cannot transfer calls"]
+        heard = len(call.sound())
+        await scene.speak(0.4)
+        await eventually(lambda: len(call.sound()) - heard >= 3_200, "the apology")
+        await scene.frames(EndWorkerFrame())
+        await call.socket.wait_closed()
 
 
 # -- the first messages ----------------------------------------------------------------------

@@ -27,6 +27,7 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ, Resampler, float_to_pcm16, pcm1
 from talkpath.agent.errors import AudioError
 from talkpath.transports.asterisk.channel import STALLED_S, Channel, Order, Sound
 from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.transferring import WithoutTransfers
 
 __all__ = ["AsteriskTransport"]
 
@@ -92,7 +93,7 @@ class _Input(BaseInputTransport):
             await self.push_audio_frame(InputAudioRawFrame(pcm, SAMPLE_RATE_HZ, 1))
 
 
-class _Speaker(BaseOutputTransport):
+class _Speaker(WithoutTransfers):
     """Sends at the pace of speech."""
 
     def __init__(
@@ -105,6 +106,7 @@ class _Speaker(BaseOutputTransport):
         self._room = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._resampler: Resampler | None = None
+        self._dropped = 0
 
     async def start(self, frame: StartFrame) -> None:
         """Answer; the caller is let in."""
@@ -134,10 +136,14 @@ class _Speaker(BaseOutputTransport):
         await super().cleanup()  # type: ignore[no-untyped-call]
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Take a chunk, once there is room; False once the call is over."""
+        """Take a chunk, once there is room; False if it was dropped, or the call is over."""
+        self._refused = False  # an end that comes now counts
+        dropped = self._dropped
         while not self._channel.playout.room and not self._channel.gone.is_set():
             self._room.clear()
             await self._room.wait()
+            if frame.interruptible and self._dropped != dropped:
+                return False
         if self._channel.gone.is_set():
             return False
         if self._resampler is None or self._resampler.from_hz != frame.sample_rate:
@@ -209,6 +215,7 @@ class _Output(HoldingOutput, _Speaker):
         """Forget what the caller is not to hear any more, at once."""
         if self._channel.playout.drop(asyncio.get_running_loop().time()):
             self._channel.order(Order.FLUSH)
+        self._dropped += 1
         self._resampler = None  # it still has the last 2 ms
         self.moved_on()
 

@@ -111,7 +111,10 @@ class Playout:
         return True
 
     def hold(self, who: str) -> None:
-        """Fall silent at once, and keep what was not sent yet."""
+        """Fall silent at once, and keep what was not sent yet.
+
+        Of a peer's hold the leg learns when its streams have been replaced, with what they held.
+        """
         if not self._holds:
             self._take_back()
         self._holds.add(who)

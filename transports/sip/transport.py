@@ -5,7 +5,8 @@ Output, frames in: what every output takes, held and dropped as in ``talkpath.tr
 ``TransferFrame`` sends the caller on, in its turn behind what is being said;
 ``OutputDTMFFrame`` presses keys in its turn, ``OutputDTMFUrgentFrame`` at once; ``EndFrame`` hangs
 up when all has been played, ``CancelFrame`` at once. While the peer has put the call on hold,
-nothing is said, and nothing of it is lost.
+the bot hears silence instead of its music, nothing is said, and nothing of it is lost but the
+packet or two that were on their way.
 
 Handlers: ``on_client_connected`` at the answer, ``on_client_disconnected`` at the end,
 ``on_held`` and ``on_resumed`` where the peer does that.
@@ -36,7 +37,7 @@ from pipecat.transports.base_input import BaseInputTransport
 from pipecat.transports.base_output import BaseOutputTransport
 from pipecat.transports.base_transport import BaseTransport, TransportParams
 
-from talkpath.processors.frames import LiveAudioFrame, TransferFrame, TransferRefusedFrame
+from talkpath.processors.frames import LiveAudioFrame, TransferFrame
 from talkpath.transports.holding import HoldingOutput
 from talkpath.transports.sip.leg import (
     Answered,
@@ -52,6 +53,7 @@ from talkpath.transports.sip.leg import (
 )
 from talkpath.transports.sip.playout import Playout
 from talkpath.transports.sip.rates import PipelineResampler, SteadyResampler
+from talkpath.transports.transferring import TransferRefusals
 
 __all__ = ["SipTransport"]
 
@@ -69,6 +71,7 @@ class _Input(BaseInputTransport):
         super().__init__(params)
         self._leg = leg
         self._resampler: SteadyResampler | None = None
+        self.deaf = False
         self._blocks: asyncio.Queue[bytes] = asyncio.Queue(_MOST_BLOCKS)
         self._lost = 0
         self._hearing: asyncio.Task[None] | None = None
@@ -95,6 +98,8 @@ class _Input(BaseInputTransport):
         await super().cleanup()  # type: ignore[no-untyped-call]
 
     def _hear(self, pcm: bytes) -> None:
+        if self.deaf:
+            pcm = bytes(len(pcm))
         resampler = self._resampler
         if resampler is None or resampler.from_hz != self._leg.rate_hz:
             resampler = self._resampler = SteadyResampler(self._leg.rate_hz, self.sample_rate)
@@ -113,7 +118,7 @@ class _Input(BaseInputTransport):
                 await self.push_frame(InputAudioRawFrame(block, self.sample_rate, 1))
 
 
-class _Speaker(BaseOutputTransport):
+class _Speaker(TransferRefusals):
     """Speaks into the leg."""
 
     def __init__(self, leg: CallLeg, params: TransportParams, on_ready: Callable[[], Any]) -> None:
@@ -123,7 +128,6 @@ class _Speaker(BaseOutputTransport):
         self.headers: Mapping[str, str] = {}
         self._leg = leg
         self._on_ready = on_ready
-        self._refused = False
         self._pressing: set[asyncio.Task[None]] = set()
 
     async def start(self, frame: StartFrame) -> None:
@@ -154,7 +158,7 @@ class _Speaker(BaseOutputTransport):
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Write a chunk; returns when the leg has it."""
-        self._refused = False
+        self._refused = False  # an end that comes now counts
         pcm = frame.audio
         if isinstance(frame, LiveAudioFrame):
             pcm = self.playout.caught_up(pcm, frame.sample_rate)
@@ -178,24 +182,12 @@ class _Speaker(BaseOutputTransport):
         try:
             await self._leg.transfer(frame.target)
         except TransferRefused as error:
-            logger.warning("the call was not transferred: {}", error)
-            self._refused = True
-            refusal = {"target": frame.target, "reason": str(error)}
-            await self.broadcast_frame(TransferRefusedFrame, **refusal)
+            await self.refuse_transfer(frame.target, str(error))
         except LegError as error:
             logger.warning("the call cannot be transferred any more: {}", error)
         else:
             logger.info("the call was transferred")
             await self.push_frame(EndWorkerFrame(), FrameDirection.UPSTREAM)
-
-    async def push_frame(
-        self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
-    ) -> None:
-        """Push a frame; but the end that was to follow a transfer does not follow a refusal."""
-        if self._refused and isinstance(frame, EndWorkerFrame):
-            self._refused = False
-            return
-        await super().push_frame(frame, direction)
 
     async def _press(self, keys: str) -> None:
         try:
@@ -296,9 +288,11 @@ class SipTransport(BaseTransport):
                 await self._input.press(event.key)
             case Held():
                 playout.hold("peer")
+                self._input.deaf = True
                 await self._call_event_handler("on_held", self.leg)
             case Resumed():
                 playout.release("peer")
+                self._input.deaf = False
                 await self._call_event_handler("on_resumed", self.leg)
             case Ended():
                 playout.close()

@@ -140,6 +140,21 @@ async def test_after_a_hold_or_the_peers_no_sample_is_missing() -> None:
         assert scene.behind.words == list(said)
 
 
+async def test_a_bot_on_hold_hears_silence_and_not_the_music() -> None:
+    leg, bot = LoopbackLeg(), StageBot()
+    async with attended(bot, leg):
+        scene = await bot.scene()
+        leg.happens(Held())
+        await asyncio.sleep(0.1)
+        leg.say(noise(2.0, 8_000))
+        before_s = scene.ears.heard_s
+        await asyncio.sleep(1.0)
+        assert scene.ears.loudest == 0
+        assert scene.ears.heard_s - before_s == pytest.approx(1.0, abs=0.05)
+        leg.happens(Resumed())
+        await until(lambda: scene.ears.loudest > 0.1, "the peer's voice")
+
+
 async def test_an_interruption_silences_within_a_packet_and_drops_the_rest() -> None:
     leg, bot = LoopbackLeg(OUT_HZ), StageBot()
     async with attended(bot, leg):

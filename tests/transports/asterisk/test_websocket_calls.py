@@ -7,6 +7,7 @@ import pytest
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
     EndFrame,
+    EndWorkerFrame,
     InputDTMFFrame,
     OutputDTMFUrgentFrame,
     TTSAudioRawFrame,
@@ -19,7 +20,7 @@ from websockets.exceptions import InvalidStatus
 from talkpath.agent.asterisk_sections import AsteriskConfig
 from talkpath.agent.audio import float_to_pcm16
 from talkpath.agent.web_server import SocketProtocol
-from talkpath.processors.frames import HoldPlaybackFrame, ResumePlaybackFrame
+from talkpath.processors.frames import HoldPlaybackFrame, ResumePlaybackFrame, TransferFrame
 from talkpath.transports.asterisk import websocket
 from talkpath.transports.asterisk.websocket import join_call
 from talkpath.transports.sessions import Sessions
@@ -69,7 +70,9 @@ async def test_an_interruption_flushes_and_the_next_words_come_whole() -> None:
         await scene.interrupt()
         await eventually(lambda: "FLUSH_MEDIA" in peer.commands, "the flush")
         assert peer.queued == 0
-        heard = len(peer.sound)
+        heard, ticks = len(peer.sound), len(peer.heard)
+        await eventually(lambda: len(peer.heard) > ticks + 5, "a tenth of a second")
+        assert len(peer.sound) == heard
         await speak(scene, 0.5)
         await eventually(lambda: len(peer.sound) - heard >= 8_000, "the next words")
         assert likeness(peer.sound[heard:], speech_like(0.5, 16_000)) > 0.98
@@ -118,6 +121,22 @@ async def test_the_end_of_the_bot_hangs_up_after_its_last_words() -> None:
         assert peer.commands[-1] == "HANGUP"
         assert likeness(peer.sound, speech_like(0.5, 16_000)) > 0.98
         await eventually(lambda: bot.open == 0, "the end of the session")
+
+
+async def test_a_caller_who_cannot_be_put_through_stays_until_the_next_end() -> None:
+    bot = StageBot()
+    async with served(bot) as url, called(url) as peer:
+        scene = await bot.scene()
+        await speak(scene, 0.2)
+        await scene.frames(TransferFrame(target="+4930123"), EndWorkerFrame())
+        await eventually(lambda: scene.behind.refusals, "the refusal")
+        assert scene.behind.refusals == ["this line cannot transfer calls"]
+        heard = len(peer.sound)
+        await speak(scene, 0.5)
+        await eventually(lambda: len(peer.sound) - heard >= 8_000, "the apology")
+        assert not peer.hung_up.is_set()
+        await scene.frames(EndWorkerFrame())
+        await eventually(peer.hung_up.is_set, "the hangup")
 
 
 async def test_keys_arrive_and_rubbish_loses_nothing_else(keys: None, log: list[str]) -> None:
