@@ -43,7 +43,7 @@ class Followed:
         self.events: list[LegEvent] = []
         self._news = asyncio.Event()
         self._audio = bytearray()
-        leg.listen(self._audio.extend)
+        leg.listen(self._hear)
         self.task = asyncio.create_task(self._follow())
 
     @property
@@ -55,8 +55,19 @@ class Followed:
         """Say back what it hears, from now on."""
         self.leg.listen(self._say)
 
-    def _say(self, pcm: bytes) -> None:
+    async def until_heard(self, samples: int) -> None:
+        """Wait until so much was heard."""
+        async with asyncio.timeout(_SOON_S):
+            while len(self._audio) < 2 * samples:
+                self._news.clear()
+                await self._news.wait()
+
+    def _hear(self, pcm: bytes) -> None:
         self._audio.extend(pcm)
+        self._news.set()
+
+    def _say(self, pcm: bytes) -> None:
+        self._hear(pcm)
         self.leg.write(pcm)
 
     async def until(self, kind: type[Event], count: int = 1) -> Event:
