@@ -59,6 +59,7 @@ async def running(
     """Run ``talkpath run BOT`` on a free port; yield the page's address. It must end cleanly."""
     process = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("talkpath")), "run", bot, "--port", "0", *arguments),
+        stdout=2,  # what this process writes to its own is not mixed with it
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(environ or {}),
     )

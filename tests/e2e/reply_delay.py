@@ -3,7 +3,8 @@
 ``python -m tests.e2e.reply_delay --data FOLDER --clips 20`` runs the bot twice, behind SIP and
 behind WebRTC. A caller by hand and headless Chromium call it at the same time and say the same
 clips, first the one, then the other, so that a slow moment of the machine is so for both. It takes
-5.4 s a clip, and twice the clip's length.
+5.4 s a clip, and twice the clip's length. Both bots have the settings of this process: with
+``TALKPATH_TURN_THRESHOLD=0.02`` each stop of speech ends a turn, and what is left is the line.
 
 Measured is the time from the last sound of the clip, as it leaves the caller's microphone, to the
 first sound of the bot at the caller's ear. The telephone's ear is the arrival of a packet: it has
@@ -57,7 +58,7 @@ Sound = NDArray[np.float32]
 _BOT = Path(__file__).with_name("witnessed_echo.py")
 _CLIP_HZ = 16_000
 _LEAD_S = 8.0  # both calls are up, and nobody speaks
-_ANSWER_S = 2.7  # after a clip, until the other caller speaks: the longest turn waits 2 s
+_ANSWER_S = 2.7  # the longest turn waits 2 s
 _ROOM = 10 ** (-55 / 20)  # of a microphone in a quiet room
 _PEAK = 0.5
 _STEP_S = 0.002
@@ -120,11 +121,18 @@ def _reply_s(bot: Sound, rate_hz: int, after_s: float) -> float:
     return first / rate_hz + int(np.argmax(loud)) * _STEP_S
 
 
-def places(clips: Sequence[Sound]) -> tuple[list[float], list[float], float]:
-    """When the browser says each clip, when the telephone does, and the end: seconds."""
+def places(
+    clips: Sequence[Sound], answer_s: float = _ANSWER_S
+) -> tuple[list[float], list[float], float]:
+    """When the browser says each clip, when the telephone does, and the end: seconds.
+
+    Args:
+        clips: their sound, 16 kHz.
+        answer_s: seconds after a clip until the other caller speaks.
+    """
     browser, phone, at_s = [], [], _LEAD_S
     for clip in clips:
-        length_s = len(clip) / _CLIP_HZ + _ANSWER_S
+        length_s = len(clip) / _CLIP_HZ + answer_s
         browser.append(at_s)
         phone.append(at_s + length_s)
         at_s += 2 * length_s
@@ -244,11 +252,16 @@ def _figures(turns: Sequence[Turn], notes: Sequence[_Note]) -> dict[str, object]
 
 
 async def _call_both(
-    url: str, port: int, codec: TelephoneCodec, said: Sequence[tuple[Clip, Sound]], folder: Path
+    url: str,
+    port: int,
+    codec: TelephoneCodec,
+    said: Sequence[tuple[Clip, Sound]],
+    answer_s: float,
+    folder: Path,
 ) -> tuple[list[Turn], list[Turn], float]:
     """Turns in the browser and by telephone, and the browser's jitter buffer in ms."""
     sounds = [sound for _, sound in said]
-    starts, phone_starts, end_s = places(sounds)
+    starts, phone_starts, end_s = places(sounds, answer_s)
     spoken = _microphone(sounds, phone_starts, end_s)
     ready = packets(codec, resample(spoken, _CLIP_HZ, codec.rate_hz))
     microphone = microphone_wav(
@@ -292,7 +305,7 @@ async def measure(args: argparse.Namespace) -> dict[str, object]:
         async with running(str(_BOT), environ=browser_settings) as url:
             codec = TELEPHONE_CODECS[args.codec]
             browser, phone, jitter_buffer_ms = await _call_both(
-                url, line.port, codec, chosen, folder
+                url, line.port, codec, chosen, args.answer, folder
             )
         pairs = zip(phone, browser, strict=True)
         differences = [there.delay_ms - here.delay_ms for there, here in pairs]
@@ -335,6 +348,13 @@ def main() -> None:
         default=4.6,
         metavar="S",
         help="no clip longer than this (default: 4.6)",
+    )
+    parser.add_argument(
+        "--answer",
+        type=float,
+        default=_ANSWER_S,
+        metavar="S",
+        help=f"from a clip to the other caller's (default: {_ANSWER_S})",
     )
     parser.add_argument("--codec", choices=tuple(TELEPHONE_CODECS), default="pcmu")
     args = parser.parse_args()
