@@ -24,14 +24,18 @@ from pipecat.utils.time import time_now_iso8601
 
 __all__ = ["KeyPad", "LastWords"]
 
+_LATE_S = 3.0
+"""So long after a number was taken for complete, its terminator may still come."""
+
 _LONGEST = 32  # more digits are no number; a handset that hangs sends them for ever
 
 
 class KeyPad(FrameProcessor):
     """Runs the action of a key that is pressed alone, and gathers all others into numbers.
 
-    A key of the menu acts at once, unless it comes in the middle of a number. A key silences the
-    bot.
+    A key of the menu acts at once, unless it comes in the middle of a number. The terminator of a
+    number that was complete by then, because its caller was slow, does nothing. A key silences
+    the bot.
 
     Args:
         menu: actions by key.
@@ -52,6 +56,7 @@ class KeyPad(FrameProcessor):
         self._terminator = terminator
         self._number = ""
         self._timer: asyncio.Task[None] | None = None
+        self._late_until_s = 0.0
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Forward the frame; then act if it was a key."""
@@ -67,26 +72,37 @@ class KeyPad(FrameProcessor):
 
     async def _pressed(self, key: str) -> None:
         await self._stop()
+        late = asyncio.get_running_loop().time() < self._late_until_s
+        self._late_until_s = 0.0
+        if late and key == self._terminator:
+            return
         if not self._number:
             await self.broadcast_interruption()  # type: ignore[no-untyped-call]
             if key in self._menu:
                 await self._menu[key]()
                 return
-        if key == self._terminator or len(self._number) >= _LONGEST:
+        if key == self._terminator:
             await self._complete()
             return
         self._number += key
+        if len(self._number) >= _LONGEST:
+            await self._complete_early()
+            return
         self._timer = self.create_task(self._wait())
 
     async def _wait(self) -> None:
         await asyncio.sleep(self._timeout_s)
         self._timer = None
-        await self._complete()
+        await self._complete_early()
 
     async def _stop(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
             await self.cancel_task(timer)
+
+    async def _complete_early(self) -> None:
+        self._late_until_s = asyncio.get_running_loop().time() + _LATE_S
+        await self._complete()
 
     async def _complete(self) -> None:
         number, self._number = self._number, ""
