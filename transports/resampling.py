@@ -7,13 +7,11 @@ attributes, two in each serializer of telephony and one for each stream that an 
 
 from typing import TypeVar
 
-import numpy as np
 from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
 from pipecat.serializers.base_serializer import FrameSerializer
 from pipecat.transports.base_output import BaseOutputTransport
 
-from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
-from talkpath.agent.errors import AudioError
+from talkpath.transports.sip.rates import SteadyResampler
 
 __all__ = ["StreamResampler", "play_shortly", "resample_shortly"]
 
@@ -26,13 +24,13 @@ _ATTRIBUTES = ("_input_resampler", "_output_resampler")
 class StreamResampler(BaseAudioResampler):
     """Resamples one mono stream of 16-bit PCM, block by block.
 
-    The stream begins with as much silence as the filter delays it by: from then on a block of
-    20 ms gives exactly 20 ms, which those need that take no other packets. Nothing is cleared
-    after a pause: the last 3 ms before it come with the first block after it.
+    A block of 20 ms gives exactly 20 ms, which those need that take no other packets. Nothing is
+    cleared after a pause: the last 3 ms before it come with the first block after it. Where a
+    block has another rate than the one before, the stream begins anew.
     """
 
     def __init__(self) -> None:
-        self._resampler: Resampler | None = None
+        self._stream: SteadyResampler | None = None
 
     async def resample(self, audio: bytes, in_rate: int, out_rate: int) -> bytes:
         """Take the next block and give what is due.
@@ -43,38 +41,21 @@ class StreamResampler(BaseAudioResampler):
             out_rate: the rate in Hz of what is given back.
 
         Raises:
-            AudioError: an odd number of bytes, a rate that no audio has, or other rates than
-                those that the stream began with.
+            AudioError: an odd number of bytes, or a rate that no audio has.
         """
-        if in_rate == out_rate:
-            return audio
-        if self._resampler is None:
-            self._resampler = _begun(in_rate, out_rate)
-        began = self._resampler.from_hz, self._resampler.to_hz
-        if began != (in_rate, out_rate):
-            raise AudioError(
-                f"a stream that began as {began[0]} to {began[1]} Hz goes on as {in_rate} to "
-                f"{out_rate} Hz"
-            )
-        return float_to_pcm16(self._resampler.process(pcm16_to_float(audio)))
+        stream = self._stream
+        if stream is None or (stream.from_hz, stream.to_hz) != (in_rate, out_rate):
+            stream = self._stream = SteadyResampler(in_rate, out_rate)
+        return stream.process(audio)
 
     async def flush(self) -> bytes:
         """Give what the filter holds back, and begin anew."""
-        if self._resampler is None:
-            return b""
-        rest = float_to_pcm16(self._resampler.flush())
-        await self.reset()
-        return rest
+        stream, self._stream = self._stream, None
+        return stream.flush() if stream is not None else b""
 
     async def reset(self) -> None:
-        """Drop what the filter holds back, and begin anew; the rates may be others then."""
-        self._resampler = None
-
-
-def _begun(in_rate: int, out_rate: int) -> Resampler:
-    resampler = Resampler(in_rate, out_rate)
-    resampler.process(np.zeros(resampler.delay, dtype=np.float32))
-    return resampler
+        """Drop what the filter holds back, and begin anew."""
+        self._stream = None
 
 
 def resample_shortly(serializer: _Serializer) -> _Serializer:

@@ -1,13 +1,14 @@
 """Outputs of telephone calls, and the transfers that are refused.
 
 Where a transfer is refused, ``TransferRefusedFrame`` goes both ways, and the end of the session
-that was to follow right behind it does not count: the call goes on.
+that was to follow behind the transfer does not count: the call goes on.
 """
 
 from loguru import logger
-from pipecat.frames.frames import EndWorkerFrame, Frame, OutputAudioRawFrame
+from pipecat.frames.frames import EndWorkerFrame, Frame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.transports.base_output import BaseOutputTransport
+from pipecat.utils.utils import obj_id
 
 from talkpath.processors.frames import TransferFrame, TransferRefusedFrame
 
@@ -17,25 +18,19 @@ __all__ = ["TransferRefusals", "WithoutTransfers"]
 class TransferRefusals(BaseOutputTransport):
     """What an output needs to refuse transfers; comes before the transport's own class."""
 
-    _refused = False
+    _refused_id = 0  # frames' ids count up: an end with a lower one was made before the refusal
 
     async def refuse_transfer(self, target: str, reason: str) -> None:
-        """Tell of a refusal; an end right behind it does not count."""
+        """Tell of a refusal; an end that follows by then does not count."""
         logger.warning("the call was not transferred: {}", reason)
-        self._refused = True
+        self._refused_id = obj_id()
         await self.broadcast_frame(TransferRefusedFrame, target=target, reason=reason)
-
-    async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
-        """Write a chunk; an end that comes after it counts."""
-        self._refused = False
-        return await super().write_audio_frame(frame)
 
     async def push_frame(
         self, frame: Frame, direction: FrameDirection = FrameDirection.DOWNSTREAM
     ) -> None:
         """Push a frame; but the end that was to follow a transfer does not follow a refusal."""
-        if self._refused and isinstance(frame, EndWorkerFrame):
-            self._refused = False
+        if isinstance(frame, EndWorkerFrame) and frame.id < self._refused_id:
             return
         await super().push_frame(frame, direction)
 

@@ -147,7 +147,7 @@ async def test_a_caller_who_cannot_be_put_through_stays_until_the_next_end() -> 
         scene = await bot.scene()
         await scene.speak(0.1)
         await scene.frames(TransferFrame(target="+4930123"), EndWorkerFrame())
-        await eventually(lambda: scene.behind.refusals, "the refusal")
+        await eventually(lambda: bool(scene.behind.refusals), "the refusal")
         assert scene.behind.refusals == ["this line cannot transfer calls"]
         heard = len(call.sound())
         await scene.speak(0.4)

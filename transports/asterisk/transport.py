@@ -137,7 +137,6 @@ class _Speaker(WithoutTransfers):
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Take a chunk, once there is room; False if it was dropped, or the call is over."""
-        self._refused = False  # an end that comes now counts
         dropped = self._dropped
         while not self._channel.playout.room and not self._channel.gone.is_set():
             self._room.clear()

@@ -440,10 +440,13 @@ class BaresipLeg:
         try:
             await command
         except TransferFailed as error:
+            if self._ended is not None or self._call.state is CallState.CLOSED:
+                # Many leave when they have taken the REFER, and never say what became of it.
+                raise LegError("the peer left before it told how that went") from error
             raise TransferRefused(f"the peer: {error}", error.status or 0) from error
         except StaleHandleError as error:
             raise LegError("the call is over") from error
-        except BaresipError as error:
+        except (BaresipError, ValueError) as error:
             raise TransferRefused(str(error)) from error
 
     def _start(self, work: Awaitable[None]) -> None:

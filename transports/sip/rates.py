@@ -7,11 +7,10 @@ block comes out whole, later by the filter's delay alone.
 """
 
 import numpy as np
-from pipecat.audio.resamplers.base_audio_resampler import BaseAudioResampler
 
 from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
 
-__all__ = ["PipelineResampler", "SteadyResampler"]
+__all__ = ["SteadyResampler"]
 
 
 class SteadyResampler:
@@ -40,29 +39,3 @@ class SteadyResampler:
     def flush(self) -> bytes:
         """Give the last samples, those that the filter holds back; the stream is over."""
         return float_to_pcm16(self._resampler.flush())
-
-
-class PipelineResampler(BaseAudioResampler):
-    """The same as Pipecat wants it inside its output, whose own delays audio by 60 to 110 ms.
-
-    Frames of any rates may follow each other.
-    """
-
-    def __init__(self) -> None:
-        self._stream: SteadyResampler | None = None
-
-    async def resample(self, audio: bytes, in_rate: int, out_rate: int) -> bytes:
-        """Take the next samples and give as many, at the other rate."""
-        stream = self._stream
-        if stream is None or (stream.from_hz, stream.to_hz) != (in_rate, out_rate):
-            stream = self._stream = SteadyResampler(in_rate, out_rate)
-        return stream.process(audio)
-
-    async def flush(self) -> bytes:
-        """Give the end of what was said, and begin anew."""
-        stream, self._stream = self._stream, None
-        return stream.flush() if stream is not None else b""
-
-    async def reset(self) -> None:
-        """Forget the end of what was broken off."""
-        self._stream = None

@@ -52,7 +52,7 @@ from talkpath.transports.sip.leg import (
     TransferRefused,
 )
 from talkpath.transports.sip.playout import Playout
-from talkpath.transports.sip.rates import PipelineResampler, SteadyResampler
+from talkpath.transports.sip.rates import SteadyResampler
 from talkpath.transports.transferring import TransferRefusals
 
 __all__ = ["SipTransport"]
@@ -83,6 +83,16 @@ class _Input(BaseInputTransport):
         self._hearing = self.create_task(self._hear_on())
         self._leg.listen(self._hear)
 
+    async def stop(self, frame: EndFrame) -> None:
+        """Hear nothing more: what is said now interrupts no farewell."""
+        await self._stop_hearing()
+        await super().stop(frame)
+
+    async def cancel(self, frame: CancelFrame) -> None:
+        """Hear nothing more."""
+        await self._stop_hearing()
+        await super().cancel(frame)
+
     async def press(self, key: str) -> None:
         """Tell of a key; the pipeline knows no ``A`` to ``D``."""
         if key in "ABCD":
@@ -92,10 +102,14 @@ class _Input(BaseInputTransport):
 
     async def cleanup(self) -> None:
         """Hear nothing more."""
-        if self._hearing is not None:
-            await self.cancel_task(self._hearing)
-            self._hearing = None
+        await self._stop_hearing()
         await super().cleanup()  # type: ignore[no-untyped-call]
+
+    async def _stop_hearing(self) -> None:
+        self._leg.listen(lambda pcm: None)
+        hearing, self._hearing = self._hearing, None
+        if hearing is not None:
+            await self.cancel_task(hearing)
 
     def _hear(self, pcm: bytes) -> None:
         if self.deaf:
@@ -134,7 +148,6 @@ class _Speaker(TransferRefusals):
         """Be ready; the call may be answered."""
         await super().start(frame)
         await self.set_transport_ready(frame)
-        self._media_senders[None]._resampler = PipelineResampler()
         self._on_ready()
 
     async def stop(self, frame: EndFrame) -> None:
@@ -158,7 +171,6 @@ class _Speaker(TransferRefusals):
 
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Write a chunk; returns when the leg has it."""
-        self._refused = False  # an end that comes now counts
         pcm = frame.audio
         if isinstance(frame, LiveAudioFrame):
             pcm = self.playout.caught_up(pcm, frame.sample_rate)
@@ -193,7 +205,7 @@ class _Speaker(TransferRefusals):
         try:
             await self._leg.send_keys(keys)
         except LegError as error:
-            await self.push_error(f"keys could not be pressed: {error}")
+            logger.info("keys could not be pressed: {}", error)
 
     async def _hang_up(self) -> None:
         if self.answered or self._leg.info.direction == "outbound":

@@ -8,12 +8,21 @@ from typing import Protocol
 
 from loguru import logger
 
-from talkpath.transports.sip.leg import CallInfo, CallLeg, CallQuality, Ended, KeyPressed, LegEvent
+from talkpath.transports.sip.leg import (
+    CallInfo,
+    CallLeg,
+    CallQuality,
+    Ended,
+    Held,
+    KeyPressed,
+    LegEvent,
+    Resumed,
+)
 
 __all__ = ["WatchedLeg", "Watcher"]
 
-_MOST_KEYS = 256
-"""Keys that wait for a bot which does not read its events; more are dropped."""
+_MOST_WAITING = 256
+"""Events that wait for a bot which does not read them; further keys and holds are dropped."""
 
 
 class Watcher(Protocol):
@@ -56,10 +65,11 @@ class WatchedLeg:
         ended: Ended | None = None
         async for event in self._leg.events():
             self._watcher.happened(event)
-            if isinstance(event, KeyPressed) and self._events.qsize() >= _MOST_KEYS:
-                logger.warning("a key is dropped: the bot does not read its keys")
+            many = self._events.qsize() >= _MOST_WAITING
+            if many and isinstance(event, KeyPressed | Held | Resumed):
+                logger.warning("an event is dropped: the bot does not read its events")
                 continue
-            self._events.put_nowait(event)  # of all others there is only a handful
+            self._events.put_nowait(event)  # a peer cannot send any number of the others
             if isinstance(event, Ended):
                 ended = event
         assert ended is not None, "the last event of a leg is Ended"

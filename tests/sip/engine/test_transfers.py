@@ -22,15 +22,20 @@ _REPORT = {
 }
 
 
-async def _report(call: PeerCall, status: int) -> str:
-    """Wait for a REFER, say what became of it; returns whom it named."""
+async def _referred(call: PeerCall) -> str:
+    """Wait for a REFER; returns whom it names."""
     while True:
         refers = [request for request in call.requests if request.method == "REFER"]
         if refers:
-            break
+            return refers[-1].headers.get("Refer-To") or ""
         await asyncio.sleep(0.01)
+
+
+async def _report(call: PeerCall, status: int) -> str:
+    """Wait for a REFER, say what became of it; returns whom it named."""
+    target = await _referred(call)
     await call.request("NOTIFY", f"SIP/2.0 {status} So\r\n".encode(), _REPORT)
-    return refers[-1].headers.get("Refer-To") or ""
+    return target
 
 
 async def _outcome(call: PeerCall) -> bytes:
@@ -56,6 +61,20 @@ async def test_a_call_is_transferred_once_the_peer_has_reached_the_target() -> N
     assert (ended.by, ended.status, ended.reason) == ("us", 0, "transferred")
     assert ("permit", call.call_id, "4711") in line.exchange.asked
     assert ("add_headers", call.call_id, "REFER", {"X-Note": "warm"}) in line.exchange.asked
+
+
+async def test_a_peer_that_takes_a_transfer_and_leaves_has_refused_nothing() -> None:
+    async with open_line() as line:
+        call, followed = await line.call()
+        await followed.until(Answered)
+        with pytest.raises(TransferRefused, match="space"):
+            await followed.leg.transfer("47 11")
+        moving = asyncio.create_task(followed.leg.transfer("4711"))
+        await _referred(call)
+        await call.request("BYE")
+        with pytest.raises(LegError, match="the peer left") as left:
+            await moving
+        assert not isinstance(left.value, TransferRefused)
 
 
 async def test_a_transfer_that_fails_says_so_and_the_call_goes_on() -> None:

@@ -164,6 +164,25 @@ async def test_a_recording_has_both_sides_in_step_without_what_nobody_heard(
     assert apart / OUT_HZ == pytest.approx(np.flatnonzero(played)[0] / OUT_HZ, abs=0.06)
 
 
+async def test_a_bot_that_does_not_read_its_events_is_kept_the_first_and_the_end() -> None:
+    leg, read = LoopbackLeg(), list[Any]()
+
+    async def slow(arguments: Any) -> None:
+        arguments.ready.set()
+        await asyncio.sleep(1.0)
+        read.extend([event async for event in arguments.leg.events()])
+
+    async with attended(slow, leg) as call:
+        await until(lambda: leg.did("answer"), "answer")
+        for _ in range(1_000):
+            leg.happens(Held())
+            leg.happens(Resumed())
+        leg.leave()
+        await call
+    assert isinstance(read[-1], Ended)
+    assert len(read) == 257
+
+
 async def test_a_full_disk_ends_a_recording_with_one_line_and_leaves_what_there_is(
     tmp_path: Path,
 ) -> None:

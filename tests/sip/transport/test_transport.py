@@ -243,9 +243,27 @@ async def test_a_refused_transfer_lets_the_call_go_on_whatever_end_was_to_follow
         sorry = words(2)
         leg.heard.clear()
         await scene.say(sorry)
-        await scene.frames(EndWorkerFrame())
-        await until(call.done, "end of the call")
+        await until(lambda: scene.behind.stops == 2, "end of the apology")
+        await asyncio.sleep(0.1)
         assert audible(leg).startswith(b"".join(sorry.values()))
+        await scene.frames(TransferFrame(target="sip:ann@pbx.example"))
+        await until(lambda: len(overheard.frames) == 4, "another refusal")
+        await scene.frames(EndWorkerFrame())  # without a word
+        await until(call.done, "end of the call")
+
+
+async def test_a_bot_that_ends_hears_nothing_that_could_interrupt_its_farewell() -> None:
+    leg, bot = LoopbackLeg(OUT_HZ), StageBot()
+    async with attended(bot, leg) as call:
+        scene = await bot.scene()
+        said = words(5)
+        await scene.say(said)
+        await scene.frames(EndFrame())
+        await heard_s(leg, 0.1)
+        leg.say(noise(3.0, OUT_HZ))
+        await until(call.done, "end of the call")
+        assert scene.ears.loudest == 0
+        assert audible(leg).startswith(b"".join(said.values()))
 
 
 async def test_the_end_waits_until_all_has_been_heard() -> None:
