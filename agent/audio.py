@@ -29,7 +29,8 @@ _KAISER_BETA = 7.0
 _CUTOFF = 0.93
 _MAX_RATIO = 2_000
 _ROW = 32
-"""Outputs that are computed in one row: fewer waste time in calls, more in zeros."""
+"""Outputs that are computed in one row: fewer waste time in calls, more in zeros. Where the filters
+repeat only after more outputs than that, each is computed by itself."""
 
 
 def pcm16_to_float(pcm: bytes) -> FloatArray:
@@ -149,6 +150,8 @@ class Resampler:
         return output
 
     def _filtered(self, samples: FloatArray, count: int) -> FloatArray:
+        if self._up > _ROW:
+            return self._one_by_one(samples, count)
         plan = self._plan
         # Blocks of one size come at the same few positions, most often at a single one.
         if plan is None or plan.position != self._position:
@@ -163,6 +166,18 @@ class Resampler:
             samples, (rows, inputs), (plan.step * stride, stride), writeable=False
         )
         output: FloatArray = (np.ascontiguousarray(windows) @ plan.matrix).ravel()[:count]
+        return output
+
+    def _one_by_one(self, samples: FloatArray, count: int) -> FloatArray:
+        """The same for rates like 22,050 to 16,000 Hz, at which every output has its own filter.
+
+        There, almost each block begins at another position, and a plan would serve but once.
+        """
+        starts, phases = np.divmod(
+            self._position + self._down * np.arange(count, dtype=np.int64), self._up
+        )
+        windows = np.lib.stride_tricks.sliding_window_view(samples, self._taps)
+        output: FloatArray = (windows[starts] * self._bank[phases]).sum(axis=1)
         return output
 
     def flush(self) -> FloatArray:
@@ -190,7 +205,7 @@ class _Plan:
     matrix: FloatArray
 
 
-@lru_cache(maxsize=32)  # of half a megabyte at most, at unusual rates
+@lru_cache(maxsize=256)
 def _plan(up: int, down: int, position: int) -> _Plan:
     """The plan of a position; streams of the same rates share it."""
     bank = _filter_bank(up, down)
