@@ -1,10 +1,9 @@
 """The edge: passes SIP messages between peers outside and workers inside, and guards the way.
 
 It stands where a session border controller does. A peer sees one party, at the public address;
-a worker's SIP stack sees one neighbour, on the loopback interface. Dialogs are theirs; the edge
-keeps no transactions of its own, so that retransmissions pass as they are, and answers by itself
-only what no worker shall see: strangers, scanners, calls beyond the limit, transfers that nobody
-allowed.
+a worker's SIP stack sees one neighbour, on the loopback interface. Dialogs are theirs, and
+retransmissions pass as they are; the edge answers, and repeats, by itself only what no worker shall
+see: strangers, scanners, calls beyond the limit, transfers that nobody allowed.
 
 Sans-IO: messages and the time go in, actions come out, in the order in which they are to be done.
 """
@@ -202,20 +201,31 @@ class Edge:
         if call.outbound and was is Stage.PASSED:
             return [self._passage.outwards(call, call.cancel(), call.flow), Over(call)]
         final = self._passage.respond(call.invite, refusal or call.refusal or Refusal(500), call)
-        return [self._finally(call, final, now_s), Over(call)]
+        answers: list[Action] = [self._finally(call, final, now_s)]
+        if was is Stage.PASSED:
+            answers.append(self._passage.cancel_to_worker(call))
+        return [*answers, Over(call)]
 
     def tick(self, now_s: float) -> list[Action]:
-        """Do what is due: send kept answers again, forget calls that ended long ago."""
-        actions: list[Action] = []
-        for call in list(self.calls.values()):
-            if 0 < call.resend_s <= now_s:
-                actions += self._resend(call, now_s)
-            age_s = now_s - call.changed_s
-            if call.is_over and age_s > LINGER_S:
-                del self.calls[call.call_id]
-            elif age_s > UNANSWERED_S and call.stage not in (Stage.UP, Stage.OVER):
-                actions += self.hang_up(call, now_s, Refusal(408))
+        """Do what is due in all calls; see ``tick_call``."""
+        return [
+            action for call in list(self.calls.values()) for action in self.tick_call(call, now_s)
+        ]
+
+    def tick_call(self, call: EdgeCall, now_s: float) -> list[Action]:
+        """Do what is due in a call: send answers again, forget it when it ended long ago."""
+        actions = self._resend(call, now_s) if 0 < call.resend_s <= now_s else []
+        age_s = now_s - call.changed_s
+        if call.is_over and age_s > LINGER_S:
+            self.forget(call)
+        elif age_s > UNANSWERED_S and call.stage not in (Stage.UP, Stage.OVER):
+            actions += self.hang_up(call, now_s, Refusal(408))
         return actions
+
+    def forget(self, call: EdgeCall) -> None:
+        """Know nothing of a call any more; another one of its name stays."""
+        if self.calls.get(call.call_id) is call:
+            del self.calls[call.call_id]
 
     # -- from outside ----------------------------------------------------------------------------
 
@@ -230,9 +240,6 @@ class Edge:
         number, method = message.cseq
         if method != message.method:
             raise SipParseError("CSeq names another method than the request")
-        _ = message.via, message.tag("From"), message.tag("To")  # they can be read
-        if not message.call_id.isascii():
-            raise SipParseError("Call-ID has letters that no call has")
         call = self.calls.get(message.call_id)
         if call is not None and self._is_of(call, message):
             return self._request_of_call(call, message, flow, number, now_s)
@@ -269,6 +276,11 @@ class Edge:
             case Challenge():
                 challenges = (("WWW-Authenticate", header) for header in verdict.headers)
                 refusal = Refusal(401, headers=tuple(challenges))
+                if "Authorization" in request.headers:
+                    reply = self._passage.reply(
+                        self._passage.respond(request, refusal), request, flow
+                    )
+                    return [reply, Silence(flow.remote[0], "password")]
             case Refuse():
                 refusal = Refusal(verdict.status, verdict.reason, verdict.headers)
             case Admit():
@@ -278,6 +290,9 @@ class Edge:
     def _admitted(
         self, request: Request, flow: Flow, verdict: Admit, is_known: bool, now_s: float
     ) -> list[Action]:
+        _ = request.via, request.tag("From"), request.tag("To")  # they can be read
+        if not request.call_id.isascii():
+            raise SipParseError("Call-ID has letters that no call has")
         refusal = self._refusal(request, verdict, is_known)
         if refusal is not None:
             response = self._passage.respond(request, refusal)
@@ -346,7 +361,7 @@ class Edge:
             if call.stage is Stage.ASKED:
                 return [self._passage.reply(rewriting.respond(request, 100), request, flow)]
             if call.answer is not None:
-                return [self._passage.reply(call.answer, request, flow)]
+                return [self._passage.reply(call.answer, request, flow, call)]
             if call.kept is not None:
                 return []
         if request.method == "REFER":
@@ -550,6 +565,8 @@ class Edge:
             return []
         number, method = response.cseq
         response.headers.set("Via", *vias[1:])
+        if method == "INVITE" and call.answer is not None:
+            return self._too_late(call, response)
         is_first = method == "INVITE" and not call.outbound and number == call.invite.cseq[0]
         actions: list[Action] = []
         if is_first and response.status > 100:
@@ -559,6 +576,16 @@ class Edge:
             if (call.early or call.kept is not None) and 200 <= response.status < 300:
                 return self._keep(call, response, flow, now_s)
         return [self._passage.outwards_response(call, response, flow), *actions]
+
+    def _too_late(self, call: EdgeCall, response: Response) -> list[Action]:
+        """The worker answers a call whose caller has been told something else already."""
+        if response.status < 200:
+            return []
+        call.note_worker(response)
+        acknowledged = self._passage.own_to_worker(call, "ACK", call.invite.cseq[0])
+        if response.status >= 300:
+            return []  # that of the CANCEL's own transaction is the worker's affair
+        return [acknowledged, self._passage.bye_to_worker(call)]
 
     def _first_answer(self, call: EdgeCall, response: Response, now_s: float) -> list[Action]:
         """Note what becomes of an inbound call, and put in what the worker could not say."""
@@ -589,7 +616,7 @@ class Edge:
         self._passage.rewrite_outwards(call, call.kept, flow)
         early = call.kept.copy()
         early.status, early.reason = 183, rewriting.REASONS[183]
-        return [acknowledged, self._passage.reply(early, call.invite, flow)]
+        return [acknowledged, self._passage.reply(early, call.invite, flow, call)]
 
     def _finally(self, call: EdgeCall, response: Response, now_s: float) -> ToPeer:
         """Answer an inbound call's first request without its worker, once and for all."""
@@ -598,7 +625,7 @@ class Edge:
         if not call.flow.reliable:  # RFC 3261, 17.2.1: until it is acknowledged
             call.resend_after_s, call.answered_s = 2 * T1_S, now_s
             call.resend_s = now_s + T1_S
-        return self._passage.reply(response, call.invite, call.flow)
+        return self._passage.reply(response, call.invite, call.flow, call)
 
     def _resend(self, call: EdgeCall, now_s: float) -> list[Action]:
         """Send what was answered again, for as long as anybody waits for it."""
@@ -612,7 +639,7 @@ class Edge:
             return [self._passage.bye_to_worker(call), *self.hang_up(call, now_s)]
         call.resend_s = now_s + call.resend_after_s
         call.resend_after_s = min(2 * call.resend_after_s, T2_S)
-        return [self._passage.reply(response, call.invite, call.flow)]
+        return [self._passage.reply(response, call.invite, call.flow, call)]
 
     def _known(self, call_id: str) -> EdgeCall:
         call = self.calls.get(call_id)

@@ -62,11 +62,16 @@ class Relay(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ToPeer:
-    """Send a message outside; where ``flow`` is a connection that is gone, to ``uri``."""
+    """Send a message outside.
+
+    Where ``flow`` is a connection that is gone, a new one is made to where ``uri`` leads, by the
+    same transport, and ``call``, if any, goes on by it.
+    """
 
     data: bytes
     flow: Flow
     uri: str = ""
+    call: EdgeCall | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """A call was met with silence; its owner may want to know."""
+    """A caller was met with silence, or has a wrong password; who runs this may want to know."""
 
     address: str
     why: str

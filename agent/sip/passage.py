@@ -96,7 +96,8 @@ class Passage:
         self.rewrite_outwards(call, outer, flow)
         if call.stand_in:
             self._prove_for_callee(call, outer)
-        return ToPeer(bytes(outer), flow, call.peer_target or outer.uri)
+        hops = [*outer.headers.all("Route"), outer.uri]
+        return ToPeer(bytes(outer), flow, _uri(hops[0]), call)
 
     def _prove_for_callee(self, call: EdgeCall, request: Request) -> None:
         """Make a worker's digest again: it was made for what stands for the callee."""
@@ -115,7 +116,7 @@ class Passage:
     def outwards_response(self, call: EdgeCall, response: Response, flow: Flow) -> ToPeer:
         """A worker's response, as its peer gets it."""
         self.rewrite_outwards(call, response, flow)
-        return ToPeer(bytes(response), flow, "")
+        return ToPeer(bytes(response), flow, _sent_by(response, flow), call)
 
     def rewrite_outwards(self, call: EdgeCall, message: Request | Response, flow: Flow) -> None:
         """Show the public address in place of a worker's."""
@@ -128,6 +129,9 @@ class Passage:
             headers.set("Contact", self._contact(call, flow, face))
         for name in ("User-Agent", "Server"):
             headers.set(name)
+        # Nobody takes over a call of ours by an INVITE with Replaces, whatever the stack can do.
+        able = [item for item in headers.all("Supported") if item.lower() != "replaces"]
+        headers.set("Supported", *([", ".join(able)] if able else []))
         is_request = isinstance(message, Request)
         headers.set("User-Agent" if is_request else "Server", self._config.user_agent)
         if not is_description(headers.get("Content-Type")):
@@ -174,7 +178,7 @@ class Passage:
     def _contact(self, call: EdgeCall, flow: Flow, face: Face) -> str:
         user = getattr(call.info, "number", "") if not call.outbound else ""
         party = sipmessage.URI(
-            scheme="sip",
+            scheme="sips" if call.invite.uri.lower().startswith("sips:") else "sip",
             user=user or "talkpath",
             host=rewriting.sip_host(face.host),
             port=face.port,
@@ -199,18 +203,30 @@ class Passage:
             routes = [route for route in own if self._inside not in route] or routes
         target = routes[0] if routes else (request.uri if request is not None else call.peer_target)
         address = _numeric(target)
-        if address is None or _is_hidden(address[0], flow.remote[0]):
+        seen = flow.remote[0]
+        if address is None or _is_hidden(address[0], seen):
             return flow
+        if not routes and address[0] != seen and rewriting.is_private(address[0]):
+            return flow  # another network's, as of a phone behind a VPN
         return Flow(flow.transport, flow.local, address, 0)
 
     def own_to_worker(self, call: EdgeCall, method: str, number: int) -> ToWorker:
         """A request of the edge's own inside an inbound call, in the caller's name."""
+        return self._to_worker(call, method, number, self._new_branch(), call.ours)
+
+    def cancel_to_worker(self, call: EdgeCall) -> ToWorker:
+        """Take back an inbound call that its worker lets ring: the INVITE's own transaction."""
+        branch, to = self._branch(call.invite, ""), call.invite.headers.get("To") or ""
+        return self._to_worker(call, "CANCEL", call.invite.cseq[0], branch, to)
+
+    def _to_worker(
+        self, call: EdgeCall, method: str, number: int, branch: str, to: str
+    ) -> ToWorker:
         request = Request(method=method, uri=call.worker_target)
-        via = f"SIP/2.0/UDP {self._inside};branch={self._new_branch()};rport"
-        request.headers.set("Via", via)
+        request.headers.set("Via", f"SIP/2.0/UDP {self._inside};branch={branch};rport")
         request.headers.set("Max-Forwards", "70")
         request.headers.set("From", call.theirs)
-        request.headers.set("To", call.ours)
+        request.headers.set("To", to)
         request.headers.set("Call-ID", call.call_id)
         request.headers.set("CSeq", f"{number} {method}")
         return ToWorker(bytes(request), call.worker)
@@ -230,12 +246,18 @@ class Passage:
             response.headers.set("To", call.ours)
         return response
 
-    def reply(self, response: Response, request: Request, flow: Flow) -> ToPeer:
-        """A response of the edge's own to a peer."""
+    def reply(
+        self, response: Response, request: Request, flow: Flow, call: EdgeCall | None = None
+    ) -> ToPeer:
+        """A response of the edge's own to a peer.
+
+        Only for a call is a new connection made where the peer's own is gone: no stranger shall
+        have us connect to anywhere.
+        """
         if flow.transport == "udp":
             address = rewriting.reply_address(request.via, *flow.remote)
             flow = Flow(flow.transport, flow.local, address, flow.connection)
-        return ToPeer(bytes(response), flow)
+        return ToPeer(bytes(response), flow, _sent_by(response, flow) if call else "", call)
 
     @property
     def route(self) -> str:
@@ -263,11 +285,21 @@ class Passage:
         return hmac.new(self._secret, data, hashlib.sha256).hexdigest()[:16]
 
 
+def _uri(hop: str) -> str:
+    """The URI of a route, or of a request."""
+    return hop[hop.find("<") + 1 :].split(">")[0] if "<" in hop else hop
+
+
+def _sent_by(response: Response, flow: Flow) -> str:
+    """Where a response goes whose request's connection is gone (RFC 3261, 18.2.2)."""
+    port = response.via.port
+    return f"sip:{rewriting.sip_host(flow.remote[0])}" + (f":{port}" if port else "")
+
+
 def _numeric(uri: str) -> tuple[str, int] | None:
     """Host and port of a URI or an address whose host is a number; None for a name."""
-    text = uri[uri.find("<") + 1 :].split(">")[0] if "<" in uri else uri
     try:
-        host, port = rewriting.uri_address(read_uri(text))
+        host, port = rewriting.uri_address(read_uri(_uri(uri)))
     except SipParseError:
         return None
     return (host, port) if rewriting.is_ip(host) else None

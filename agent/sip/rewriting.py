@@ -77,7 +77,7 @@ def uri_address(uri: sipmessage.URI) -> tuple[str, int]:
 def add_received(via: str, host: str, port: int) -> str:
     """Note in a ``Via`` where its request came from (RFC 3261, 18.2.1; RFC 3581)."""
     noted = re.sub(r";\s*(received|rport)\s*(=[^;]*)?(?=;|$)", "", via, flags=re.IGNORECASE)
-    return f"{noted};received={sip_host(host)};rport={port}"
+    return f"{noted};received={host};rport={port}"
 
 
 def reply_address(via: sipmessage.Via, host: str, port: int) -> tuple[str, int]:

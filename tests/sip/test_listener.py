@@ -145,6 +145,11 @@ async def _decided(listener: Listener, phone: SipPeer) -> None:
         if want == "refusal":
             assert refused.response is not None
             assert refused.response.headers.get("X-Why") == "closed"
+    again = next(reversed(phone.calls.values()))  # it tries once more in the same name
+    assert (await again.invite(description(again.media.port))).status == 200
+    await asyncio.sleep(1.5)  # the first try is long forgotten
+    assert not again.over.is_set()
+    await again.request("BYE")
     taken = await phone.call(uri, headers={"X-Want": "nothing"})
     assert taken.status == 200
     await taken.request("BYE")

@@ -11,6 +11,7 @@ The function is named by ``sip.dispatch`` as ``file.py:function`` and asked befo
 import asyncio
 import importlib.util
 import inspect
+import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from loguru import logger
 from talkpath.agent.errors import ConfigError
 from talkpath.agent.sip.edge_call import Refusal
 from talkpath.agent.sip.flow import Flow
-from talkpath.agent.sip.message import Headers, Request, SipParseError
+from talkpath.agent.sip.message import COMPACT, Headers, Request, SipParseError
 from talkpath.agent.sip.rewriting import host_port
 from talkpath.agent.sip.routes import Routes
 from talkpath.agent.sip.trunks import Trunk
@@ -136,6 +137,8 @@ def inbound_info(request: Request, flow: Flow, trunk: Trunk | None) -> CallInfo:
         number = request.target.user or ""
     except SipParseError:
         number = ""
+    if not number.isprintable():
+        number = urllib.parse.quote(number)
     return CallInfo(
         call_id=request.call_id,
         direction="inbound",
@@ -146,5 +149,17 @@ def inbound_info(request: Request, flow: Flow, trunk: Trunk | None) -> CallInfo:
         source=host_port(*flow.remote),
         transport=flow.transport,
         trunk=trunk.name if trunk is not None else "",
-        headers={name: value for name, value in request.headers if name.lower() not in _KNOWN},
+        headers=_told(request.headers),
     )
+
+
+def _told(headers: Headers) -> dict[str, str]:
+    """The headers that are told to bots, in their usual capitals; several lines become one."""
+    told: dict[str, str] = {}
+    for name, value in headers:
+        if name.lower() in _KNOWN:
+            continue
+        full = COMPACT.get(name.lower(), name)
+        usual = "-".join(part.capitalize() for part in full.split("-"))
+        told[usual] = f"{told[usual]}, {value}" if usual in told else value
+    return told

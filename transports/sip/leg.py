@@ -64,7 +64,8 @@ class CallInfo:
         transport: ``udp``, ``tcp`` or ``tls``.
         trunk: the name of the trunk, or empty.
         bot: the name of the bot.
-        headers: all other headers of the first message, by name as it came.
+        headers: all other headers of the first message, by name in its usual capitals, as
+            ``X-Order``; a header of several lines is one, with commas.
     """
 
     call_id: str

@@ -16,12 +16,14 @@ In a program of one's own::
 
 import asyncio
 import dataclasses
+import functools
 import re
 import time
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import sipmessage
 from loguru import logger
 
 from talkpath.agent.call_metrics import CallMetrics, outcome_of
@@ -33,7 +35,7 @@ from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.dial_plan import DialPlan
 from talkpath.agent.sip.edge import Edge
 from talkpath.agent.sip.edge_actions import EdgeError, Face
-from talkpath.agent.sip.edge_call import EdgeCall, Refusal
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
 from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message, read_uri
 from talkpath.agent.sip.passage import Passage
@@ -63,6 +65,13 @@ _DOCUMENTED = "192.0.2.1"
 
 _LAST_WORDS_S = 1.0
 _FIGURES_S = 5.0  # from the end of a call to the figures of its audio
+_WHY = {
+    "stranger": "its address is in no network of sip.allow, and of no trunk (it got no answer)",
+    "scanner": "it says that it is a scanner (it got no answer)",
+    "rate": "it calls too often (it got no answer)",
+    "locked": "too many wrong passwords (it got no answer)",
+    "password": "its password is wrong",
+}
 _MOST_SILENT = 100
 _TICK_S = 0.1
 _MAIN = "main"
@@ -201,7 +210,7 @@ class Listener:
         if hasattr(self, "_edge"):
             self._edge.draining = True
             for call in list(self._edge.calls.values()):
-                self._do(self._edge.hang_up(call, time.monotonic(), Refusal(503)))
+                self._hang_up(call, Refusal(503))
         await self._registrars.stop()
         await self._keepalive.stop()
         if hasattr(self, "supervisor"):
@@ -297,7 +306,8 @@ class Listener:
             )
         finally:
             self._edge.forget_dial(stand_in)
-        self._connect(call, str(answer["call_id"]))
+        if answer["call_id"]:  # or its INVITE has told it already
+            self._connect(call, str(answer["call_id"]))
         return call
 
     async def hang_up(self, call_id: str) -> None:
@@ -393,11 +403,15 @@ class Listener:
         if dialled is not None:
             dialled.progressed(status, progress.reason)
 
-    def _bury(self, call_id: str) -> None:
+    def _bury(self, call: EdgeCall) -> None:
         """End a call that its worker has left without a word to the peer."""
-        call = self._edge.calls.get(call_id)
-        if call is not None and not call.is_over:
-            self._do(self._edge.hang_up(call, time.monotonic()))
+        if not call.is_over:
+            self._hang_up(call)
+
+    def _hang_up(self, call: EdgeCall, refusal: Refusal | None = None) -> None:
+        """End a call in its worker's stead."""
+        now_s = time.monotonic()
+        self._guarded(call, functools.partial(self._edge.hang_up, call, now_s, refusal))
 
     def _settle(self, call_id: str, figures: CallQuality | None) -> None:
         """Count the end of a call, once."""
@@ -414,7 +428,8 @@ class Listener:
         """Tell once an address, so that who set this up finds out, and a flood fills no log."""
         if silence.address not in self._silent and len(self._silent) < _MOST_SILENT:
             self._silent.add(silence.address)
-            logger.warning("a call from {} got no answer: {}", silence.address, silence.why)
+            why = _WHY.get(silence.why, silence.why)
+            logger.warning("a call from {} was not taken: {}", silence.address, why)
 
     def _over(self, call: EdgeCall) -> None:
         self._relays.close(call.call_id)
@@ -503,8 +518,13 @@ class Listener:
         finally:
             self._deciding.pop(call.call_id, None)
 
-    async def _reach(self, uri: str, trunk: Trunk | None) -> Flow:
+    async def _reach(self, uri: str, trunk: Trunk | None, transport: str = "") -> Flow:
         """A flow to a trunk's servers, the live ones first, or to a URI's host.
+
+        Args:
+            uri: of whom to reach.
+            trunk: through which, or None.
+            transport: the only one that will do, or empty.
 
         Raises:
             PeerUnreachable: to none of them.
@@ -514,7 +534,7 @@ class Listener:
             targets = self._keepalive.alive(trunk)
         else:
             try:
-                targets = await resolve(read_uri(uri))
+                targets = await resolve(_by(read_uri(uri), transport))
             except SipParseError as error:
                 raise PeerUnreachable(f"{uri!r} is no SIP URI") from error
         failure = PeerUnreachable("the peer has no address")
@@ -522,6 +542,8 @@ class Listener:
             targets = [target for target in targets if target.transport == "tls"]
             failure = PeerUnreachable(f"{uri} wants TLS, which no server of the trunk has")
         for target in targets:
+            if transport not in ("", target.transport):
+                continue
             try:
                 return await self._sockets.connect(target)
             except PeerUnreachable as error:
@@ -529,12 +551,15 @@ class Listener:
         raise failure
 
     async def _send_anew(self, action: edges.ToPeer) -> None:
-        """Send what could not go over a connection that is gone."""
+        """Send what could not go over a connection that is gone, over a new one."""
+        trunk = self._trunks.get(_info(action.call).trunk) if action.call is not None else None
         try:
-            flow = await self._reach(action.uri, None)
+            flow = await self._reach(action.uri, trunk, action.flow.transport)
         except PeerUnreachable as error:
             logger.info("{}", error)
             return
+        if action.call is not None:
+            action.call.follow(flow)
         self._sockets.send(action.data, flow)
 
     async def _send_own(self, action: edges.Own) -> None:
@@ -589,12 +614,11 @@ class Listener:
 
     async def _worker_died(self, worker: Worker) -> None:
         """Say BYE for it: its calls end, all others go on."""
-        now_s = time.monotonic()
         for call in list(self._edge.calls.values()):
             if call.worker == worker.id and not call.is_over:
                 logger.error("call {}: ended, since worker {} died", call.call_id, worker.id)
-                self._do(self._edge.hang_up(call, now_s, Refusal(500)))
-                if (dialled := self._dialled.get(call.call_id)) is not None:
+                self._hang_up(call, Refusal(500))
+                if (dialled := self._dialled.pop(call.call_id, None)) is not None:
                     dialled.over("the worker died")
 
     def _handlers(self) -> dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any] | None]]]:
@@ -635,16 +659,22 @@ class Listener:
             return {"target": uri}
 
         async def ended(worker: Worker, call_id: str, reason: str, quality: dict[str, Any]) -> None:
-            worker.remove(call_id)
             figures = CallQuality(**quality)
-            account = self._accounts.get(call_id)
-            if account is not None and account.answered:
-                self._settle(call_id, figures)
             dialled = self._dialled.pop(call_id, None)
             if dialled is not None:
                 dialled.over(reason, figures)
-            # Its last messages come by another way than this one.
-            asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._bury, call_id)
+            call = self._edge.calls.get(call_id)
+            if call is None or call.worker != worker.id:
+                worker.remove(call_id)
+                return
+            if call.stage not in (Stage.ASKED, Stage.SOUGHT):
+                # Its last messages come by another way than this one.
+                asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._bury, call)
+            account = self._accounts.get(call_id)
+            if account is not None and account.answered:
+                self._settle(call_id, figures)
+            if call.is_over:
+                worker.remove(call_id)
 
         return {
             "early_media": early_media,
@@ -706,12 +736,20 @@ class Listener:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("the listener failed at something")
 
+    def _guarded(self, call: EdgeCall, work: Callable[[], list[edges.Action]]) -> None:
+        """Do something for a call; a defect in it costs this call and no other one."""
+        try:
+            self._do(work())
+        except Exception as error:
+            logger.opt(exception=error).error("call {}: given up, at a defect", call.call_id)
+            self._edge.forget(call)
+            self._over(call)
+
     async def _tick(self) -> None:
         while True:
-            try:
-                self._do(self._edge.tick(time.monotonic()))
-            except Exception as error:  # a defect in one call must not stop the clock of all
-                logger.opt(exception=error).error("the listener's clock failed at something")
+            now_s = time.monotonic()
+            for call in list(self._edge.calls.values()):
+                self._guarded(call, functools.partial(self._edge.tick_call, call, now_s))
             await asyncio.sleep(_TICK_S)
 
 
@@ -726,6 +764,13 @@ def _info(call: EdgeCall) -> CallInfo:
 def _as_dict(info: CallInfo) -> dict[str, Any]:
     fields = {item.name: getattr(info, item.name) for item in dataclasses.fields(info)}
     return {**fields, "headers": dict(info.headers)}
+
+
+def _by(uri: sipmessage.URI, transport: str) -> sipmessage.URI:
+    """A URI that says by which transport; empty leaves it as it is."""
+    if not transport:
+        return uri
+    return dataclasses.replace(uri, parameters=sipmessage.Parameters(transport=transport))
 
 
 def _user(uri: str) -> str:

@@ -61,19 +61,25 @@ class _Path:
         self.peer: tuple[str, int] | None = None
         self.worker: tuple[str, int] | None = None
         self.latched = False
-        self._expected = expected
+        self._trusted = set(expected)
         self._clock = clock
         self._quiet_since_s = clock()
 
     def _from_peer(self, data: bytes, address: tuple[str, int]) -> None:
         now_s = self._clock()
         if not self.latched or address != self.peer:
-            known = not self.latched and address[0] in self._expected
-            if not known and now_s - self._quiet_since_s < _QUIET_S:
+            if not self._is_at_home(address[0]) and now_s - self._quiet_since_s < _QUIET_S:
                 return
+            if not self.latched:
+                self._trusted.add(address[0])
             self.peer, self.latched = address, True
         self._quiet_since_s = now_s
         self.inside.send(data, self.worker)
+
+    def _is_at_home(self, host: str) -> bool:
+        """Whether a host is where the peer belongs, and the one that is believed is not."""
+        elsewhere = not self.latched or self.peer is None or self.peer[0] not in self._trusted
+        return host in self._trusted and elsewhere
 
     def _from_worker(self, data: bytes, address: tuple[str, int]) -> None:
         if address == self.worker:

@@ -13,6 +13,7 @@ from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.media_description import audio_endpoint
 from talkpath.agent.sip.message import Request, Response
+from talkpath.agent.sip.trunks import Trunk
 from tests.agent.sip.edge_stage import (
     CONTACT,
     OFFER,
@@ -247,6 +248,56 @@ def test_a_refused_call_is_refused_again_and_its_ack_ends_here() -> None:
     assert statuses(stage.peer(INVITE)) == [404]
     assert stage.peer(request("ACK", to_tag=tag)) == []
     assert stage.edge.active == 0
+
+
+def test_a_refusal_is_repeated_over_udp_until_it_is_acknowledged() -> None:
+    stage = Stage()
+    stage.note(stage.edge.refuse(stage.asked(INVITE), Refusal(603), stage.now_s))
+    told = []
+    for _ in range(80):
+        stage.now_s += T1_S
+        told += statuses(stage.edge.tick(stage.now_s))
+    assert set(told) == {603} and 8 <= len(told) <= 12
+    stage = Stage()
+    call = stage.asked(INVITE)
+    refused = at_peer(stage.note(stage.edge.refuse(call, Refusal(603), stage.now_s)))
+    stage.peer(request("ACK", to_tag=refused.tag("To") or ""))
+    assert stage.edge.tick(stage.now_s + T1_S) == []
+    stage = Stage()
+    flow = Flow("tcp", ("192.168.1.2", 5060), ("192.168.1.50", 33333), 7)
+    stage.edge.refuse(stage.asked(INVITE, flow), Refusal(603), stage.now_s)
+    assert stage.edge.tick(stage.now_s + T1_S) == []
+
+
+def test_who_was_refused_may_try_again_in_the_same_name() -> None:
+    stage = Stage()
+    stage.edge.refuse(stage.asked(INVITE), Refusal(488), stage.now_s)
+    again = request("INVITE", number=2, branch="z9hG4bKagain", body=INVITE.body.decode())
+    assert stage.asked(again).stage.name == "ASKED"
+
+
+def test_calls_whose_branches_say_nothing_are_told_apart() -> None:
+    stage = Stage()
+    branches = set()
+    for name in ("one@phone", "two@phone"):
+        call = stage.asked(request("INVITE", branch="z9hG4bK", call_id=name))
+        inner = at_worker(stage.note(stage.edge.route(call, 1, "main", stage.now_s)))
+        branches.add(inner.via.parameters.get("branch"))
+    assert len(branches) == 2
+
+
+def test_a_trunks_limit_holds_before_anybody_was_asked() -> None:
+    pbx = Trunk(name="pbx", addresses=("192.168.1.50/32",), max_calls=1)
+    stage = Stage(trunks=[pbx])
+    stage.asked(INVITE)
+    assert statuses(stage.peer(request("INVITE", call_id="two@phone"))) == [503]
+    assert not stage.edge.has_line(pbx) and stage.edge.has_line(None)
+
+
+def test_nobody_takes_over_a_call_of_ours() -> None:
+    stage = Stage()
+    done = stage.peer(request("INVITE", "Require: replaces", "Replaces: x;to-tag=1;from-tag=2"))
+    assert statuses(done) == [420] and at_peer(done).headers.get("Unsupported") == "replaces"
 
 
 def test_requests_over_a_connection_are_answered_on_it() -> None:
@@ -583,6 +634,26 @@ def test_the_calls_of_a_dead_worker_end_with_a_bye_in_its_name() -> None:
     assert bye.headers.all("Route") == ["<sip:192.168.1.9;lr>"]
     assert own.flow.remote == ("192.168.1.9", 5060)
     assert stage.edge.hang_up(call, stage.now_s) == []
+
+
+def test_the_bye_of_a_call_out_goes_on_counting() -> None:
+    stage = Stage()
+    call, outer = dialled(stage)
+    stage.peer(response(outer, 200, "OK", "Contact: <sip:42@192.0.2.30>", body=BODY), TARGET)
+    bye = the(edges.Own, stage.edge.hang_up(call, stage.now_s)).request
+    assert bye.cseq == (outer.cseq[0] + 1, "BYE")
+
+
+def test_a_call_out_goes_nowhere_else_than_it_was_told() -> None:
+    stage = Stage()
+    call, outer = dialled(stage)
+    elsewhere = outbound(number=2, branch="z9hG4bK2", uri="sip:+9001@192.0.2.99")
+    refused = at_worker(stage.worker(elsewhere))
+    assert isinstance(refused, Response) and refused.status == 403
+    stage.peer(response(outer, 302, "Moved", "Contact: <sip:+9001@192.0.2.99>"), TARGET)
+    assert call.is_over
+    refused = at_worker(stage.worker(elsewhere))
+    assert isinstance(refused, Response) and refused.status == 403
 
 
 def test_calls_that_ring_in_a_dead_worker_are_refused_or_taken_back() -> None:
