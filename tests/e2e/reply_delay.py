@@ -229,6 +229,8 @@ def _figures(turns: Sequence[Turn], notes: Sequence[_Note]) -> dict[str, object]
     for turn in answered:
         end = _between(notes, "end", turn.ended_s - 0.5, turn.heard_s + 0.01)
         stop = _between(notes, "stop", turn.ended_s - 0.5, end)
+        if np.isnan(stop):  # what was said last was taken for a turn of its own, or for nothing
+            continue
         detected.append(1000 * (stop - turn.ended_s))
         decided.append(1000 * (end - stop))
         brought.append(1000 * (turn.heard_s - end))
