@@ -123,7 +123,8 @@ class Channel(abc.ABC):
                 raise AudioError(f"{seconds:.1f} s of audio in one message")
             await self._keep_pace(seconds)
         if len(self._heard) >= _QUEUE:
-            self._heard.popleft()
+            sounds = (at for at, item in enumerate(self._heard) if isinstance(item, Sound))
+            del self._heard[next(sounds, 0)]  # rather than a key
             self.complain("the bot does not take what the caller says: the oldest is dropped")
         self._heard.append(item)
         self._hears.set()

@@ -14,7 +14,7 @@ PAUSE_MS = 200.0
 """A longer time without audio to be sent is taken for a pause between two utterances."""
 
 _READ_MS = 200
-"""Read at once at most; more than the stack's jitter buffer lets come together."""
+"""Read in one piece; more than the stack's jitter buffer lets come together."""
 
 
 class LegAudio:
@@ -66,7 +66,7 @@ class LegAudio:
         try:
             if not self._active:
                 self._start()
-            pcm = self._audio.read(self.rate_hz * 2 * _READ_MS // 1000)
+            pcm = self._read()
             if pcm:
                 pcm = self._brought(pcm)
             if self._flushing:
@@ -127,6 +127,15 @@ class LegAudio:
             self.rate_hz = info.tx_sample_rate
             self._filler = GapFiller(self.rate_hz)
             self._started(self.rate_hz)
+
+    def _read(self) -> bytes:
+        """All that waits; what stayed behind after a pause of ours would be taken for lost."""
+        most = self.rate_hz * 2 * _READ_MS // 1000
+        part = pcm = self._audio.read(most)
+        while len(part) == most:
+            part = self._audio.read(most)
+            pcm += part
+        return pcm
 
     def _info(self) -> AudioInfo:
         """How the streams are. To ask binds to the streams that there are now, unnoticed."""

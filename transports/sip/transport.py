@@ -71,7 +71,7 @@ class _Input(BaseInputTransport):
         super().__init__(params)
         self._leg = leg
         self._resampler: SteadyResampler | None = None
-        self.deaf = False
+        self._silence: asyncio.Task[None] | None = None
         self._blocks: asyncio.Queue[bytes] = asyncio.Queue(_MOST_BLOCKS)
         self._lost = 0
         self._hearing: asyncio.Task[None] | None = None
@@ -93,6 +93,17 @@ class _Input(BaseInputTransport):
         await self._stop_hearing()
         await super().cancel(frame)
 
+    async def hold(self) -> None:
+        """Hear silence, whether the peer plays its music or sends nothing: open turns end."""
+        if self._silence is None and self._hearing is not None:
+            self._silence = self.create_task(self._be_silent())
+
+    async def resume(self) -> None:
+        """Hear the peer again."""
+        silence, self._silence = self._silence, None
+        if silence is not None:
+            await self.cancel_task(silence)
+
     async def press(self, key: str) -> None:
         """Tell of a key; the pipeline knows no ``A`` to ``D``."""
         if key in "ABCD":
@@ -107,22 +118,34 @@ class _Input(BaseInputTransport):
 
     async def _stop_hearing(self) -> None:
         self._leg.listen(lambda pcm: None)
+        await self.resume()
         hearing, self._hearing = self._hearing, None
         if hearing is not None:
             await self.cancel_task(hearing)
 
     def _hear(self, pcm: bytes) -> None:
-        if self.deaf:
-            pcm = bytes(len(pcm))
+        if self._silence is not None:
+            return
         resampler = self._resampler
         if resampler is None or resampler.from_hz != self._leg.rate_hz:
             resampler = self._resampler = SteadyResampler(self._leg.rate_hz, self.sample_rate)
+        self._put(resampler.process(pcm))
+
+    def _put(self, block: bytes) -> None:
         try:
-            self._blocks.put_nowait(resampler.process(pcm))
+            self._blocks.put_nowait(block)
         except asyncio.QueueFull:
             self._lost += 1
             if self._lost == 1:
                 logger.warning("{} drops audio: the pipeline is too slow for it", self)
+
+    async def _be_silent(self) -> None:
+        clock = asyncio.get_running_loop().time
+        due_s = clock()
+        while True:
+            self._put(bytes(2 * (self.sample_rate * _CHUNK_MS // 1000)))
+            due_s += _CHUNK_MS / 1000
+            await asyncio.sleep(due_s - clock())
 
     async def _hear_on(self) -> None:
         # Pipecat's own queue behind this one would cost a timer and a task switch for each block.
@@ -300,11 +323,11 @@ class SipTransport(BaseTransport):
                 await self._input.press(event.key)
             case Held():
                 playout.hold("peer")
-                self._input.deaf = True
+                await self._input.hold()
                 await self._call_event_handler("on_held", self.leg)
             case Resumed():
                 playout.release("peer")
-                self._input.deaf = False
+                await self._input.resume()
                 await self._call_event_handler("on_resumed", self.leg)
             case Ended():
                 playout.close()
