@@ -189,9 +189,11 @@ class Listener:
             self._passage,
             self._worker_address,
         )
+        self._edge.draining = True  # calls are turned away until there is a worker
         try:
+            await self._sockets.start()  # first: that a port is taken shall be told at once
             await self.supervisor.start()
-            await self._sockets.start()
+            self._edge.draining = False
             self._registrars.start()
             await self._keepalive.start()
         except BaseException:
@@ -370,11 +372,9 @@ class Listener:
                     if worker is not None:
                         self._inside.send(action.data, ("127.0.0.1", worker.port))
                 case edges.Ask():
-                    task = self._run(self._decide(action))
-                    self._deciding[action.call.call_id] = task
+                    self._begin(action.call, self._decide(action))
                 case edges.Locate():
-                    task = self._run(self._locate(action))
-                    self._deciding[action.call.call_id] = task
+                    self._begin(action.call, self._locate(action))
                 case edges.Own():
                     self._run(self._send_own(action))
                 case edges.Withdraw():
@@ -447,25 +447,36 @@ class Listener:
         if dialled is not None and worker is None:
             dialled.over("the worker is gone")
 
+    def _begin(self, call: EdgeCall, work: Coroutine[Any, Any, None]) -> None:
+        """Do what must be done before a call can go on; a defect in it refuses the call."""
+
+        async def guarded() -> None:
+            try:
+                await work
+            except Exception as error:
+                logger.opt(exception=error).error("call {}: refused, at a defect", call.call_id)
+                self._do(self._edge.refuse(call, Refusal(500), time.monotonic()))
+            finally:
+                self._deciding.pop(call.call_id, None)
+
+        self._deciding[call.call_id] = self._run(guarded())
+
     async def _decide(self, ask: edges.Ask) -> None:
         """Find who takes an inbound call."""
         call, trunk = ask.call, ask.admitted.trunk
         assert call.flow is not None
         info = inbound_info(call.invite, call.flow, trunk)
         call.info = info
-        try:
-            decided = await self._dispatcher.decide(info, call.invite.headers, trunk)
-            if isinstance(decided, str):
-                worker = self.supervisor.pick()
-                if worker is not None:
-                    await self._give(call, dataclasses.replace(info, bot=decided), worker)
-                    return
-                decided = Refusal(self._config.sip.busy_status, headers=(("Retry-After", "10"),))
-            logger.info("call {}: refused with {}", call.call_id, decided.status)
-            self.metrics.refused(str(decided.status))
-            self._do(self._edge.refuse(call, decided, time.monotonic()))
-        finally:
-            self._deciding.pop(call.call_id, None)
+        decided = await self._dispatcher.decide(info, call.invite.headers, trunk)
+        if isinstance(decided, str):
+            worker = self.supervisor.pick()
+            if worker is not None:
+                await self._give(call, dataclasses.replace(info, bot=decided), worker)
+                return
+            decided = Refusal(self._config.sip.busy_status, headers=(("Retry-After", "10"),))
+        logger.info("call {}: refused with {}", call.call_id, decided.status)
+        self.metrics.refused(str(decided.status))
+        self._do(self._edge.refuse(call, decided, time.monotonic()))
 
     async def _give(self, call: EdgeCall, info: CallInfo, worker: Worker) -> None:
         call.info = info
@@ -484,6 +495,10 @@ class Listener:
             self._do(self._edge.refuse(call, Refusal(503), time.monotonic()))
             return
         self._count(call.call_id, "inbound")
+        whom = info.number or info.to_uri
+        logger.info(
+            "call {}: {} calls {}, {} takes it", call.call_id, info.from_uri, whom, info.bot
+        )
         profile = info.trunk or _MAIN
         self._do(self._edge.route(call, worker.id, profile, time.monotonic()))
 
@@ -514,9 +529,9 @@ class Listener:
         else:
             source = host_port(*flow.remote)
             call.info = dataclasses.replace(call.info, source=source, transport=flow.transport)
+            if isinstance(dialled, OutboundCall):
+                dialled.info = call.info
             self._do(self._edge.located(call, flow, time.monotonic()))
-        finally:
-            self._deciding.pop(call.call_id, None)
 
     async def _reach(self, uri: str, trunk: Trunk | None, transport: str = "") -> Flow:
         """A flow to a trunk's servers, the live ones first, or to a URI's host.

@@ -113,7 +113,9 @@ async def attend_call(
     Returns:
         How it ended. Cancelling this coroutine ends the call, and the bot, at once.
     """
-    with logger.contextualize(call_id=leg.info.call_id):
+    info = leg.info
+    who = {"caller": info.from_uri, "callee": info.number or info.to_uri}
+    with logger.contextualize(call_id=info.call_id, **who):
         ended = await _Call(bot, leg, config, limits).run()
         _log(leg.info, ended)
         if on_ended is not None:

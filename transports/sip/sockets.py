@@ -203,8 +203,12 @@ class SipSockets:
                 bound.append(_listener(self._host, self._config.tls_port))
         except OSError as error:
             _close(bound)
-            where = f"{self._host}, ports {self._config.port} and {self._config.tls_port}"
-            raise ConfigError(f"cannot listen for SIP on {where}: {error.strerror}") from error
+            ports = f"{self._host}, port {self._config.port}"
+            if context:
+                ports += f" or {self._config.tls_port} (TLS)"
+            raise ConfigError(
+                f"cannot listen for SIP on {ports}: {error.strerror}; --sip-port chooses another"
+            ) from error
         self._ports = dict(
             zip(("udp", "tcp", "tls"), (s.getsockname()[1] for s in bound), strict=False)
         )

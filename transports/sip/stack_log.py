@@ -17,6 +17,9 @@ _LINES = 20
 _WITHIN_S = 10.0
 """So many lines in that time; a peer that sends rubbish must not fill the disk."""
 
+_HARMLESS = ("failed to decrypt RTCP packet", "invalid ts_arrive header")
+"""What the stack says of packets that peers may send, and that it then does without."""
+
 _CALL_ID = re.compile(r"^(?:call-id|i)\s*:\s*(\S+)", re.IGNORECASE | re.MULTILINE)
 
 
@@ -69,4 +72,5 @@ class StackLog(logging.Handler):
             self._since_s, self._lines = now, 0
         self._lines += 1
         if self._lines <= _LINES:
-            logger.log(level, "SIP stack: {}", text.strip())
+            harmless = any(part in text for part in _HARMLESS)
+            logger.log("DEBUG" if harmless else level, "SIP stack: {}", text.strip())

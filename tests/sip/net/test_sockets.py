@@ -161,7 +161,7 @@ async def test_a_port_or_a_certificate_that_cannot_be_used_is_one_clear_sentence
     async with Side() as taken:
         port = taken.sockets.ports["udp"]
         second = SipSockets("127.0.0.1", SipConfig(port=port), _ignore, _ignore)
-        with pytest.raises(ConfigError, match=f"cannot listen for SIP on 127.0.0.1, ports {port}"):
+        with pytest.raises(ConfigError, match=f"cannot listen for SIP on 127.0.0.1, port {port}: "):
             await second.start()
     for key in ("/nowhere", str(certificate.cert)):
         config = SipConfig(port=0, tls_cert=str(certificate.cert), tls_key=key)
