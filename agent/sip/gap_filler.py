@@ -34,6 +34,9 @@ _PATIENCE_S: Final = 0.045
 """So long after a packet was due, nothing is awaited any more: two and a bit of 20 ms."""
 
 _BLOCK_S: Final = 0.020
+_STEP_S: Final = 0.010
+"""Packets are whole multiples of it, but for a few of Opus's."""
+
 _SINK: Final = 0.005
 """Seconds a second by which the packets that are due move forward, once something was filled: as
 much as late packets may make the audio longer than the time in the long run."""
@@ -95,10 +98,10 @@ class GapFiller:
     def _came(self, pcm: bytes, now_s: float) -> bytes:
         length_s = len(pcm) / (2 * self._rate_hz)
         if not self._packet_s:
-            self._packet_s, self._end_s = length_s, now_s
+            self._packet_s, self._end_s = _whole(length_s), now_s
             return self._pass(pcm)
         # Packets that come together are read together, so the shortest read is one.
-        self._packet_s = min(self._packet_s, length_s)
+        self._packet_s = min(self._packet_s, _whole(length_s))
         self._end_s += length_s
         late_s = now_s - self._end_s
         suspect = late_s >= min(_LATE_S, _LATE_PART * self._packet_s)
@@ -167,6 +170,11 @@ class GapFiller:
         if self._window_s >= _WINDOW_S:
             self._end_s += min(max(self._least_s, 0.0), _RISE_S)
             self._least_s, self._window_s = 1.0, 0.0
+
+
+def _whole(length_s: float) -> float:
+    """The length of packets, from that of a read, which is shorter where a resampler begins."""
+    return max(1, round(length_s / _STEP_S)) * _STEP_S
 
 
 def _bytes(samples: NDArray[np.float64]) -> bytes:

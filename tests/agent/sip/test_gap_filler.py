@@ -94,6 +94,15 @@ def test_an_uneven_path_and_a_poll_that_comes_late_change_nothing() -> None:
     assert line.heard_s > 3.97
 
 
+def test_a_first_packet_that_is_short_does_not_count_for_the_length_of_a_packet() -> None:
+    """A resampler keeps a little back at its start."""
+    packets = _packets(_tone(1))
+    packets[0] = (packets[0][0], packets[0][1][:-48])
+    del packets[20]
+    line = _Line().play(packets, 1)
+    assert line.filler.filled_s == pytest.approx(0.02)
+
+
 def test_a_late_packet_is_known_from_a_lost_one() -> None:
     packets = _packets(_tone(1))
     packets[20] = (packets[20][0] + 0.018, packets[20][1])
