@@ -17,48 +17,46 @@ In a program of one's own::
 import asyncio
 import dataclasses
 import functools
-import re
 import time
-from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import sipmessage
 from loguru import logger
 
-from talkpath.agent.call_metrics import CallMetrics, outcome_of
+from talkpath.agent.call_metrics import CallMetrics
 from talkpath.agent.config import Config
 from talkpath.agent.errors import TalkpathError
 from talkpath.agent.metrics import Registry
 from talkpath.agent.sip import edge_actions as edges
 from talkpath.agent.sip.access import Access
-from talkpath.agent.sip.dial_plan import DialPlan
 from talkpath.agent.sip.edge import Edge
 from talkpath.agent.sip.edge_actions import EdgeError, Face
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
-from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
-from talkpath.agent.sip.message import Request, Response, SipParseError, parse_message, read_uri
+from talkpath.agent.sip.flow import Flow, PeerUnreachable
+from talkpath.agent.sip.message import Response, SipParseError, parse_message
 from talkpath.agent.sip.passage import Passage
-from talkpath.agent.sip.patterns import plain_number
 from talkpath.agent.sip.rewriting import host_port, sip_host
 from talkpath.agent.sip.routes import Routes
-from talkpath.agent.sip.trunks import RESERVED_HEADERS, Trunk, read_trunks
+from talkpath.agent.sip.trunks import Trunk, read_trunks
 from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_dispatch
 from talkpath.transports.sip.keepalive import Keepalive
+from talkpath.transports.sip.ledger import Ledger
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
 from talkpath.transports.sip.media_relay import MediaRelays
 from talkpath.transports.sip.network_metrics import NetworkMetrics
 from talkpath.transports.sip.outbound import OutboundCall
+from talkpath.transports.sip.own_headers import own_headers
+from talkpath.transports.sip.reach import Reach
 from talkpath.transports.sip.registrar_client import Registrars
 from talkpath.transports.sip.requests import Requests
-from talkpath.transports.sip.resolver import resolve
 from talkpath.transports.sip.sockets import InsideSocket, SipSockets
 from talkpath.transports.sip.supervisor import Supervisor
+from talkpath.transports.sip.whom import Whom, user_of
 from talkpath.transports.sip.worker_process import Worker
 
 __all__ = ["CallState", "Listener"]
 
-_NUMBER = re.compile(r"[+\w.*#-]{1,64}", re.ASCII)
 _EVERYWHERE = ("", "0.0.0.0", "::")
 _DOCUMENTED = "192.0.2.1"
 """An address for documentation (RFC 5737): the default route leads there."""
@@ -95,14 +93,6 @@ class CallState:
     worker: int
 
 
-@dataclass(slots=True)
-class _Account:
-    """What is known of a call for the count: its last status, and whether it was answered."""
-
-    status: int = 0
-    answered: bool = False
-
-
 class Listener:
     """Takes and makes telephone calls.
 
@@ -131,16 +121,14 @@ class Listener:
             {trunk.name: trunk for trunk in read_trunks(sip.trunks)} if sip.trunks else {}
         )
         trunks = list(self._trunks.values())
-        hosts = [host for trunk in trunks for host in trunk.hosts]
-        self._plan = DialPlan(sip.dial_plan, hosts)
-        self._plans = {trunk.name: DialPlan(trunk.dial_plan, trunk.hosts) for trunk in trunks}
+        self._whom = Whom(sip, self._trunks)
         self._dispatcher = Dispatcher(
             Routes(sip.routes, self._bots[0]),
             self._bots,
             load_dispatch(sip.dispatch) if sip.dispatch else None,
         )
         self.metrics = CallMetrics()
-        self._accounts: dict[str, _Account] = {}
+        self._ledger = Ledger(self.metrics)
         self._silent: set[str] = set()
         self._access = Access(sip, trunks, self.metrics)
         self._inside = InsideSocket(self._from_worker)
@@ -150,6 +138,7 @@ class Listener:
         self._keepalive = Keepalive(
             trunks, self._requests, sip.user_agent, sip.keepalive_s, learn=self._access.learn
         )
+        self._reach = Reach(self._sockets, self._keepalive)
         self._network = NetworkMetrics(self._sockets, self._registrars, self._keepalive)
         self._relays = MediaRelays(config.server.host, sip.rtp_range, sip.max_calls)
         self._passage: Passage
@@ -185,7 +174,7 @@ class Listener:
         self._edge = Edge(
             self._config.sip,
             self._access,
-            lambda target, call: self._permits(target, _info(call).trunk if call else ""),
+            lambda target, call: self._whom.permits(target, _info(call).trunk if call else ""),
             self._passage,
             self._worker_address,
         )
@@ -287,18 +276,18 @@ class Listener:
             raise LegError(f"there is no bot {bot!r} here; there are {', '.join(self._bots)}")
         if trunk and trunk not in self._trunks:
             raise LegError(f"there is no trunk {trunk!r}")
-        uri = self._uri(to, self._trunks.get(trunk), None)
-        if not by_user and not self._permits(uri, trunk):
+        uri = self._whom.uri(to, trunk)
+        if not by_user and not self._whom.permits(uri, trunk):
             raise LegError(f"the dial plan does not permit {to}")
         worker = self.supervisor.pick()
         if worker is None or not self._edge.has_line(self._trunks.get(trunk)):
             raise LegError("all lines are taken; try again later")
         info = CallInfo(
-            call_id="", direction="outbound", to_uri=uri, number=_user(uri), trunk=trunk, bot=bot
+            call_id="", direction="outbound", to_uri=uri, number=user_of(uri), trunk=trunk, bot=bot
         )
         call = OutboundCall(info)
         stand_in = self._edge.expect_dial(uri, call)
-        own = {**(self._trunks[trunk].headers if trunk else {}), **dict(_checked(headers or {}))}
+        own = {**(self._trunks[trunk].headers if trunk else {}), **dict(own_headers(headers or {}))}
         try:
             answer = await worker.channel.ask(
                 "dial",
@@ -393,12 +382,8 @@ class Listener:
     def _progressed(self, progress: edges.Progress) -> None:
         """The first request of a call was answered."""
         call, status = progress.call, progress.status
-        account = self._accounts.get(call.call_id)
-        if account is not None and not account.answered:
-            account.status = status
-            account.answered = 200 <= status < 300
-            if account.answered:
-                self.metrics.connected(_info(call).direction, time.monotonic() - call.began_s)
+        after_s = time.monotonic() - call.began_s
+        self._ledger.progressed(call.call_id, status, _info(call).direction, after_s)
         dialled = self._dialled.get(call.call_id)
         if dialled is not None:
             dialled.progressed(status, progress.reason)
@@ -413,17 +398,6 @@ class Listener:
         now_s = time.monotonic()
         self._guarded(call, functools.partial(self._edge.hang_up, call, now_s, refusal))
 
-    def _settle(self, call_id: str, figures: CallQuality | None) -> None:
-        """Count the end of a call, once."""
-        account = self._accounts.pop(call_id, None)
-        if account is not None:
-            outcome = "answered" if account.answered else outcome_of(account.status)
-            self.metrics.ended(outcome, figures)
-
-    def _count(self, call_id: str, direction: str) -> None:
-        self._accounts[call_id] = _Account()
-        self.metrics.began(direction)
-
     def _met_with_silence(self, silence: edges.Silence) -> None:
         """Tell once an address, so that who set this up finds out, and a flood fills no log."""
         if silence.address not in self._silent and len(self._silent) < _MOST_SILENT:
@@ -436,13 +410,12 @@ class Listener:
         worker = self._worker(call.worker)
         if worker is not None:
             worker.remove(call.call_id)
-        account = self._accounts.get(call.call_id)
-        if account is not None and account.answered and worker is not None:
+        if worker is not None and self._ledger.is_answered(call.call_id):
             # Its worker is about to tell how the audio was.
             loop = asyncio.get_running_loop()
-            loop.call_later(_FIGURES_S, self._settle, call.call_id, None)
+            loop.call_later(_FIGURES_S, self._ledger.settle, call.call_id)
         else:
-            self._settle(call.call_id, None)
+            self._ledger.settle(call.call_id)
         dialled = self._dialled.get(call.call_id)
         if dialled is not None and worker is None:
             dialled.over("the worker is gone")
@@ -494,7 +467,7 @@ class Listener:
             logger.error("call {}: refused with 503: {}", call.call_id, error)
             self._do(self._edge.refuse(call, Refusal(503), time.monotonic()))
             return
-        self._count(call.call_id, "inbound")
+        self._ledger.open(call.call_id, "inbound")
         whom = info.number or info.to_uri
         logger.info(
             "call {}: {} calls {}, {} takes it", call.call_id, info.from_uri, whom, info.bot
@@ -511,12 +484,12 @@ class Listener:
             call.info, call.trunk = dialled.info, dialled.info.trunk
         else:
             call.info = CallInfo(call_id=call.call_id, direction="outbound", to_uri=locate.uri)
-        self._count(call.call_id, "outbound")
+        self._ledger.open(call.call_id, "outbound")
         worker = self._worker(call.worker)
         if worker is not None:
             worker.add(call.call_id)
         try:
-            flow = await self._reach(locate.uri, self._trunks.get(call.info.trunk))
+            flow = await self._reach.flow(locate.uri, self._trunks.get(call.info.trunk))
             if self._passage.wants_relay(call, flow):
                 await self._relays.open(call.call_id, {flow.remote[0]})
         except TalkpathError as error:
@@ -533,43 +506,11 @@ class Listener:
                 dialled.info = call.info
             self._do(self._edge.located(call, flow, time.monotonic()))
 
-    async def _reach(self, uri: str, trunk: Trunk | None, transport: str = "") -> Flow:
-        """A flow to a trunk's servers, the live ones first, or to a URI's host.
-
-        Args:
-            uri: of whom to reach.
-            trunk: through which, or None.
-            transport: the only one that will do, or empty.
-
-        Raises:
-            PeerUnreachable: to none of them.
-        """
-        targets: Sequence[Target]
-        if trunk is not None and trunk.servers:
-            targets = self._keepalive.alive(trunk)
-        else:
-            try:
-                targets = await resolve(_by(read_uri(uri), transport))
-            except SipParseError as error:
-                raise PeerUnreachable(f"{uri!r} is no SIP URI") from error
-        failure = PeerUnreachable("the peer has no address")
-        if uri.lower().startswith("sips:"):  # whatever the trunk's servers speak
-            targets = [target for target in targets if target.transport == "tls"]
-            failure = PeerUnreachable(f"{uri} wants TLS, which no server of the trunk has")
-        for target in targets:
-            if transport not in ("", target.transport):
-                continue
-            try:
-                return await self._sockets.connect(target)
-            except PeerUnreachable as error:
-                failure = error
-        raise failure
-
     async def _send_anew(self, action: edges.ToPeer) -> None:
         """Send what could not go over a connection that is gone, over a new one."""
         trunk = self._trunks.get(_info(action.call).trunk) if action.call is not None else None
         try:
-            flow = await self._reach(action.uri, trunk, action.flow.transport)
+            flow = await self._reach.flow(action.uri, trunk, action.flow.transport)
         except PeerUnreachable as error:
             logger.info("{}", error)
             return
@@ -644,20 +585,20 @@ class Listener:
 
         async def answer_call(worker: Worker, call_id: str, headers: dict[str, str]) -> None:
             now_s = time.monotonic()
-            pairs = _checked(headers)
+            pairs = own_headers(headers)
             self._do(_asked(lambda: self._edge.answer(call_id, pairs, now_s)))
 
         async def reject(
             worker: Worker, call_id: str, status: int, reason: str, headers: dict[str, str]
         ) -> None:
             # A redirection says by Contact where to.
-            refusal = Refusal(status, reason, _checked(headers, ("contact",)))
+            refusal = Refusal(status, reason, own_headers(headers, ("contact",)))
             _asked(lambda: self._edge.reject(call_id, refusal))
 
         async def add_headers(
             worker: Worker, call_id: str, method: str, headers: dict[str, str]
         ) -> None:
-            pairs = _checked(headers)
+            pairs = own_headers(headers)
             _asked(lambda: self._edge.add_headers(call_id, method, pairs))
 
         async def permit(worker: Worker, call_id: str, target: str) -> dict[str, Any]:
@@ -666,10 +607,11 @@ class Listener:
                 raise LegError("the call is over")
             if self._edge.expects(target):  # the peer's own wish, which the edge has let pass
                 return {"target": target}
-            uri = self._uri(target, self._trunks.get(_info(call).trunk), call)
-            # A bare number goes to the peer's own host, so it is the number that counts.
             trunk = _info(call).trunk
-            if not self._permits(uri, trunk) and not self._permits(target, trunk):
+            host = host_port(*call.flow.remote) if call.flow is not None else ""
+            uri = self._whom.uri(target, trunk, host)
+            # A bare number goes to the peer's own host, so it is the number that counts.
+            if not self._whom.permits(uri, trunk) and not self._whom.permits(target, trunk):
                 raise TransferRefused(f"the dial plan does not permit {target}", 403)
             return {"target": uri}
 
@@ -685,9 +627,8 @@ class Listener:
             if call.stage not in (Stage.ASKED, Stage.SOUGHT):
                 # Its last messages come by another way than this one.
                 asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._bury, call)
-            account = self._accounts.get(call_id)
-            if account is not None and account.answered:
-                self._settle(call_id, figures)
+            if self._ledger.is_answered(call_id):
+                self._ledger.settle(call_id, figures)
             if call.is_over:
                 worker.remove(call_id)
 
@@ -707,33 +648,12 @@ class Listener:
         call.info = dataclasses.replace(call.info, call_id=call_id)
         self._dialled.setdefault(call_id, call)
 
-    def _uri(self, to: str, trunk: Trunk | None, call: EdgeCall | None) -> str:
-        """A SIP URI from what people and bots say: a URI, or a number.
-
-        Raises:
-            LegError: a number, and no host that it belongs to.
-        """
-        if to.lower().startswith(("sip:", "sips:")):
-            return to
-        number = plain_number(to.removeprefix("tel:").replace(" ", ""))
-        host = next(iter(trunk.hosts), "") if trunk is not None else ""
-        if not host and call is not None and call.flow is not None:
-            host = host_port(*call.flow.remote)
-        if not host or not _NUMBER.fullmatch(number):
-            raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
-        return f"sip:{number}@{host}"
-
     def _own_address(self) -> str:
         """The address by which this machine reaches others; the loopback's where there are none."""
         try:
             return self._sockets.local_address_towards(_DOCUMENTED)  # nothing is sent there
         except PeerUnreachable:
             return "127.0.0.1"
-
-    def _permits(self, target: str, trunk: str) -> bool:
-        """Whether a target may be called, by the plan for all or by that of the call's trunk."""
-        plan = self._plans.get(trunk)
-        return self._plan.permits(target) or (plan is not None and plan.permits(target))
 
     def _face(self, flow: Flow) -> Face:
         host = self._sockets.local_address_towards(flow.remote[0])
@@ -779,44 +699,6 @@ def _info(call: EdgeCall) -> CallInfo:
 def _as_dict(info: CallInfo) -> dict[str, Any]:
     fields = {item.name: getattr(info, item.name) for item in dataclasses.fields(info)}
     return {**fields, "headers": dict(info.headers)}
-
-
-def _by(uri: sipmessage.URI, transport: str) -> sipmessage.URI:
-    """A URI that says by which transport; empty leaves it as it is."""
-    if not transport:
-        return uri
-    return dataclasses.replace(uri, parameters=sipmessage.Parameters(transport=transport))
-
-
-def _user(uri: str) -> str:
-    try:
-        return read_uri(uri).user or ""
-    except SipParseError:
-        return ""
-
-
-def _checked(headers: Mapping[str, str], also: Collection[str] = ()) -> tuple[tuple[str, str], ...]:
-    """A bot's own headers, which must not break the message that they are put into.
-
-    Args:
-        headers: by name.
-        also: reserved ones, in small letters, that are allowed here.
-
-    Raises:
-        LegError: one would.
-    """
-    request = Request(method="INVITE", uri="sip:x")
-    for name, value in headers.items():
-        if name.lower() in RESERVED_HEADERS and name.lower() not in also:
-            raise LegError(f"the header {name} is not for bots to set")
-        request.headers.set(name, value)
-        try:
-            back = parse_message(bytes(request)).headers.get(name)
-        except SipParseError as error:
-            raise LegError(f"{name!r} is no header that can be sent") from error
-        if back != value.strip():
-            raise LegError(f"the header {name} cannot be sent")
-    return tuple(headers.items())
 
 
 def _asked(work: Callable[[], T]) -> T:
