@@ -131,7 +131,8 @@ class LegAudio:
     def _read(self) -> bytes:
         """All that waits; what stayed behind after a pause of ours would be taken for lost."""
         most = self.rate_hz * 2 * _READ_MS // 1000
-        part = pcm = self._audio.read(most)
+        part: bytes = self._audio.read(most)
+        pcm = part
         while len(part) == most:
             part = self._audio.read(most)
             pcm += part
