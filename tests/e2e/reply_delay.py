@@ -71,6 +71,9 @@ _SEARCH_S = 2.0
 class Turn:
     """What became of a clip. NaN where it was not answered, or the bot spoke already.
 
+    An answer to the first part of a clip, before a pause, that is heard just behind its end counts
+    as an answer: such delays are shorter than the silence that ends speech.
+
     Attributes:
         clip: what was said.
         began_s: when its first sample left the microphone (Unix time).
