@@ -45,6 +45,8 @@ async def bot(runner_args: RunnerArguments) -> None:
         ),
         idle_timeout_secs=runner_args.pipeline_idle_timeout_secs,
         app_resources=runtime(),
+        enable_rtvi=False,
+        enable_turn_tracking=False,
     )
 
     @transport.event_handler("on_client_disconnected")

@@ -16,6 +16,9 @@ PAUSE_MS = 200.0
 _READ_MS = 200
 """Read in one piece; more than the stack's jitter buffer lets come together."""
 
+_ASK_EVERY = 25
+"""Blocks after which the rate of what comes is asked for in any case: half a second."""
+
 
 class LegAudio:
     """Reads and writes the audio of a call, across changes of its streams.
@@ -38,6 +41,9 @@ class LegAudio:
         self.underrun_ms = 0.0
         self._active = False
         self._way: SteadyResampler | None = None
+        self._heard_hz = 0
+        self._length = 0
+        self._rounds = 0
         self._dry_s = 0.0
         self._flushing = False
         self._flushed = 0
@@ -150,7 +156,11 @@ class LegAudio:
 
         A peer may use any codec of our answer, whichever we use (RFC 3264, section 7).
         """
-        from_hz, to_hz = self._info().rx_sample_rate, self.rate_hz
+        self._rounds += 1
+        # To ask costs as much as to read; packets of another rate have another length, too.
+        if len(pcm) != self._length or self._rounds % _ASK_EVERY == 0:
+            self._heard_hz, self._length = self._info().rx_sample_rate, len(pcm)
+        from_hz, to_hz = self._heard_hz, self.rate_hz
         if from_hz in (0, to_hz):
             self._way = None
             return pcm
@@ -185,6 +195,7 @@ class LegAudio:
             self._queue(kept)
 
     def _forget(self) -> None:
+        self._length = 0
         self._flushing = False
         self._kept.clear()
         self._dry_s = 0.0

@@ -8,7 +8,8 @@ block comes out whole, later by the filter's delay alone.
 
 import numpy as np
 
-from talkpath.agent.audio import Resampler, float_to_pcm16, pcm16_to_float
+from talkpath.agent.audio import FloatArray, Resampler
+from talkpath.agent.errors import AudioError
 
 __all__ = ["SteadyResampler"]
 
@@ -34,8 +35,18 @@ class SteadyResampler:
         """Take the next samples and give as many, at the other rate."""
         if self.from_hz == self.to_hz:
             return pcm
-        return float_to_pcm16(self._resampler.process(pcm16_to_float(pcm)))
+        if len(pcm) % 2:
+            raise AudioError(f"16-bit audio needs an even number of bytes; there are {len(pcm)}")
+        # Between full steps: a filter does not mind the scale, and this runs for every packet.
+        return _pcm16(self._resampler.process(np.frombuffer(pcm, "<i2").astype(np.float32)))
 
     def flush(self) -> bytes:
         """Give the last samples, those that the filter holds back; the stream is over."""
-        return float_to_pcm16(self._resampler.flush())
+        return _pcm16(self._resampler.flush())
+
+
+def _pcm16(steps: FloatArray) -> bytes:
+    np.rint(steps, out=steps)
+    np.maximum(steps, -32768, out=steps)
+    np.minimum(steps, 32767, out=steps)
+    return steps.astype("<i2").tobytes()
