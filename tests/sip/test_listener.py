@@ -256,7 +256,7 @@ async def test_a_caller_hears_before_the_answer_and_is_refused_with_any_status(
 async def test_a_transfer_must_be_in_the_dial_plan() -> None:
     """What a worker may send a call to, asked as a worker asks it."""
     async with listening(dial_plan=("+49*", "sip:friend@127.0.0.1:5555")) as listener:
-        permit = listener._handlers()["permit"]
+        permit = listener.desk.permit
         async with SipPeer() as phone:
             call = await phone.call(f"sip:600@127.0.0.1:{listener.ports['udp']}")
             call_id = call.call_id

@@ -31,18 +31,19 @@ from talkpath.agent.metrics import Registry
 from talkpath.agent.sip import edge_actions as edges
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.edge import Edge
-from talkpath.agent.sip.edge_actions import EdgeError, Face
-from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
+from talkpath.agent.sip.edge_actions import Face
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow, PeerUnreachable
 from talkpath.agent.sip.message import Response, SipParseError, parse_message
 from talkpath.agent.sip.passage import Passage
-from talkpath.agent.sip.rewriting import host_port, sip_host
+from talkpath.agent.sip.rewriting import host_port
 from talkpath.agent.sip.routes import Routes
-from talkpath.agent.sip.trunks import Trunk, read_trunks
-from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_dispatch
+from talkpath.agent.sip.trunks import read_trunks
+from talkpath.transports.sip.desk import Desk, info_of
+from talkpath.transports.sip.dispatch import Dispatcher, load_dispatch
 from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.ledger import Ledger
-from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError, TransferRefused
+from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError
 from talkpath.transports.sip.media_relay import MediaRelays
 from talkpath.transports.sip.network_metrics import NetworkMetrics
 from talkpath.transports.sip.outbound import OutboundCall
@@ -54,6 +55,7 @@ from talkpath.transports.sip.sockets import InsideSocket, SipSockets
 from talkpath.transports.sip.supervisor import Supervisor
 from talkpath.transports.sip.whom import Whom, user_of
 from talkpath.transports.sip.worker_process import Worker
+from talkpath.transports.sip.worker_setup import MAIN, worker_setup
 
 __all__ = ["CallState", "Listener"]
 
@@ -72,7 +74,6 @@ _WHY = {
 }
 _MOST_SILENT = 100
 _TICK_S = 0.1
-_MAIN = "main"
 T = TypeVar("T")
 
 
@@ -102,7 +103,8 @@ class Listener:
         supervise: makes the supervisor of the workers, from the same arguments as it.
 
     Attributes:
-        supervisor: of the workers; there once ``start`` was called.
+        supervisor: of the workers; there once ``start`` was called, as the desk is.
+        desk: answers what workers ask for.
         metrics: counts the calls.
     """
 
@@ -143,6 +145,7 @@ class Listener:
         self._relays = MediaRelays(config.server.host, sip.rtp_range, sip.max_calls)
         self._passage: Passage
         self._edge: Edge
+        self.desk: Desk
         self.supervisor: Supervisor
         self._dialled: dict[str, OutboundCall] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -157,26 +160,29 @@ class Listener:
             TalkpathError: a port is taken, a certificate cannot be read, or no worker can start.
         """
         await self._inside.start()
-        self.supervisor = self._supervise(
-            self._config,
-            self._bots,
-            handlers=self._handlers(),
-            on_death=self._worker_died,
-            setup=self._setup(),
-        )
         self._passage = Passage(
             self._config.sip,
             self._inside.address,
             self._face,
             self._relays.get,
-            lambda call: self._trunks[_info(call).trunk].password if _info(call).trunk else "",
+            lambda call: self._trunks[info_of(call).trunk].password if info_of(call).trunk else "",
         )
         self._edge = Edge(
             self._config.sip,
             self._access,
-            lambda target, call: self._whom.permits(target, _info(call).trunk if call else ""),
+            lambda target, call: self._whom.permits(target, info_of(call).trunk if call else ""),
             self._passage,
             self._worker_address,
+        )
+        self.desk = Desk(self._edge, self._whom, self._do, self._ended)
+        self.supervisor = self._supervise(
+            self._config,
+            self._bots,
+            handlers=self.desk.handlers(),
+            on_death=self._worker_died,
+            setup=worker_setup(
+                self._config.sip, self._trunks.values(), self._inside.address, self._domain()
+            ),
         )
         self._edge.draining = True  # calls are turned away until there is a worker
         try:
@@ -228,9 +234,7 @@ class Listener:
     @property
     def addresses(self) -> list[str]:
         """Where peers find this machine, for people to read."""
-        host = self._config.sip.public_address or self._config.server.host
-        if host in _EVERYWHERE:
-            host = self._own_address()
+        host = self._domain()
         ports = self.ports
         plain = f"sip:{host_port(host, ports['udp'])} (udp, tcp)"
         secure = f"sips:{host_port(host, ports['tls'])} (tls)" if "tls" in ports else ""
@@ -243,7 +247,7 @@ class Listener:
         """The calls that are not over."""
         now_s = time.monotonic()
         return [
-            CallState(_info(call), call.stage.name.lower(), now_s - call.changed_s, call.worker)
+            CallState(info_of(call), call.stage.name.lower(), now_s - call.changed_s, call.worker)
             for call in self._edge.calls.values()
             if not call.is_over
         ]
@@ -383,7 +387,7 @@ class Listener:
         """The first request of a call was answered."""
         call, status = progress.call, progress.status
         after_s = time.monotonic() - call.began_s
-        self._ledger.progressed(call.call_id, status, _info(call).direction, after_s)
+        self._ledger.progressed(call.call_id, status, info_of(call).direction, after_s)
         dialled = self._dialled.get(call.call_id)
         if dialled is not None:
             dialled.progressed(status, progress.reason)
@@ -472,7 +476,7 @@ class Listener:
         logger.info(
             "call {}: {} calls {}, {} takes it", call.call_id, info.from_uri, whom, info.bot
         )
-        profile = info.trunk or _MAIN
+        profile = info.trunk or MAIN
         self._do(self._edge.route(call, worker.id, profile, time.monotonic()))
 
     async def _locate(self, locate: edges.Locate) -> None:
@@ -508,7 +512,7 @@ class Listener:
 
     async def _send_anew(self, action: edges.ToPeer) -> None:
         """Send what could not go over a connection that is gone, over a new one."""
-        trunk = self._trunks.get(_info(action.call).trunk) if action.call is not None else None
+        trunk = self._trunks.get(info_of(action.call).trunk) if action.call is not None else None
         try:
             flow = await self._reach.flow(action.uri, trunk, action.flow.transport)
         except PeerUnreachable as error:
@@ -527,39 +531,6 @@ class Listener:
 
     # -- workers -----------------------------------------------------------------------------------
 
-    def _setup(self) -> dict[str, Any]:
-        """What each worker needs beside the settings and the bots."""
-        sip = self._config.sip
-        host = sip.public_address or self._config.server.host
-        domain = self._own_address() if host in _EVERYWHERE else host
-        domain = sip_host(domain)
-        main = {
-            "name": _MAIN,
-            "codecs": list(sip.codecs),
-            "srtp": sip.srtp,
-            "user": "talkpath",
-            "auth_user": "",
-            "password": "",
-            "domain": domain,
-        }
-        return {
-            "address": host_port(*self._inside.address),
-            "advertised": "127.0.0.1",  # the edge puts in what peers see
-            "profiles": [main, *(self._profile(trunk, domain) for trunk in self._trunks.values())],
-        }
-
-    def _profile(self, trunk: Trunk, domain: str) -> dict[str, Any]:
-        sip = self._config.sip
-        return {
-            "name": trunk.name,
-            "codecs": list(trunk.codecs or sip.codecs),
-            "srtp": trunk.srtp or sip.srtp,
-            "user": trunk.caller_id or trunk.user or "talkpath",
-            "auth_user": trunk.auth_user or trunk.user,
-            "password": trunk.password,
-            "domain": next(iter(trunk.hosts), domain),
-        }
-
     def _worker(self, number: int) -> Worker | None:
         return next((worker for worker in self.supervisor.workers if worker.id == number), None)
 
@@ -577,69 +548,21 @@ class Listener:
                 if (dialled := self._dialled.pop(call.call_id, None)) is not None:
                     dialled.over("the worker died")
 
-    def _handlers(self) -> dict[str, Callable[..., Coroutine[Any, Any, dict[str, Any] | None]]]:
-        """What workers may ask for; see ``transports.sip.exchange``."""
-
-        async def early_media(worker: Worker, call_id: str) -> None:
-            _asked(lambda: self._edge.early_media(call_id))
-
-        async def answer_call(worker: Worker, call_id: str, headers: dict[str, str]) -> None:
-            now_s = time.monotonic()
-            pairs = own_headers(headers)
-            self._do(_asked(lambda: self._edge.answer(call_id, pairs, now_s)))
-
-        async def reject(
-            worker: Worker, call_id: str, status: int, reason: str, headers: dict[str, str]
-        ) -> None:
-            # A redirection says by Contact where to.
-            refusal = Refusal(status, reason, own_headers(headers, ("contact",)))
-            _asked(lambda: self._edge.reject(call_id, refusal))
-
-        async def add_headers(
-            worker: Worker, call_id: str, method: str, headers: dict[str, str]
-        ) -> None:
-            pairs = own_headers(headers)
-            _asked(lambda: self._edge.add_headers(call_id, method, pairs))
-
-        async def permit(worker: Worker, call_id: str, target: str) -> dict[str, Any]:
-            call = self._edge.calls.get(call_id)
-            if call is None:
-                raise LegError("the call is over")
-            if self._edge.expects(target):  # the peer's own wish, which the edge has let pass
-                return {"target": target}
-            trunk = _info(call).trunk
-            host = host_port(*call.flow.remote) if call.flow is not None else ""
-            uri = self._whom.uri(target, trunk, host)
-            # A bare number goes to the peer's own host, so it is the number that counts.
-            if not self._whom.permits(uri, trunk) and not self._whom.permits(target, trunk):
-                raise TransferRefused(f"the dial plan does not permit {target}", 403)
-            return {"target": uri}
-
-        async def ended(worker: Worker, call_id: str, reason: str, quality: dict[str, Any]) -> None:
-            figures = CallQuality(**quality)
-            dialled = self._dialled.pop(call_id, None)
-            if dialled is not None:
-                dialled.over(reason, figures)
-            call = self._edge.calls.get(call_id)
-            if call is None or call.worker != worker.id:
-                worker.remove(call_id)
-                return
-            if call.stage not in (Stage.ASKED, Stage.SOUGHT):
-                # Its last messages come by another way than this one.
-                asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._bury, call)
-            if self._ledger.is_answered(call_id):
-                self._ledger.settle(call_id, figures)
-            if call.is_over:
-                worker.remove(call_id)
-
-        return {
-            "early_media": early_media,
-            "answer_call": answer_call,
-            "reject": reject,
-            "add_headers": add_headers,
-            "permit": permit,
-            "ended": ended,
-        }
+    def _ended(self, worker: Worker, call_id: str, reason: str, figures: CallQuality) -> None:
+        """A worker has told how a call ended."""
+        dialled = self._dialled.pop(call_id, None)
+        if dialled is not None:
+            dialled.over(reason, figures)
+        call = self._edge.calls.get(call_id)
+        if call is None or call.worker != worker.id:
+            worker.remove(call_id)
+            return
+        # Its last messages come by another way than this one.
+        asyncio.get_running_loop().call_later(_LAST_WORDS_S, self._bury, call)
+        if self._ledger.is_answered(call_id):
+            self._ledger.settle(call_id, figures)
+        if call.is_over:
+            worker.remove(call_id)
 
     # -- small things ------------------------------------------------------------------------------
 
@@ -647,6 +570,11 @@ class Listener:
         """Note a dialled call's id, which its INVITE or the worker's answer tells first."""
         call.info = dataclasses.replace(call.info, call_id=call_id)
         self._dialled.setdefault(call_id, call)
+
+    def _domain(self) -> str:
+        """The host in our own addresses."""
+        host = self._config.sip.public_address or self._config.server.host
+        return self._own_address() if host in _EVERYWHERE else host
 
     def _own_address(self) -> str:
         """The address by which this machine reaches others; the loopback's where there are none."""
@@ -688,21 +616,6 @@ class Listener:
             await asyncio.sleep(_TICK_S)
 
 
-def _info(call: EdgeCall) -> CallInfo:
-    if isinstance(call.info, OutboundCall):
-        return call.info.info
-    if isinstance(call.info, CallInfo):
-        return call.info
-    return CallInfo(call_id=call.call_id, direction="outbound" if call.outbound else "inbound")
-
-
 def _as_dict(info: CallInfo) -> dict[str, Any]:
     fields = {item.name: getattr(info, item.name) for item in dataclasses.fields(info)}
     return {**fields, "headers": dict(info.headers)}
-
-
-def _asked(work: Callable[[], T]) -> T:
-    try:
-        return work()
-    except EdgeError as error:
-        raise LegError(str(error)) from error
