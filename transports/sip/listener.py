@@ -40,7 +40,7 @@ from talkpath.agent.sip.rewriting import host_port
 from talkpath.agent.sip.routes import Routes
 from talkpath.agent.sip.trunks import read_trunks
 from talkpath.transports.sip.desk import Desk, info_of
-from talkpath.transports.sip.dispatch import Dispatcher, load_dispatch
+from talkpath.transports.sip.dispatch import Dispatcher, inbound_info, load_dispatch
 from talkpath.transports.sip.keepalive import Keepalive
 from talkpath.transports.sip.ledger import Ledger
 from talkpath.transports.sip.leg import CallInfo, CallQuality, LegError
