@@ -33,7 +33,7 @@ from talkpath.transports.asterisk.audiosocket_messages import (
 from talkpath.transports.asterisk.channel import AsteriskArguments, Channel, Order, Pressed, Sound
 from talkpath.transports.asterisk.errors import WrongMessage
 from talkpath.transports.asterisk.formats import FORMATS, AudioFormat
-from talkpath.transports.asterisk.playout import Playout
+from talkpath.transports.asterisk.playout import FramePlayout
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, attend
 
 __all__ = ["AudioSocketCalls", "AudioSocketChannel", "serve_audiosocket"]
@@ -85,7 +85,7 @@ class AudioSocketChannel(Channel):
         writer: asyncio.StreamWriter,
         audio_format: AudioFormat,
     ) -> None:
-        playout = Playout(
+        playout = FramePlayout(
             frame_bytes=round(_FRAME_S * audio_format.rate_hz) * audio_format.sample_bytes,
             frame_s=_FRAME_S,
             lead_s=0.0,

@@ -15,7 +15,7 @@ from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.errors import AudioError
 from talkpath.transports.asterisk.formats import AudioFormat
-from talkpath.transports.asterisk.playout import Playout
+from talkpath.transports.asterisk.playout import FramePlayout
 
 __all__ = ["STALLED_S", "AsteriskArguments", "Channel", "Order", "Pressed", "Sound"]
 
@@ -73,7 +73,7 @@ class Channel(abc.ABC):
         news: set when there may be something else to send than before.
     """
 
-    def __init__(self, call_id: str, audio_format: AudioFormat, playout: Playout) -> None:
+    def __init__(self, call_id: str, audio_format: AudioFormat, playout: FramePlayout) -> None:
         self.call_id = call_id
         self.audio_format = audio_format
         self.playout = playout

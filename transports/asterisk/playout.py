@@ -9,7 +9,7 @@ import math
 from collections import deque
 from dataclasses import dataclass
 
-__all__ = ["SLACK_S", "Playout"]
+__all__ = ["SLACK_S", "FramePlayout"]
 
 SLACK_S = 0.06
 """Seconds by which a frame may be late and those after it still catch up.
@@ -26,7 +26,7 @@ class _Piece:
     interruptible: bool
 
 
-class Playout:
+class FramePlayout:
     """Sound that is yet to be sent.
 
     Args:

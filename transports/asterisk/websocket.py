@@ -35,7 +35,7 @@ from talkpath.transports.asterisk.channel import (
 )
 from talkpath.transports.asterisk.errors import WrongMessage
 from talkpath.transports.asterisk.formats import format_named
-from talkpath.transports.asterisk.playout import Playout
+from talkpath.transports.asterisk.playout import FramePlayout
 from talkpath.transports.asterisk.websocket_messages import (
     Command,
     Digit,
@@ -148,7 +148,7 @@ class MediaChannel(Channel):
     def __init__(self, socket: _Socket, start: MediaStart) -> None:
         audio_format = format_named(start.format)
         samples = audio_format.rate_hz * start.frame_ms // 1000
-        playout = Playout(
+        playout = FramePlayout(
             frame_bytes=start.frame_bytes or samples * audio_format.sample_bytes,
             frame_s=start.frame_ms / 1000,
             lead_s=LEAD_S,

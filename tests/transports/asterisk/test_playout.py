@@ -2,16 +2,18 @@
 
 import pytest
 
-from talkpath.transports.asterisk.playout import Playout
+from talkpath.transports.asterisk.playout import FramePlayout
 
 FRAME = 4  # bytes
 
 
-def playout(*, lead_s: float = 0.04, steady: bool = False) -> Playout:
-    return Playout(frame_bytes=FRAME, frame_s=0.02, lead_s=lead_s, silence=b"\0", steady=steady)
+def playout(*, lead_s: float = 0.04, steady: bool = False) -> FramePlayout:
+    return FramePlayout(
+        frame_bytes=FRAME, frame_s=0.02, lead_s=lead_s, silence=b"\0", steady=steady
+    )
 
 
-def run(item: Playout, until_s: float, now_s: float = 0.0) -> list[tuple[float, bytes]]:
+def run(item: FramePlayout, until_s: float, now_s: float = 0.0) -> list[tuple[float, bytes]]:
     """Send what is due, with a clock that is always on time."""
     sent = []
     while (due_s := item.due_s()) is not None and due_s <= until_s:
