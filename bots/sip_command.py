@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from talkpath.agent.config import Config
 from talkpath.agent.errors import MissingDependency, TalkpathError
-from talkpath.agent.sip_sections import SRTP, SipConfig
+from talkpath.agent.sip_sections import PRIVATE_NETWORKS, SRTP, SipConfig
 from talkpath.bots.arguments import Setting
 from talkpath.bots.loader import bot_models
 from talkpath.bots.models_command import models_of, pull
@@ -226,6 +226,7 @@ async def _serve(bots: Sequence[str], config: Config, level: str) -> None:
     with contextlib.closing(bind(host, config.server.port)) as bound:
         listen(bound)
         admin = create_admin(listener, config)
+        _say("the telephone is starting; its bots load their models")
         async with (
             running(
                 admin, bound, message_bytes=BODY_BYTES, finish=listener.drain, lifespan=False
@@ -237,6 +238,8 @@ async def _serve(bots: Sequence[str], config: Config, level: str) -> None:
             _say(f"calls and metrics are at {url_of(bound, host)}")
             for address in listener.addresses:
                 _say(f"the telephone is listening at {address}")
+            if config.sip.allow == PRIVATE_NETWORKS:
+                _say("it takes calls from private networks; --sip-allow and --sip-user let in more")
             await _until_end(listener, server)
 
 

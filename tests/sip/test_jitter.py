@@ -27,5 +27,5 @@ async def test_the_delay_comes_back_down_once_the_path_is_calm(line: Telephone) 
     assert not record.failure
     found = delays_ms(_PCMU, _SECONDS, record)
     before, after = np.nanmedian(found[:10]), np.nanmedian(found[-10:])
-    assert after <= before + 20  # a packet
+    assert after <= before + 30  # a packet, and the phase of the clocks of both ends
     assert line_figures(_PCMU, _SECONDS, [record]).missed <= 3

@@ -66,7 +66,8 @@ _DOCUMENTED = "192.0.2.1"
 _LAST_WORDS_S = 1.0
 _FIGURES_S = 5.0  # from the end of a call to the figures of its audio
 _WHY = {
-    "stranger": "its address is in no network of sip.allow, and of no trunk (it got no answer)",
+    "stranger": "its address is in no network of sip.allow, and of no trunk (it got no "
+    "answer); --sip-allow NETWORK lets it in",
     "scanner": "it says that it is a scanner (it got no answer)",
     "rate": "it calls too often (it got no answer)",
     "locked": "too many wrong passwords (it got no answer)",
@@ -199,6 +200,12 @@ class Listener:
     async def drain(self) -> None:
         """Take no more calls, and wait until those that there are have ended, or were hung up."""
         self._edge.draining = True
+        if self._edge.active:
+            logger.info(
+                "{} calls have {:g} s to end; once more ends them at once",
+                self._edge.active,
+                self._config.sip.drain_s,
+            )
         await self._registrars.stop()
         await self.supervisor.drain(self._config.sip.drain_s)
 

@@ -334,7 +334,8 @@ class SipSockets:
         try:
             context.load_cert_chain(config.tls_cert, config.tls_key or None, password=str)
         except (OSError, ValueError) as error:
-            message = f"sip.tls_cert or sip.tls_key cannot be used: {error}"
+            files = " and ".join(filter(None, (config.tls_cert, config.tls_key)))
+            message = f"sip.tls_cert or sip.tls_key cannot be used: {error} ({files})"
             raise ConfigError(message) from error
         return context
 
