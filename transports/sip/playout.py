@@ -56,6 +56,7 @@ class Playout:
         self._moved = asyncio.Event()
         self._resampler: SteadyResampler | None = None
         self._sent: deque[_Piece] = deque()  # the latest last
+        self._remembered = 0  # bytes of those
         self._kept: deque[_Piece] = deque()
 
     def start(self, rate_hz: int) -> None:
@@ -65,7 +66,7 @@ class Playout:
                 change = SteadyResampler(self._rate_hz, rate_hz)
                 piece.pcm = change.process(piece.pcm) + change.flush()
         if self._rate_hz != rate_hz:
-            self._sent.clear()
+            self._forget()
             self._resampler = None
         self._rate_hz = rate_hz
         self._moved.set()
@@ -181,9 +182,9 @@ class Playout:
         taken = self._leg.write(pcm) if pcm else 0
         if taken:
             self._sent.append(_Piece(pcm[:taken], interruptible))
-            remembered = sum(len(piece.pcm) for piece in self._sent)
-            while remembered - len(self._sent[0].pcm) > self._bytes(_REMEMBERED_MS):
-                remembered -= len(self._sent.popleft().pcm)
+            self._remembered += taken
+            while self._remembered - len(self._sent[0].pcm) > self._bytes(_REMEMBERED_MS):
+                self._remembered -= len(self._sent.popleft().pcm)
         return taken
 
     def _take_back(self) -> None:
@@ -194,7 +195,11 @@ class Playout:
             piece = self._sent.pop()
             self._kept.appendleft(_Piece(piece.pcm[-missing:], piece.interruptible))
             missing -= len(piece.pcm)
+        self._forget()
+
+    def _forget(self) -> None:
         self._sent.clear()
+        self._remembered = 0
 
     def _give_back(self) -> None:
         while self._kept and not self._holds:
