@@ -123,7 +123,9 @@ class LiveAudioFrame(OutputAudioRawFrame):
     """Sound that is played as it comes, such as another caller's.
 
     An output that has fallen behind catches up by leaving some of it out, or a delay that was
-    once there would stay until the end; other audio it plays to the last sample.
+    once there would stay until the end; other audio it plays to the last sample. On the telephone
+    it passes Pipecat's queue by: it begins and ends no turn of the bot's, and what comes while
+    playback is held is left out.
     """
 
 

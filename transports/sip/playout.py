@@ -24,6 +24,7 @@ _REMEMBERED_MS = 200.0
 _RETRY_S = 0.01
 _JUDGED_OVER = 50  # blocks of live audio, a second
 _RESERVE_MS = 4.0  # that live audio keeps against the unevenness of its blocks
+_LIVE_MS = 80.0  # that live audio may wait in the leg: more delay than anybody wants
 _SLOWEST_DRAIN_S = 2.0
 
 
@@ -85,6 +86,17 @@ class Playout:
         spare_ms = max(0.0, self._spare_ms - _RESERVE_MS)
         self._spare_ms, self._judged = math.inf, 0
         return pcm[2 * round(spare_ms * rate_hz / 1000) :]
+
+    def play_live(self, pcm: bytes, rate_hz: int) -> None:
+        """Play a block now; where that cannot be, while held or with too much to say, not at all.
+
+        Args:
+            pcm: the block.
+            rate_hz: its rate.
+        """
+        if self._holds or not self._rate_hz or self._leg.queued_ms > _LIVE_MS:
+            return
+        self._hand_over(self._resample(self.caught_up(pcm, rate_hz), rate_hz), True)
 
     async def write(self, pcm: bytes, rate_hz: int, *, interruptible: bool = True) -> bool:
         """Play a block after what was written before; returns when the leg has it.

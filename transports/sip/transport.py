@@ -192,12 +192,19 @@ class _Speaker(TransferRefusals):
             await self.cancel_task(task)
         await super().cleanup()  # type: ignore[no-untyped-call]
 
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Play live audio at once, beside Pipecat's own queue and clock; the rest goes its way."""
+        if isinstance(frame, LiveAudioFrame):
+            self.playout.play_live(frame.audio, frame.sample_rate)
+            await self.push_frame(frame, direction)
+            return
+        await super().process_frame(frame, direction)
+
     async def write_audio_frame(self, frame: OutputAudioRawFrame) -> bool:
         """Write a chunk; returns when the leg has it."""
-        pcm = frame.audio
-        if isinstance(frame, LiveAudioFrame):
-            pcm = self.playout.caught_up(pcm, frame.sample_rate)
-        return await self.playout.write(pcm, frame.sample_rate, interruptible=frame.interruptible)
+        return await self.playout.write(
+            frame.audio, frame.sample_rate, interruptible=frame.interruptible
+        )
 
     async def write_dtmf(self, frame: OutputDTMFFrame | OutputDTMFUrgentFrame) -> None:
         """Press keys: behind what was said, or at once and beside everything else."""
