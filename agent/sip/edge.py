@@ -204,6 +204,8 @@ class Edge:
         answers: list[Action] = [self._finally(call, final, now_s)]
         if was is Stage.PASSED:
             answers.append(self._passage.cancel_to_worker(call))
+        elif was is Stage.EARLY:
+            answers.append(self._passage.bye_to_worker(call))
         return [*answers, Over(call)]
 
     def tick(self, now_s: float) -> list[Action]:

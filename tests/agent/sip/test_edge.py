@@ -12,7 +12,7 @@ from talkpath.agent.sip.edge_actions import EdgeError
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.media_description import audio_endpoint
-from talkpath.agent.sip.message import Request, Response
+from talkpath.agent.sip.message import Request, Response, parse_message
 from talkpath.agent.sip.trunks import Trunk
 from tests.agent.sip.edge_stage import (
     CONTACT,
@@ -656,10 +656,32 @@ def test_a_call_out_goes_nowhere_else_than_it_was_told() -> None:
     assert isinstance(refused, Response) and refused.status == 403
 
 
-def test_calls_that_ring_in_a_dead_worker_are_refused_or_taken_back() -> None:
+def test_calls_that_ring_in_a_dead_worker_are_refused() -> None:
     stage = Stage()
     call, _ = stage.ringing(INVITE)
-    assert statuses(stage.edge.hang_up(call, stage.now_s)) == [500]
+    done = stage.edge.hang_up(call, stage.now_s)
+    cancel = at_worker(done)
+    assert isinstance(cancel, Request) and cancel.method == "CANCEL"
+    assert statuses(done) == [500]
+    stage = Stage()
+    early_media(stage)
+    done = stage.edge.hang_up(stage.edge.calls["call@phone"], stage.now_s)
+    bye = at_worker(done)
+    assert isinstance(bye, Request) and bye.method == "BYE"
+    assert statuses(done) == [500]
+
+
+def test_a_worker_that_answers_too_late_is_hung_up_on() -> None:
+    stage = Stage()
+    call, inner = stage.ringing(INVITE)
+    stage.edge.hang_up(call, stage.now_s, Refusal(408))
+    done = stage.worker(response(inner, 200, "OK", CONTACT, SDP, body=BODY))
+    told = [parse_message(item.data) for item in done if isinstance(item, edges.ToWorker)]
+    assert [message.method for message in told if isinstance(message, Request)] == ["ACK", "BYE"]
+    assert statuses(done) == []
+
+
+def test_calls_that_were_made_by_a_dead_worker_are_taken_back() -> None:
     stage = Stage()
     call, outer = dialled(stage)
     cancel = at_peer(stage.edge.hang_up(call, stage.now_s))
