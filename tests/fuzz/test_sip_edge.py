@@ -46,7 +46,7 @@ def test_a_call_goes_on_while_strangers_send_anything_and_hear_nothing() -> None
             for _ in range(MESSAGES):
                 actions = _take(stage, mutator.message(), stranger=True)
                 assert all(isinstance(action, Silence) for action in actions)
-            assert list(stage.edge.calls.values()) == [call] and not call.is_over
+            assert list(stage.edge.book.calls.values()) == [call] and not call.is_over
             (bye,) = stage.peer(request("BYE", number=2, to_tag="bot", branch="z9hG4bK9"))[:1]
             assert isinstance(bye, ToWorker)
 

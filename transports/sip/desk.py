@@ -77,10 +77,10 @@ class Desk:
 
     async def permit(self, worker: Worker, call_id: str, target: str) -> dict[str, Any]:
         """Say whether a call may be sent to a target, and as which URI."""
-        call = self._edge.calls.get(call_id)
+        call = self._edge.book.calls.get(call_id)
         if call is None:
             raise LegError("the call is over")
-        if self._edge.expects(target):  # the peer's own wish, which the edge has let pass
+        if self._edge.book.expects(target):  # the peer's own wish, which the edge has let pass
             return {"target": target}
         trunk = info_of(call).trunk
         host = host_port(*call.flow.remote) if call.flow is not None else ""

@@ -185,11 +185,11 @@ class Listener:
                 self._config.sip, self._trunks.values(), self._inside.address, self._domain()
             ),
         )
-        self._edge.draining = True  # calls are turned away until there is a worker
+        self._edge.book.draining = True  # calls are turned away until there is a worker
         try:
             await self._sockets.start()  # first: that a port is taken shall be told at once
             await self.supervisor.start()
-            self._edge.draining = False
+            self._edge.book.draining = False
             self._registrars.start()
             await self._keepalive.start()
         except BaseException:
@@ -199,11 +199,11 @@ class Listener:
 
     async def drain(self) -> None:
         """Take no more calls, and wait until those that there are have ended, or were hung up."""
-        self._edge.draining = True
-        if self._edge.active:
+        self._edge.book.draining = True
+        if self._edge.book.active:
             logger.info(
                 "{} calls have {:g} s to end; once more ends them at once",
-                self._edge.active,
+                self._edge.book.active,
                 self._config.sip.drain_s,
             )
         await self._registrars.stop()
@@ -212,8 +212,8 @@ class Listener:
     async def stop(self) -> None:
         """End everything: calls get a BYE."""
         if hasattr(self, "_edge"):
-            self._edge.draining = True
-            for call in list(self._edge.calls.values()):
+            self._edge.book.draining = True
+            for call in list(self._edge.book.calls.values()):
                 self._hang_up(call, Refusal(503))
         await self._registrars.stop()
         await self._keepalive.stop()
@@ -255,7 +255,7 @@ class Listener:
         now_s = time.monotonic()
         return [
             CallState(info_of(call), call.stage.name.lower(), now_s - call.changed_s, call.worker)
-            for call in self._edge.calls.values()
+            for call in self._edge.book.calls.values()
             if not call.is_over
         ]
 
@@ -291,13 +291,13 @@ class Listener:
         if not by_user and not self._whom.permits(uri, trunk):
             raise LegError(f"the dial plan does not permit {to}")
         worker = self.supervisor.pick()
-        if worker is None or not self._edge.has_line(self._trunks.get(trunk)):
+        if worker is None or not self._edge.book.has_line(self._trunks.get(trunk)):
             raise LegError("all lines are taken; try again later")
         info = CallInfo(
             call_id="", direction="outbound", to_uri=uri, number=user_of(uri), trunk=trunk, bot=bot
         )
         call = OutboundCall(info)
-        stand_in = self._edge.expect_dial(uri, call)
+        stand_in = self._edge.book.expect_dial(uri, call)
         own = {**(self._trunks[trunk].headers if trunk else {}), **dict(own_headers(headers or {}))}
         try:
             answer = await worker.channel.ask(
@@ -307,7 +307,7 @@ class Listener:
                 uri=stand_in,
             )
         finally:
-            self._edge.forget_dial(stand_in)
+            self._edge.book.forget_dial(stand_in)
         if answer["call_id"]:  # or its INVITE has told it already
             self._connect(call, str(answer["call_id"]))
         return call
@@ -318,7 +318,7 @@ class Listener:
         Raises:
             LegError: there is none of this id.
         """
-        call = self._edge.calls.get(call_id)
+        call = self._edge.book.calls.get(call_id)
         if call is None or call.is_over:
             raise LegError(f"there is no call {call_id!r}")
         worker = self._worker(call.worker)
@@ -548,7 +548,7 @@ class Listener:
 
     async def _worker_died(self, worker: Worker) -> None:
         """Say BYE for it: its calls end, all others go on."""
-        for call in list(self._edge.calls.values()):
+        for call in list(self._edge.book.calls.values()):
             if call.worker == worker.id and not call.is_over:
                 logger.error("call {}: ended, since worker {} died", call.call_id, worker.id)
                 self._hang_up(call, Refusal(500))
@@ -560,7 +560,7 @@ class Listener:
         dialled = self._dialled.pop(call_id, None)
         if dialled is not None:
             dialled.over(reason, figures)
-        call = self._edge.calls.get(call_id)
+        call = self._edge.book.calls.get(call_id)
         if call is None or call.worker != worker.id:
             worker.remove(call_id)
             return
@@ -612,13 +612,13 @@ class Listener:
             self._do(work())
         except Exception as error:
             logger.opt(exception=error).error("call {}: given up, at a defect", call.call_id)
-            self._edge.forget(call)
+            self._edge.book.forget(call)
             self._over(call)
 
     async def _tick(self) -> None:
         while True:
             now_s = time.monotonic()
-            for call in list(self._edge.calls.values()):
+            for call in list(self._edge.book.calls.values()):
                 self._guarded(call, functools.partial(self._edge.tick_call, call, now_s))
             await asyncio.sleep(_TICK_S)
 

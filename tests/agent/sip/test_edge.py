@@ -6,8 +6,9 @@ from dataclasses import replace
 import pytest
 
 from talkpath.agent.sip import edge_actions as edges
+from talkpath.agent.sip.call_book import T1_S
 from talkpath.agent.sip.digest import Credentials
-from talkpath.agent.sip.edge import LINGER_S, T1_S, UNANSWERED_S
+from talkpath.agent.sip.edge import LINGER_S, UNANSWERED_S
 from talkpath.agent.sip.edge_actions import EdgeError
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal
 from talkpath.agent.sip.flow import Flow
@@ -42,7 +43,7 @@ def test_an_invite_is_answered_with_trying_and_asked_about() -> None:
     done = stage.peer(INVITE)
     assert statuses(done) == [100]
     call = the(edges.Ask, done).call
-    assert (call.call_id, call.outbound, stage.edge.active) == ("call@phone", False, 1)
+    assert (call.call_id, call.outbound, stage.edge.book.active) == ("call@phone", False, 1)
 
 
 def test_a_worker_gets_the_invite_under_its_own_name_and_the_edge_in_the_way() -> None:
@@ -83,7 +84,7 @@ def test_copies_of_an_invite_change_nothing() -> None:
     first = at_worker(stage.note(stage.edge.route(call, 1, "main", stage.now_s)))
     again = at_worker(stage.peer(INVITE))
     assert bytes(first) == bytes(again)
-    assert stage.edge.active == 1
+    assert stage.edge.book.active == 1
 
 
 def test_a_call_ends_with_the_callers_bye_and_its_copies_still_pass() -> None:
@@ -247,7 +248,7 @@ def test_a_refused_call_is_refused_again_and_its_ack_ends_here() -> None:
     assert tag
     assert statuses(stage.peer(INVITE)) == [404]
     assert stage.peer(request("ACK", to_tag=tag)) == []
-    assert stage.edge.active == 0
+    assert stage.edge.book.active == 0
 
 
 def test_a_refusal_is_repeated_over_udp_until_it_is_acknowledged() -> None:
@@ -291,7 +292,7 @@ def test_a_trunks_limit_holds_before_anybody_was_asked() -> None:
     stage = Stage(trunks=[pbx])
     stage.asked(INVITE)
     assert statuses(stage.peer(request("INVITE", call_id="two@phone"))) == [503]
-    assert not stage.edge.has_line(pbx) and stage.edge.has_line(None)
+    assert not stage.edge.book.has_line(pbx) and stage.edge.book.has_line(None)
 
 
 def test_nobody_takes_over_a_call_of_ours() -> None:
@@ -360,7 +361,7 @@ def test_phones_with_a_password_are_challenged_in_every_way_that_there_is() -> N
     assert isinstance(challenge, Response) and challenge.status == 401
     lines = challenge.headers.all("WWW-Authenticate")
     assert any("SHA-256" in line for line in lines) and any("MD5" in line for line in lines)
-    assert stage.edge.calls == {}
+    assert stage.edge.book.calls == {}
     assert stage.peer(request("ACK", to_tag=challenge.tag("To") or ""), STRANGER) == []
 
 
@@ -380,7 +381,7 @@ def test_phones_with_a_password_are_challenged_in_every_way_that_there_is() -> N
 def test_what_belongs_to_no_call_is_answered_here(message: Request, status: int) -> None:
     stage = Stage()
     assert statuses(stage.peer(message)) == [status]
-    assert stage.edge.calls == {}
+    assert stage.edge.book.calls == {}
 
 
 def test_a_request_without_hops_left_goes_nowhere() -> None:
@@ -407,7 +408,7 @@ def test_beyond_the_limit_calls_are_refused(status: int) -> None:
 
 def test_while_the_calls_run_out_no_new_one_is_taken() -> None:
     stage = Stage()
-    stage.edge.draining = True
+    stage.edge.book.draining = True
     assert statuses(stage.peer(INVITE)) == [503]
 
 
@@ -478,7 +479,7 @@ def outbound(
 
 
 def dialled(stage: Stage) -> tuple[EdgeCall, Request]:
-    done = stage.worker(outbound(uri=stage.edge.expect_dial(CALLEE, "why")))
+    done = stage.worker(outbound(uri=stage.edge.book.expect_dial(CALLEE, "why")))
     locate = the(edges.Locate, done)
     assert (locate.uri, locate.call.info) == ("sip:42@pbx.example.com", "why")
     outer = at_peer(stage.note(stage.edge.located(locate.call, TARGET, stage.now_s)))
@@ -537,7 +538,7 @@ def test_an_invite_that_nobody_answers_is_repeated_over_udp_alone() -> None:
     assert bytes(again) == bytes(outer)
     stage = Stage()
     connection = Flow("tcp", ("192.168.1.2", 40000), ("192.0.2.30", 5060), 3)
-    done = stage.worker(outbound(uri=stage.edge.expect_dial(CALLEE)))
+    done = stage.worker(outbound(uri=stage.edge.book.expect_dial(CALLEE)))
     call = the(edges.Locate, done).call
     stage.edge.located(call, connection, stage.now_s)
     assert stage.worker(outbound(uri=call.stand_in)) == []
@@ -575,7 +576,7 @@ def test_a_worker_may_call_nobody_that_it_was_not_told_to() -> None:
     stage = Stage()
     refused = at_worker(stage.worker(outbound()))
     assert isinstance(refused, Response) and refused.status == 403
-    stand_in = stage.edge.expect_dial(CALLEE)
+    stand_in = stage.edge.book.expect_dial(CALLEE)
     stage.worker(outbound(uri=stand_in))
     copy = outbound(uri=stand_in)
     copy.headers.set("Call-ID", "second@worker")
@@ -595,7 +596,7 @@ def test_a_call_that_is_refused_or_cannot_be_made_is_over() -> None:
     assert the(edges.ToPeer, ack).flow == TARGET
 
     stage = Stage()
-    stand_in = stage.edge.expect_dial(CALLEE)
+    stand_in = stage.edge.book.expect_dial(CALLEE)
     sought = the(edges.Locate, stage.worker(outbound(uri=stand_in))).call
     refused = at_worker(stage.edge.refuse(sought, Refusal(503), stage.now_s))
     assert isinstance(refused, Response) and refused.status == 503
@@ -604,7 +605,7 @@ def test_a_call_that_is_refused_or_cannot_be_made_is_over() -> None:
 
 def test_a_worker_may_give_up_while_the_peer_is_sought() -> None:
     stage = Stage()
-    stand_in = stage.edge.expect_dial(CALLEE)
+    stand_in = stage.edge.book.expect_dial(CALLEE)
     stage.worker(outbound(uri=stand_in))
     assert stage.worker(outbound(uri=stand_in)) == []  # a copy
     done = stage.worker(outbound(method="CANCEL", uri=stand_in))
@@ -665,7 +666,7 @@ def test_calls_that_ring_in_a_dead_worker_are_refused() -> None:
     assert statuses(done) == [500]
     stage = Stage()
     early_media(stage)
-    done = stage.edge.hang_up(stage.edge.calls["call@phone"], stage.now_s)
+    done = stage.edge.hang_up(stage.edge.book.calls["call@phone"], stage.now_s)
     bye = at_worker(done)
     assert isinstance(bye, Request) and bye.method == "BYE"
     assert statuses(done) == [500]
