@@ -75,7 +75,7 @@ async def test_the_echo_has_the_words_over_each_codec_and_transport(
                 codec=codec,
                 options=options,
                 config=config,
-                tail_s=10,
+                tail_s=14,
             )
         )
 

@@ -247,6 +247,9 @@ class BaresipLeg:
         other._need()
         other._by, other._reason = "us", "joined with another call"
         try:
+            # The stack holds both, too, but gives up where an answer is still under way.
+            await self.hold()
+            await other.hold()
             await self._send_elsewhere(self._call.attended_transfer(other._call))
         except LegError:
             other._by, other._reason = "peer", ""

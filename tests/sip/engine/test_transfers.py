@@ -151,10 +151,7 @@ async def test_two_calls_are_joined_and_left() -> None:
         await second.until(Answered)
         with pytest.raises(LegError, match="same engine"):
             await first.leg.transfer_to(first.leg)
-        reporting = asyncio.create_task(_report(call, 200))
-        joining = asyncio.create_task(first.leg.transfer_to(second.leg))
-        target = await reporting
-        await joining
+        target, _ = await asyncio.gather(_report(call, 200), first.leg.transfer_to(second.leg))
         await consulted.request("BYE")  # As the peer does whose call has been replaced.
         ended = await first.until(Ended), await second.until(Ended)
 
