@@ -24,11 +24,12 @@ _REPORT = {
 
 async def _referred(call: PeerCall) -> str:
     """Wait for a REFER; returns whom it names."""
-    while True:
-        refers = [request for request in call.requests if request.method == "REFER"]
-        if refers:
-            return refers[-1].headers.get("Refer-To") or ""
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(20):
+        while True:
+            refers = [request for request in call.requests if request.method == "REFER"]
+            if refers:
+                return refers[-1].headers.get("Refer-To") or ""
+            await asyncio.sleep(0.01)
 
 
 async def _report(call: PeerCall, status: int) -> str:
