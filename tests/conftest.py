@@ -24,7 +24,12 @@ _ALONE = (
     "bots/test_testing.py",
     "bots/test_testing_clock.py",
     "e2e",
-    "transports",
+    "transports/test_page.py",
+    "transports/test_page_turns.py",
+    "transports/test_server.py",
+    "transports/test_signalling.py",
+    "transports/test_voice_track.py",
+    "transports/test_websocket.py",
     "web",
 )
 

@@ -311,6 +311,12 @@ class Connections:
         if not self._places[address]:
             del self._places[address]
 
+    def keep(self, number: int) -> None:
+        """Take a connection for one that is in use, whether or not its peer says anything."""
+        connection = self._open.get(number)
+        if connection is not None:
+            connection.heard_s = asyncio.get_running_loop().time()
+
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         now_s, limits = loop.time(), self.limits

@@ -32,7 +32,7 @@ from talkpath.agent.sip import edge_actions as edges
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.edge import Edge
 from talkpath.agent.sip.edge_actions import Face
-from talkpath.agent.sip.edge_call import EdgeCall, Refusal
+from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow, PeerUnreachable
 from talkpath.agent.sip.message import Response, SipParseError, parse_message
 from talkpath.agent.sip.passage import Passage
@@ -620,6 +620,8 @@ class Listener:
             now_s = time.monotonic()
             for call in list(self._edge.book.calls.values()):
                 self._guarded(call, functools.partial(self._edge.tick_call, call, now_s))
+                if call.stage is Stage.UP and call.flow is not None:
+                    self._sockets.keep(call.flow)
             await asyncio.sleep(_TICK_S)
 
 

@@ -233,6 +233,10 @@ class SipSockets:
             return self._connections.send(data, flow)
         return self._udp.send(data, flow.remote)
 
+    def keep(self, flow: Flow) -> None:
+        """Leave a connection open although its peer is silent, as in a call."""
+        self._connections.keep(flow.connection)
+
     async def connect(self, target: Target) -> Flow:
         """The flow to a target: for TCP and TLS an open connection of ours to it, or a new one.
 

@@ -74,6 +74,17 @@ async def test_idle_connections_end() -> None:
             await soon(lambda: all(_closed(one) for one in crowd))
 
 
+async def test_a_connection_of_a_call_outlives_its_silence() -> None:
+    async with Side(limits=ConnectionLimits(idle_s=0.2)) as there:
+        with _crowd(there.sockets.ports["tcp"], 2) as (calls, idles):
+            calls.send(options())
+            flow = (await there.hears())[0][1]
+            while not _closed(idles):
+                there.sockets.keep(flow)
+                await asyncio.sleep(0.02)
+            assert not _closed(calls)
+
+
 async def test_who_never_reads_is_cut_off() -> None:
     async with Side(limits=ConnectionLimits(unsent_bytes=100_000)) as there, Side() as other:
         with _crowd(there.sockets.ports["tcp"], 1) as (peer,):
