@@ -24,6 +24,8 @@ _ALONE = (
     "bots/test_testing.py",
     "bots/test_testing_clock.py",
     "e2e",
+    "sip/test_speech.py",
+    "transports/asterisk/test_with_bots.py",
     "transports/test_page.py",
     "transports/test_page_turns.py",
     "transports/test_server.py",
