@@ -506,7 +506,7 @@ def test_an_outbound_call_shows_the_public_address_and_comes_back_by_the_edge() 
     acknowledged = stage.worker(ack)
     assert the(edges.ToPeer, acknowledged).flow.remote == ("192.0.2.30", 5062)
     bye = request("BYE", number=5, call_id="out@worker", to_tag="ann", uri="sip:x@203.0.113.1")
-    bye.headers.set("From", outer.headers.get("To") + ";tag=bot")  # type: ignore[operator]
+    bye.headers.set("From", f"{outer.headers.get('To')};tag=bot")
     bye.headers.set("To", outer.headers.get("From") or "")
     done = stage.peer(bye, TARGET)
     ended = at_worker(done)
