@@ -15,8 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import (
-    CancelFrame,
-    EndFrame,
     InputAudioRawFrame,
     InputDTMFFrame,
     InputTransportMessageFrame,
@@ -33,6 +31,7 @@ from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from talkpath.agent.audio import FloatArray
 from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.listening import ListeningInput
 
 __all__ = ["BLOCK_S", "InProcessArguments", "InProcessTransport", "Line", "Played"]
 
@@ -161,47 +160,16 @@ class InProcessArguments(RunnerArguments):
     line: Line = field(kw_only=True)
 
 
-class _Input(BaseInputTransport):
+class _Input(ListeningInput):
     def __init__(self, line: Line, params: TransportParams) -> None:
         super().__init__(params)
         self._line = line
-        self._listening: asyncio.Task[None] | None = None
 
     async def setup(self, setup: Any) -> None:  # a FrameProcessorSetup
         """Let the line's observers watch the pipeline."""
         for observer in self._line.observers:
             setup.pipeline_worker.add_observer(observer)
         await super().setup(setup)
-
-    async def start(self, frame: StartFrame) -> None:
-        """Be ready for the caller's voice."""
-        await super().start(frame)
-        await self.set_transport_ready(frame)
-
-    def listen(self) -> None:
-        """Take the caller's voice from now on."""
-        if self._listening is None:
-            self._listening = self.create_task(self._listen())
-
-    async def stop(self, frame: EndFrame) -> None:
-        """Hear nothing more."""
-        await self._stop_listening()
-        await super().stop(frame)
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Hear nothing more."""
-        await self._stop_listening()
-        await super().cancel(frame)
-
-    async def cleanup(self) -> None:
-        """Hear nothing more."""
-        await self._stop_listening()
-        await super().cleanup()  # type: ignore[no-untyped-call]
-
-    async def _stop_listening(self) -> None:
-        if self._listening is not None:
-            await self.cancel_task(self._listening)
-            self._listening = None
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()

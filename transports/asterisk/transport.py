@@ -27,6 +27,7 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ, Resampler, float_to_pcm16, pcm1
 from talkpath.agent.errors import AudioError
 from talkpath.transports.asterisk.channel import STALLED_S, Channel, Order, Sound
 from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.listening import ListeningInput
 from talkpath.transports.transferring import WithoutTransfers
 
 __all__ = ["AsteriskTransport"]
@@ -36,42 +37,11 @@ _LAST_WORDS_S = 2.0  # a bot that ends may finish what is on its way, for so lon
 _KEYS = {entry.value for entry in KeypadEntry}
 
 
-class _Input(BaseInputTransport):
+class _Input(ListeningInput):
     def __init__(self, channel: Channel, params: TransportParams) -> None:
         super().__init__(params)
         self._channel = channel
         self._resampler = Resampler(channel.audio_format.rate_hz)
-        self._listening: asyncio.Task[None] | None = None
-
-    async def start(self, frame: StartFrame) -> None:
-        """Be ready for the caller's voice."""
-        await super().start(frame)
-        await self.set_transport_ready(frame)
-
-    def listen(self) -> None:
-        """Take what the caller says from now on."""
-        if self._listening is None:
-            self._listening = self.create_task(self._listen())
-
-    async def stop(self, frame: EndFrame) -> None:
-        """Hear nothing more."""
-        await self._stop_listening()
-        await super().stop(frame)
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Hear nothing more."""
-        await self._stop_listening()
-        await super().cancel(frame)
-
-    async def cleanup(self) -> None:
-        """Hear nothing more."""
-        await self._stop_listening()
-        await super().cleanup()  # type: ignore[no-untyped-call]
-
-    async def _stop_listening(self) -> None:
-        listening, self._listening = self._listening, None
-        if listening is not None:
-            await self.cancel_task(listening)
 
     async def _listen(self) -> None:
         while (heard := await self._channel.next()) is not None:

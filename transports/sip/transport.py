@@ -39,6 +39,7 @@ from pipecat.transports.base_transport import BaseTransport, TransportParams
 
 from talkpath.processors.frames import LiveAudioFrame, TransferFrame
 from talkpath.transports.holding import HoldingOutput
+from talkpath.transports.listening import ListeningInput
 from talkpath.transports.sip.leg import (
     Answered,
     CallLeg,
@@ -64,7 +65,7 @@ _MOST_BLOCKS = 100
 _TEMPORARILY_UNAVAILABLE = 480
 
 
-class _Input(BaseInputTransport):
+class _Input(ListeningInput):
     """Hears the caller."""
 
     def __init__(self, leg: CallLeg, params: TransportParams) -> None:
@@ -74,28 +75,16 @@ class _Input(BaseInputTransport):
         self._silence: asyncio.Task[None] | None = None
         self._blocks: asyncio.Queue[bytes] = asyncio.Queue(_MOST_BLOCKS)
         self._lost = 0
-        self._hearing: asyncio.Task[None] | None = None
 
     async def start(self, frame: StartFrame) -> None:
         """Hear from now on."""
         await super().start(frame)
-        await self.set_transport_ready(frame)
-        self._hearing = self.create_task(self._hear_on())
+        self.listen()
         self._leg.listen(self._hear)
-
-    async def stop(self, frame: EndFrame) -> None:
-        """Hear nothing more: what is said now interrupts no farewell."""
-        await self._stop_hearing()
-        await super().stop(frame)
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Hear nothing more."""
-        await self._stop_hearing()
-        await super().cancel(frame)
 
     async def hold(self) -> None:
         """Hear silence, whether the peer plays its music or sends nothing: open turns end."""
-        if self._silence is None and self._hearing is not None:
+        if self._silence is None and self._listening is not None:
             self._silence = self.create_task(self._be_silent())
 
     async def resume(self) -> None:
@@ -111,17 +100,10 @@ class _Input(BaseInputTransport):
             return
         await self.push_frame(InputDTMFFrame(button=KeypadEntry(key)))
 
-    async def cleanup(self) -> None:
-        """Hear nothing more."""
-        await self._stop_hearing()
-        await super().cleanup()  # type: ignore[no-untyped-call]
-
-    async def _stop_hearing(self) -> None:
+    async def _stop_listening(self) -> None:
         self._leg.listen(lambda pcm: None)
         await self.resume()
-        hearing, self._hearing = self._hearing, None
-        if hearing is not None:
-            await self.cancel_task(hearing)
+        await super()._stop_listening()
 
     def _hear(self, pcm: bytes) -> None:
         if self._silence is not None:
@@ -147,7 +129,7 @@ class _Input(BaseInputTransport):
             due_s += _CHUNK_MS / 1000
             await asyncio.sleep(due_s - clock())
 
-    async def _hear_on(self) -> None:
+    async def _listen(self) -> None:
         # Pipecat's own queue behind this one would cost a timer and a task switch for each block.
         while True:
             block = await self._blocks.get()
