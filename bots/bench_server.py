@@ -1,7 +1,6 @@
 """The speech-to-text server of a bench: ``talkpath serve`` in a process of its own."""
 
 import asyncio
-import contextlib
 import dataclasses
 import os
 import sys
@@ -12,13 +11,13 @@ from pathlib import Path
 
 from talkpath.agent.config import Config
 from talkpath.agent.errors import EngineError
+from talkpath.bots.bench_process import end_process, settings_as_environment
 
 __all__ = ["ServerProcess", "server_process"]
 
 _COMMAND = "from talkpath.bots.cli import main; raise SystemExit(main())"
 _LISTENING = " is listening at "
 _READY_S = 300.0  # a large model takes its time
-_END_S = 20.0
 _ENGINE = "talkpath_whisper_"
 
 
@@ -82,22 +81,13 @@ async def server_process(config: Config) -> AsyncIterator[ServerProcess]:
         server = ServerProcess(line.partition(_LISTENING)[2].strip(), process.pid)
         yield server
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(_END_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end_process(process)
 
 
 def _environment(config: Config) -> dict[str, str]:
     """The settings that matter here, as environment variables."""
     variables: dict[str, str] = {}
     for name in ("whisper", "speech"):
-        for key, value in dataclasses.asdict(getattr(config, name)).items():
-            if value is not None:
-                text = ",".join(value) if isinstance(value, tuple) else str(value)
-                variables[f"TALKPATH_{name}_{key}".upper()] = text
+        settings = dataclasses.asdict(getattr(config, name))
+        variables |= settings_as_environment(name, settings)
     return variables

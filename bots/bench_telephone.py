@@ -35,10 +35,10 @@ from talkpath.agent.errors import ConfigError, EngineError
 
 __all__ = ["TelephoneReport", "add_arguments", "processor_s", "run"]
 
-_COMMAND = "from talkpath.bots.cli import main; raise SystemExit(main())"
+_COMMAND = "from talkpath.bots.bench_process import end_process, settings_as_environment
+from talkpath.bots.cli import main; raise SystemExit(main())"
 _LISTENING = re.compile(r"the telephone is listening at sip:([0-9.]+):(\d+)")
 _READY_S = 120.0
-_END_S = 20.0
 _STAGGER_S = 0.05  # so that not all packets leave at once
 _WARM_S = 1.0
 
@@ -202,14 +202,7 @@ async def _telephone(config: Config, calls: int) -> AsyncIterator[tuple[str, int
                 found = _LISTENING.search(line)
         yield found[1], int(found[2]), process.pid
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(_END_S):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
+        await end_process(process)
 
 
 def _environment(config: Config, calls: int) -> dict[str, str]:
@@ -220,8 +213,5 @@ def _environment(config: Config, calls: int) -> dict[str, str]:
         max_calls=max(calls + 1, config.sip.max_calls),
         requests_per_s=max(1000.0, config.sip.requests_per_s),
     )
-    variables = {"TALKPATH_SERVER_PORT": "0"}
-    for key, value in dataclasses.asdict(settings).items():
-        text = ",".join(value) if isinstance(value, tuple) else str(value)
-        variables[f"TALKPATH_SIP_{key.upper()}"] = text
-    return variables
+    variables = settings_as_environment("sip", dataclasses.asdict(settings))
+    return {**variables, "TALKPATH_SERVER_PORT": "0"}
