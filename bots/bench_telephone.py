@@ -10,7 +10,6 @@ network, and all of the product; not the jitter buffer behind a telephone's ear.
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import os
 import re
@@ -32,11 +31,11 @@ from talkpath.agent.bench.telephone import (
 )
 from talkpath.agent.config import Config
 from talkpath.agent.errors import ConfigError, EngineError
+from talkpath.bots.bench_process import end_process, settings_as_environment
 
 __all__ = ["TelephoneReport", "add_arguments", "processor_s", "run"]
 
-_COMMAND = "from talkpath.bots.bench_process import end_process, settings_as_environment
-from talkpath.bots.cli import main; raise SystemExit(main())"
+_COMMAND = "from talkpath.bots.cli import main; raise SystemExit(main())"
 _LISTENING = re.compile(r"the telephone is listening at sip:([0-9.]+):(\d+)")
 _READY_S = 120.0
 _STAGGER_S = 0.05  # so that not all packets leave at once
