@@ -39,8 +39,11 @@ ifdef COVERAGE
 else ifeq ($(TEST_PROCESSES),1)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 else
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(PYTEST_ARGS)
-	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS)
+	@failed=0; set -x; \
+	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile -m "not alone" $(PYTEST_ARGS) || \
+		failed=$$?; \
+	$(BIN)/python -m pytest -m alone $(PYTEST_ARGS) || failed=$$?; \
+	exit $$failed
 endif
 
 check: $(VENV)/.talkpath-check
