@@ -22,6 +22,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -225,7 +226,7 @@ def _between(notes: Sequence[_Note], kind: str, after_s: float, until_s: float) 
     return found[-1] if found else float("nan")
 
 
-def _figures(turns: Sequence[Turn], notes: Sequence[_Note]) -> dict[str, object]:
+def _figures(turns: Sequence[Turn], notes: Sequence[_Note]) -> dict[str, Any]:
     """Figures of one side, in milliseconds, and its word errors."""
     answered = [turn for turn in turns if turn.delay_ms == turn.delay_ms]
     detected, decided, brought = [], [], []
@@ -291,7 +292,7 @@ async def _call_both(
     )
 
 
-async def measure(args: argparse.Namespace) -> dict[str, object]:
+async def measure(args: argparse.Namespace) -> dict[str, Any]:
     """Run both, call both, and give the figures."""
     chosen = []
     for clip in english_clips(load_manifest(args.data)):
@@ -322,7 +323,7 @@ async def measure(args: argparse.Namespace) -> dict[str, object]:
         }
 
 
-def _table(codec: str, figures: dict[str, object]) -> str:
+def _table(codec: str, figures: dict[str, Any]) -> str:
     sides = [figures["browser"], figures["telephone"]]
     names = {
         "end of speech to voice p50, ms": ("delay_p50_ms", ".0f"),
@@ -336,9 +337,9 @@ def _table(codec: str, figures: dict[str, object]) -> str:
     }
     rows = [["", "browser", f"telephone, {codec}"]]
     for name, (key, form) in names.items():
-        rows.append([name, *(show(side[key], form) for side in sides)])  # type: ignore[index]
+        rows.append([name, *(show(side[key], form) for side in sides)])
     rows.append(["in Chromium's jitter buffer, ms", f"{figures['jitter_buffer_ms']:.0f}", "-"])
-    found = spread(figures["differences_ms"])  # type: ignore[arg-type]
+    found = spread(figures["differences_ms"])
     difference = f"p50 {found.p50:.0f}, p95 {found.p95:.0f}, most {found.most:.0f}"
     return table(rows) + f"telephone less browser, clip by clip, ms: {difference}\n"
 
