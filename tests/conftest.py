@@ -3,7 +3,7 @@
 import os
 import shutil
 import socket
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -96,9 +96,12 @@ def model() -> Callable[[str], Path]:
 
 
 @pytest.fixture
-def free_port() -> int:
-    """Return a TCP port on 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def free_port() -> Iterator[int]:
+    """Give a TCP port on 127.0.0.1 that nothing listens on, and nobody else is given meanwhile.
+
+    Held by a socket that does not listen: who sets SO_REUSEADDR, as servers do, may listen there.
+    """
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
