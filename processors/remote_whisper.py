@@ -27,18 +27,13 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from pipecat.frames.frames import (
-    CancelFrame,
-    EndFrame,
     Frame,
-    InputAudioRawFrame,
-    StartFrame,
     STTMuteFrame,
     VADUserStartedSpeakingFrame,
     VADUserStoppedSpeakingFrame,
 )
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.settings import STTSettings
-from pipecat.services.stt_service import STTService
 
 from talkpath.agent.client import (
     ClientConfig,
@@ -48,22 +43,17 @@ from talkpath.agent.client import (
     Quiet,
     TranscriptionClient,
 )
-from talkpath.agent.errors import ServersRefused, TalkpathError
+from talkpath.agent.errors import ServersRefused
 from talkpath.agent.whisper import Final, Partial, StreamFailure, StreamResult
 from talkpath.processors.frames import NothingHeardFrame
-from talkpath.processors.transcripts import (
-    ResultQueue,
-    final_frame,
-    partial_frame,
-    wrong_format,
-)
+from talkpath.processors.transcripts import final_frame, partial_frame
+from talkpath.processors.whisper_service import WhisperService
 
 __all__ = ["RemoteWhisper"]
 
 TTFS_P99_S = 0.5
 """End of speech to final transcript, 99th percentile: ``StreamingWhisper``'s, and the network."""
 
-_DRAIN_S = 3.0  # a session whose caller is gone has 5 s to end
 # Audio comes every 20 ms or so. If the last is older than this at a stop, none comes: the server
 # has not heard the silence.
 _MISSING_S = 0.5
@@ -74,7 +64,7 @@ _HOLD_AUDIO_S, _HOLD_S = 0.1, 1.0
 _UNREACHED_S = 3.0
 
 
-class RemoteWhisper(STTService):
+class RemoteWhisper(WhisperService[StreamResult | ClientEvent]):
     """One session's stream at the servers of a list. Results wait in a ``ResultQueue``.
 
     Args:
@@ -101,16 +91,14 @@ class RemoteWhisper(STTService):
     ) -> None:
         self._config = config or ClientConfig()
         super().__init__(
+            self._config.language,
             audio_passthrough=audio_passthrough,
             ttfs_p99_latency=ttfs_p99_latency,
-            settings=STTSettings(model="whisper", language=self._config.language),
         )
         self._urls = urls
         self._api_key = api_key
         self._tls = tls
         self._client: TranscriptionClient | None = None
-        self._results: ResultQueue[StreamResult | ClientEvent] = ResultQueue()
-        self._pushing: asyncio.Task[None] | None = None
         self._speaking = False  # for the detector here
         self._moved = asyncio.Event()  # audio or a stop came
         self._owed = 0  # stops without an answer
@@ -119,60 +107,10 @@ class RemoteWhisper(STTService):
         self._unreached_since_s = 0.0
         self._told_unreached = False
 
-    def can_generate_metrics(self) -> bool:
-        """Whether it reports metrics: yes, the time to the final and the audio's length."""
-        return True
-
     @property
     def task(self) -> str:
         """``transcribe``, or ``translate`` into English."""
         return self._config.task
-
-    async def start(self, frame: StartFrame) -> None:
-        """Begin to look for a server; audio waits for it."""
-        await super().start(frame)
-        try:
-            self._client = TranscriptionClient(
-                self._urls,
-                self._config,
-                api_key=self._api_key,
-                sample_rate_hz=self.sample_rate,
-                on_result=self._results.take,
-                on_event=self._results.put_nowait,
-                tls=self._tls,
-            )
-        except TalkpathError as error:
-            await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
-            return
-        self._client.start()
-        self._unreached_since_s = time.monotonic()
-        self._pushing = self.create_task(self._push_results())
-
-    async def stop(self, frame: EndFrame) -> None:
-        """Bring out the finals of all that was said, then close the stream."""
-        if self._client is not None:
-            self._speaking = False
-            self._moved.set()
-            try:
-                async with asyncio.timeout(_DRAIN_S):
-                    await self._client.drain()
-                    await self._results.join()
-            except TimeoutError:
-                await self.push_error("the last words could not be transcribed in time")
-            except ServersRefused:
-                pass  # that was told when it happened
-        await self._close()
-        await super().stop(frame)
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Close the stream at once."""
-        await self._close()
-        await super().cancel(frame)
-
-    async def cleanup(self) -> None:
-        """Close the stream if neither the end nor a cancellation came through."""
-        await self._close()
-        await super().cleanup()  # type: ignore[no-untyped-call]
 
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Take the next samples, 16-bit mono PCM; transcripts come on their own time."""
@@ -180,15 +118,6 @@ class RemoteWhisper(STTService):
             self._client.feed(audio)
             self._moved.set()
         yield None
-
-    async def process_audio_frame(
-        self, frame: InputAudioRawFrame, direction: FrameDirection
-    ) -> None:
-        """Take audio in the pipeline's own format; another one ends in an error frame."""
-        wrong = wrong_format(frame, self.sample_rate)
-        if wrong and self.is_usable:
-            await self.push_error(wrong, force_treat_as_permanent=True)
-        await super().process_audio_frame(frame, direction)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Forward the frame, then note what it says about speech."""
@@ -221,29 +150,43 @@ class RemoteWhisper(STTService):
         if time.monotonic() - self._last_audio_time > _MISSING_S:
             client.end_utterance()
 
-    async def _close(self) -> None:
+    def _open(self) -> None:
+        self._client = TranscriptionClient(
+            self._urls,
+            self._config,
+            api_key=self._api_key,
+            sample_rate_hz=self.sample_rate,
+            on_result=self._results.take,
+            on_event=self._results.put_nowait,
+            tls=self._tls,
+        )
+        self._client.start()  # audio waits until a server is found
+        self._unreached_since_s = time.monotonic()
+
+    async def _drain(self) -> None:
+        self._speaking = False
+        self._moved.set()
+        if self._client is not None:
+            with contextlib.suppress(ServersRefused):  # that was told when it happened
+                await self._client.drain()
+
+    async def _release(self) -> None:
         if self._client is not None:
             client, self._client = self._client, None
             await client.aclose()
-        if self._pushing is not None:
-            await self.cancel_task(self._pushing)
-            self._pushing = None
 
-    async def _push_results(self) -> None:
-        while True:
-            result = await self._results.get()
-            match result:
-                case Partial():
-                    await self.push_frame(partial_frame(result, self._user_id))
-                case Final():
-                    await self._push_final(result)
-                case StreamFailure():
-                    await self._push_failure(result)
-                case Quiet():
-                    await self._push_what_is_owed(result)
-                case Connected() | Disconnected():
-                    await self._tell(result)
-            self._results.task_done()
+    async def _push(self, result: StreamResult | ClientEvent) -> None:
+        match result:
+            case Partial():
+                await self.push_frame(partial_frame(result, self._user_id))
+            case Final():
+                await self._push_final(result)
+            case StreamFailure():
+                await self._push_failure(result)
+            case Quiet():
+                await self._push_what_is_owed(result)
+            case Connected() | Disconnected():
+                await self._tell(result)
 
     async def _push_final(self, final: Final) -> None:
         await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]

@@ -18,18 +18,13 @@ It also works behind Pipecat's own ``VADProcessor``, without the early pause and
 finals that come later by the time of one decode.
 """
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator
 from dataclasses import replace
 from typing import Any
 
 from pipecat.frames.frames import (
-    CancelFrame,
-    EndFrame,
     Frame,
-    InputAudioRawFrame,
-    StartFrame,
     STTMuteFrame,
     UserStoppedSpeakingFrame,
     VADUserStartedSpeakingFrame,
@@ -37,7 +32,6 @@ from pipecat.frames.frames import (
 )
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.settings import STTSettings
-from pipecat.services.stt_service import STTService
 
 from talkpath.agent.errors import TalkpathError
 from talkpath.agent.whisper import (
@@ -50,13 +44,8 @@ from talkpath.agent.whisper import (
     WhisperStream,
 )
 from talkpath.processors.frames import EarlyPauseFrame, NothingHeardFrame, SpeechResumedFrame
-from talkpath.processors.transcripts import (
-    ResultQueue,
-    final_frame,
-    likely_frame,
-    partial_frame,
-    wrong_format,
-)
+from talkpath.processors.transcripts import final_frame, likely_frame, partial_frame
+from talkpath.processors.whisper_service import WhisperService
 
 __all__ = ["StreamingWhisper"]
 
@@ -64,14 +53,13 @@ TTFS_P99_S = 0.45
 """End of speech to final transcript, 99th percentile of one stream on two CPU cores with
 ``base`` int8 and a stop of 0.2 s (``talkpath bench load``)."""
 
-_DRAIN_S = 3.0  # a session whose caller is gone has 5 s to end
 # Whisper is so unsure of its translations that the guard sends most of them back. Drawn again at
 # five temperatures, in the longer window, 4 s of speech took 4 to 8 s (``base``, two cores, five
 # languages), and nonsense came out as often as before.
 _TRANSLATING = (0.0, 0.4)
 
 
-class StreamingWhisper(STTService):
+class StreamingWhisper(WhisperService[StreamResult]):
     """One session's view of the process's Whisper engine. Results wait in a ``ResultQueue``.
 
     Args:
@@ -101,9 +89,7 @@ class StreamingWhisper(STTService):
         ttfs_p99_latency: float = TTFS_P99_S,
     ) -> None:
         super().__init__(
-            audio_passthrough=audio_passthrough,
-            ttfs_p99_latency=ttfs_p99_latency,
-            settings=STTSettings(model="whisper", language=language),
+            language, audio_passthrough=audio_passthrough, ttfs_p99_latency=ttfs_p99_latency
         )
         self._engine = engine
         self._task = task
@@ -111,81 +97,17 @@ class StreamingWhisper(STTService):
         self._partials = partials
         self._eager = eager
         self._stream: WhisperStream | None = None
-        self._results: ResultQueue[StreamResult] = ResultQueue()
-        self._pushing: asyncio.Task[None] | None = None
-
-    def can_generate_metrics(self) -> bool:
-        """Whether it reports metrics: yes, the time to the final and the audio's length."""
-        return True
 
     @property
     def task(self) -> str:
         """``transcribe``, or ``translate`` into English."""
         return self._task or self._engine.options.task
 
-    async def start(self, frame: StartFrame) -> None:
-        """Open the stream; a full engine leaves this processor unusable, with an error frame."""
-        await super().start(frame)
-        language = self._settings.language
-        usual = self._engine.options
-        options = replace(
-            usual,
-            task=self.task,
-            word_timestamps=self._words,
-            languages=() if language else usual.languages,
-            temperatures=usual.temperatures if self.task == "transcribe" else _TRANSLATING,
-        )
-        try:
-            self._stream = self._engine.open_stream(
-                self._results.take,
-                sample_rate_hz=self.sample_rate,
-                language=str(language) if language else None,
-                partials=self._partials,
-                likely=self._eager,
-                options=options,
-            )
-        except TalkpathError as error:
-            await self.push_error(str(error), exception=error, force_treat_as_permanent=True)
-            return
-        self._pushing = self.create_task(self._push_results())
-
-    async def stop(self, frame: EndFrame) -> None:
-        """Bring out the finals of all that was said, then close the stream."""
-        if self._stream is not None:
-            self._stream.speech_stopped(0.0)
-            try:
-                async with asyncio.timeout(_DRAIN_S):
-                    await self._stream.drain()
-                    await self._results.join()
-            except TimeoutError:
-                await self.push_error("the last words could not be transcribed in time")
-        await self._close()
-        await super().stop(frame)
-
-    async def cancel(self, frame: CancelFrame) -> None:
-        """Close the stream at once."""
-        await self._close()
-        await super().cancel(frame)
-
-    async def cleanup(self) -> None:
-        """Close the stream if neither the end nor a cancellation came through."""
-        await self._close()
-        await super().cleanup()  # type: ignore[no-untyped-call]
-
     async def run_stt(self, audio: bytes) -> AsyncGenerator[Frame | None, None]:
         """Take the next samples, 16-bit mono PCM; transcripts come on their own time."""
         if self._stream is not None:
             self._stream.feed(audio)
         yield None
-
-    async def process_audio_frame(
-        self, frame: InputAudioRawFrame, direction: FrameDirection
-    ) -> None:
-        """Take audio in the pipeline's own format; another one ends in an error frame."""
-        wrong = wrong_format(frame, self.sample_rate)
-        if wrong and self.is_usable:
-            await self.push_error(wrong, force_treat_as_permanent=True)
-        await super().process_audio_frame(frame, direction)
 
     async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
         """Forward the frame, then tell the stream what it says about speech."""
@@ -229,33 +151,51 @@ class StreamingWhisper(STTService):
         elif self._user_speaking:
             stream.speech_started(0.0)
 
-    async def _close(self) -> None:
+    def _open(self) -> None:
+        language = self._settings.language
+        usual = self._engine.options
+        options = replace(
+            usual,
+            task=self.task,
+            word_timestamps=self._words,
+            languages=() if language else usual.languages,
+            temperatures=usual.temperatures if self.task == "transcribe" else _TRANSLATING,
+        )
+        self._stream = self._engine.open_stream(
+            self._results.take,
+            sample_rate_hz=self.sample_rate,
+            language=str(language) if language else None,
+            partials=self._partials,
+            likely=self._eager,
+            options=options,
+        )
+
+    async def _drain(self) -> None:
+        if self._stream is not None:
+            self._stream.speech_stopped(0.0)
+            await self._stream.drain()
+
+    async def _release(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-        if self._pushing is not None:
-            await self.cancel_task(self._pushing)
-            self._pushing = None
+
+    async def _push(self, result: StreamResult) -> None:
+        match result:
+            case Partial():
+                await self.push_frame(partial_frame(result, self._user_id))
+            case Likely():
+                await self._push_likely(result)
+            case Final():
+                await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
+                finalized = result.ends_speech
+                await self.push_frame(final_frame(result, self._user_id, finalized=finalized))
+            case StreamFailure():
+                await self.push_error(str(result.error), exception=result.error)
+                nothing = NothingHeardFrame(result.utterance, ends_speech=result.ends_speech)
+                await self.push_frame(nothing)
 
     async def _push_likely(self, likely: Likely) -> None:
         frame = likely_frame(likely, self._user_id)
         if frame is not None:
             await self.push_frame(frame)
-
-    async def _push_results(self) -> None:
-        while True:
-            result = await self._results.get()
-            match result:
-                case Partial():
-                    await self.push_frame(partial_frame(result, self._user_id))
-                case Likely():
-                    await self._push_likely(result)
-                case Final():
-                    await self.emit_stt_usage_metrics()  # type: ignore[no-untyped-call]
-                    finalized = result.ends_speech
-                    await self.push_frame(final_frame(result, self._user_id, finalized=finalized))
-                case StreamFailure():
-                    await self.push_error(str(result.error), exception=result.error)
-                    nothing = NothingHeardFrame(result.utterance, ends_speech=result.ends_speech)
-                    await self.push_frame(nothing)
-            self._results.task_done()
