@@ -9,6 +9,7 @@ before a voice is loaded.
 """
 
 import asyncio
+import copy
 import itertools
 import json
 import os
@@ -71,6 +72,7 @@ class Voice:
 
     def __init__(self, piper: Any, *, threads: int = 0) -> None:
         self._piper = piper
+        self._is_steady = False
         # More sentences at a time than there are cores would only slow each other down.
         self._threads = ThreadPoolExecutor(
             threads or min(_MOST_THREADS, os.cpu_count() or 1), thread_name_prefix="voice"
@@ -111,6 +113,16 @@ class Voice:
             self._threads, self._synthesize, sentence, sample_rate_hz
         )
 
+    def steady(self) -> "Voice":
+        """The same voice, in the same threads, which says a sentence the same way each time.
+
+        Piper draws each phoneme's length and sound anew, and Whisper may hear another word then:
+        a test wants a caller who is heard alike in each run. It is a little monotonous.
+        """
+        voice = copy.copy(self)
+        voice._is_steady = True
+        return voice
+
     def close(self) -> None:
         """End the threads, after the sentences that are being synthesized."""
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -118,7 +130,8 @@ class Voice:
     def _synthesize(self, text: str, sample_rate_hz: int) -> SpokenSentence:
         pieces: list[NDArray[np.float32]] = []
         phonemes: list[tuple[str, int]] = []
-        for chunk in self._piper.synthesize(text, include_alignments=True):
+        config = _without_noise() if self._is_steady else None
+        for chunk in self._piper.synthesize(text, config, include_alignments=True):
             pieces.append(chunk.audio_float_array)
             phonemes.extend(_timed_phonemes(chunk))
         audio = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
@@ -180,6 +193,13 @@ def word_ends(
     share = len(ends) / max(1, sum(counts))
     positions = (round(total * share) for total in itertools.accumulate(counts))
     return [ends[max(0, min(position, len(ends)) - 1)] for position in positions]
+
+
+def _without_noise() -> Any:
+    """What makes Piper draw nothing."""
+    from piper.config import SynthesisConfig
+
+    return SynthesisConfig(noise_scale=0.0, noise_w_scale=0.0)
 
 
 def _sounds(phoneme: str) -> bool:

@@ -136,8 +136,8 @@ def _runtime(settings: Mapping[str, Any] | Config | None) -> Runtime:
 
 
 async def _speak(runtime: Runtime, voice: str, text: str) -> FloatArray:
-    """Say a text as float32 samples, ``[n]``, 16 kHz."""
+    """Say a text as float32 samples, ``[n]``, 16 kHz, the same in each run."""
     if runtime.config.voice.piper_model != voice:
         runtime = _runtime({"voice.model": voice})
-    spoken = await (await runtime.voice()).say(text, SAMPLE_RATE_HZ)
+    spoken = await (await runtime.voice()).steady().say(text, SAMPLE_RATE_HZ)
     return pcm16_to_float(spoken.pcm)

@@ -38,7 +38,7 @@ _voices: dict[str, Voice] = {}
 
 
 def voice(config: Mapping[str, Any]) -> TTSService:
-    """Make the caller's voice, as ``user.speech.factory`` wants it.
+    """Make the caller's voice, as ``user.speech.factory`` wants it; it is the same in each run.
 
     Args:
         config: the block ``user.speech``; ``voice`` names the voice.
@@ -47,7 +47,7 @@ def voice(config: Mapping[str, Any]) -> TTSService:
     if name not in _voices:
         path = ModelStore().pull(name)
         with ThreadPoolExecutor(1) as thread:
-            _voices[name] = thread.submit(asyncio.run, Voice.load(path)).result()
+            _voices[name] = thread.submit(asyncio.run, Voice.load(path)).result().steady()
     return PiperVoice(_voices[name])
 
 

@@ -120,7 +120,7 @@ async def test_files_that_are_missing_or_no_voice_are_named(tmp_path: Path) -> N
 
 
 async def test_words_lie_where_the_sound_is_at_any_rate() -> None:
-    others = {thread.ident for thread in threading.enumerate()}
+    others = set(threading.enumerate())
     voice = await Voice.load(voice_model(), threads=2)
     try:
         assert voice.voice_rate_hz == 22050
@@ -135,11 +135,14 @@ async def test_words_lie_where_the_sound_is_at_any_rate() -> None:
             assert np.sqrt(np.mean(audio[last:] ** 2)) < loudness / 4
             assert 0.5 < len(audio) / rate_hz < 2
         assert (await voice.say("")).pcm == b""
+        steady = voice.steady()
+        alike = await asyncio.gather(*(steady.say("Hello, world.") for _ in range(2)))
+        assert alike[0] == alike[1]
         both = await asyncio.gather(voice.say("This is one."), voice.say("This is two."))
         assert [spoken.words[-1].text for spoken in both] == ["one.", "two."]
     finally:
         voice.close()
-    for thread in threading.enumerate():
-        if thread.name.startswith("voice") and thread.ident not in others:
-            thread.join(timeout=10)
+    for thread in set(threading.enumerate()) - others:
+        if thread.name.startswith("voice"):
+            thread.join(timeout=60)
             assert not thread.is_alive()
