@@ -67,6 +67,8 @@ class SipConfig:
         max_calls: calls at once; one more is refused with ``busy_status``.
         busy_status: 486 or 503.
         calls_per_worker: calls that one process carries; 0 puts all into one.
+        workers: processes that are started at once and stay, with ``calls_per_worker`` only;
+            further ones come and go with the calls.
         requests_per_s: new requests a second from one address, in the mean; more are dropped.
         ring_s: seconds that a call rings before it is answered.
         max_duration_s: seconds after which a call is ended; 0 never ends one.
@@ -102,6 +104,7 @@ class SipConfig:
     max_calls: int = 100
     busy_status: int = 503
     calls_per_worker: int = 0
+    workers: int = 1
     requests_per_s: float = 10.0
     ring_s: float = 0.0
     max_duration_s: float = 7200.0
@@ -151,6 +154,11 @@ class SipConfig:
         _require(self.max_calls >= 1, "sip.max_calls must be 1 or more")
         _require(self.busy_status in (486, 503), "sip.busy_status must be 486 or 503")
         _require(self.calls_per_worker >= 0, "sip.calls_per_worker must be 0 or more")
+        _require(self.workers >= 1, "sip.workers must be 1 or more")
+        _require(
+            bool(self.calls_per_worker) or self.workers == 1,
+            "sip.workers is of no use without sip.calls_per_worker",
+        )
         _require(self.requests_per_s > 0, "sip.requests_per_s must be more than 0")
         for name in (
             "ring_s",

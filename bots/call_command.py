@@ -98,6 +98,7 @@ def _for_one_call(config: Config, args: argparse.Namespace) -> Config:
         dispatch="",
         max_calls=1,
         calls_per_worker=0,
+        workers=1,
     )
     here = config.server.host
     if is_loopback(here) and not is_loopback(_host(args.to)):

@@ -136,6 +136,13 @@ TELEPHONE_SERVER = (
         default="0, all calls in one",
     ),
     Setting(
+        "--sip-workers",
+        "sip.workers",
+        "processes that are started at once and stay; more come with the calls",
+        "N",
+        type=int,
+    ),
+    Setting(
         "--sip-drain",
         "sip.drain_s",
         "seconds that calls have to end by themselves once the server is to stop",

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from talkpath.agent.sip import rewriting
 from talkpath.agent.sip.access import Access
 from talkpath.agent.sip.call_book import T1_S, CallBook
-from talkpath.agent.sip.edge_actions import Action, Over, Own, Progress, ToWorker
+from talkpath.agent.sip.edge_actions import Action, Over, Own, Progress, ToWorker, Withdraw
 from talkpath.agent.sip.edge_call import EdgeCall, Refusal, Stage
 from talkpath.agent.sip.flow import Flow
 from talkpath.agent.sip.passage import Passage
@@ -81,6 +81,13 @@ class Edge:
         assert call.flow is not None
         return [self._passage.inwards(call, call.invite, call.flow)]
 
+    def ring(self, call: EdgeCall) -> list[Action]:
+        """Let a caller hear that it rings, while nobody can take its call yet."""
+        if call.stage is not Stage.ASKED or call.flow is None:
+            return []
+        call.ringing = self._passage.respond(call.invite, Refusal(180))
+        return [self._passage.reply(call.ringing, call.invite, call.flow, call)]
+
     def refuse(self, call: EdgeCall, refusal: Refusal, now_s: float) -> list[Action]:
         """Refuse a call that no worker has yet, or an outbound one that cannot be made."""
         if call.stage not in (Stage.ASKED, Stage.SOUGHT):
@@ -131,7 +138,7 @@ class Edge:
     def hang_up(self, call: EdgeCall, now_s: float, refusal: Refusal | None = None) -> list[Action]:
         """End a call in its worker's stead, towards the peer only: the worker is no more."""
         if call.stage in (Stage.ASKED, Stage.SOUGHT):
-            return self.refuse(call, refusal or Refusal(503), now_s)
+            return [*self.refuse(call, refusal or Refusal(503), now_s), Withdraw(call)]
         if call.is_over or call.flow is None:
             return []
         was, answered = call.stage, call.stage is Stage.UP

@@ -72,6 +72,7 @@ class EdgeCall:
         extra: headers for the worker's next request, by method, with that request's branch, which
             is empty before it comes.
         sent: the branch of the worker's last request, by method.
+        ringing: what the caller was told while there was no worker yet.
         early: whether the worker's next answer is kept back.
         kept: that answer, as it goes to the caller.
         answer: what was answered to the first request without a worker.
@@ -104,6 +105,7 @@ class EdgeCall:
     answer_headers: tuple[tuple[str, str], ...] = ()
     extra: dict[str, tuple[str, tuple[tuple[str, str], ...]]] = field(default_factory=dict)
     sent: dict[str, str] = field(default_factory=dict)
+    ringing: Response | None = None
     early: bool = False
     kept: Response | None = None
     answer: Response | None = None

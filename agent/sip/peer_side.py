@@ -180,7 +180,8 @@ class PeerSide:
             return self._cancel(call, request, flow, now_s)
         if request.method == "INVITE" and request.tag("To") is None:
             if call.stage is Stage.ASKED:
-                return [self._passage.reply(rewriting.respond(request, 100), request, flow)]
+                told = call.ringing or rewriting.respond(request, 100)
+                return [self._passage.reply(told, request, flow)]
             if call.answer is not None:
                 return [self._passage.reply(call.answer, request, flow, call)]
             if call.kept is not None:

@@ -2,7 +2,7 @@
 
 =======================  =====================================================================
 ``GET /healthz``         200 while the listener runs
-``GET /readyz``          200 while there is a worker that takes calls, else 503
+``GET /readyz``          200 while there is a worker and a free line, else 503
 ``GET /metrics``         Prometheus' text format: calls, and the workers' figures added up
 ``GET /calls``           ``{"calls": [...]}``: who talks to whom since when, and how it sounds
 ``POST /calls``          ``{"to": "sip:...", "bot", "trunk", "headers"}`` calls somebody, within
@@ -81,7 +81,7 @@ class _Admin:
         return PlainTextResponse("ok\n")
 
     async def ready(self, _: Request) -> Response:
-        if (supervisor := self._supervisor()) is not None and supervisor.pick() is not None:
+        if (supervisor := self._supervisor()) is not None and supervisor.takes_calls:
             return PlainTextResponse("ok\n")
         return PlainTextResponse("no worker takes calls now\n", 503)
 

@@ -279,8 +279,8 @@ class Listener:
                 asked.
 
         Raises:
-            LegError: there is no such bot or trunk, the dial plan forbids it, or no worker is
-                free. What the peer says comes by the call.
+            LegError: there is no such bot or trunk, the dial plan forbids it, all lines are taken,
+                or no worker has become free in time. What the peer says comes by the call.
         """
         bot = bot or self._bots[0]
         if bot not in self._bots:
@@ -290,8 +290,7 @@ class Listener:
         uri = self._whom.uri(to, trunk)
         if not by_user and not self._whom.permits(uri, trunk):
             raise LegError(f"the dial plan does not permit {to}")
-        worker = self.supervisor.pick()
-        if worker is None or not self._edge.book.has_line(self._trunks.get(trunk)):
+        if not self._edge.book.has_line(self._trunks.get(trunk)):
             raise LegError("all lines are taken; try again later")
         info = CallInfo(
             call_id="", direction="outbound", to_uri=uri, number=user_of(uri), trunk=trunk, bot=bot
@@ -299,7 +298,11 @@ class Listener:
         call = OutboundCall(info)
         stand_in = self._edge.book.expect_dial(uri, call)
         own = {**(self._trunks[trunk].headers if trunk else {}), **dict(own_headers(headers or {}))}
+        worker: Worker | None = None
         try:
+            worker = self.supervisor.take(stand_in) or await self.supervisor.wait(stand_in)
+            if worker is None:
+                raise LegError("no worker is free; try again later")
             answer = await worker.channel.ask(
                 "dial",
                 info=_as_dict(info),
@@ -308,6 +311,8 @@ class Listener:
             )
         finally:
             self._edge.book.forget_dial(stand_in)
+            if worker is not None:
+                worker.remove(stand_in)  # by now it knows the call by its own name
         if answer["call_id"]:  # or its INVITE has told it already
             self._connect(call, str(answer["call_id"]))
         return call
@@ -453,7 +458,10 @@ class Listener:
         call.info = info
         decided = await self._dispatcher.decide(info, call.invite.headers, trunk)
         if isinstance(decided, str):
-            worker = self.supervisor.pick()
+            worker = self.supervisor.take(call.call_id)
+            if worker is None:
+                self._do(self._edge.ring(call))
+                worker = await self.supervisor.wait(call.call_id)
             if worker is not None:
                 await self._give(call, dataclasses.replace(info, bot=decided), worker)
                 return
@@ -465,7 +473,6 @@ class Listener:
     async def _give(self, call: EdgeCall, info: CallInfo, worker: Worker) -> None:
         call.info = info
         assert call.flow is not None
-        worker.add(call.call_id)
         try:
             if self._passage.wants_relay(call, call.flow):
                 await self._relays.open(call.call_id, {call.flow.remote[0]})
@@ -498,7 +505,7 @@ class Listener:
         self._ledger.open(call.call_id, "outbound")
         worker = self._worker(call.worker)
         if worker is not None:
-            worker.add(call.call_id)
+            worker.rename(call.stand_in, call.call_id)
         try:
             flow = await self._reach.flow(locate.uri, self._trunks.get(call.info.trunk))
             if self._passage.wants_relay(call, flow):

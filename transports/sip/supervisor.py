@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -19,9 +20,9 @@ __all__ = ["Supervisor"]
 class Supervisor:
     """Keeps as many workers as there is need for.
 
-    With ``sip.calls_per_worker`` 0 there is one. Otherwise there is always room for as many
-    further calls as one worker carries, up to ``sip.max_calls``, so that no caller waits for a
-    process to load its models; a worker that was started stays.
+    With ``sip.calls_per_worker`` 0 there is one. Otherwise there are at least ``sip.workers``, and
+    always room for as many further calls as one worker carries, up to ``sip.max_calls``, so that
+    callers seldom wait for a process to load its models. A call that finds no room waits for it.
 
     Args:
         config: the settings; the workers get all of them.
@@ -58,10 +59,12 @@ class Supervisor:
         self._on_death = on_death
         self._command = tuple(command or WORKER)
         self._start = {**setup, "config": dump_config(config), "bots": list(bots)}
-        self._per_worker = config.sip.calls_per_worker or config.sip.max_calls
-        self._most = math.ceil(config.sip.max_calls / self._per_worker)
-        self._workers: dict[int, Worker] = {}
-        self._keepers: set[asyncio.Task[None]] = set()
+        self._max_calls = config.sip.max_calls
+        self._per_worker = config.sip.calls_per_worker or self._max_calls
+        self._least = config.sip.workers
+        self._most = math.ceil(self._max_calls / self._per_worker)
+        self._keepers: dict[asyncio.Task[None], Worker | None] = {}
+        self._waiting: dict[asyncio.Future[Worker | None], str] = {}  # the first one is next
         self._number = 0
         self._deaths = 0  # in a row, none of them after a settled life
         self._false_starts = 0  # in a row
@@ -72,12 +75,18 @@ class Supervisor:
     @property
     def workers(self) -> tuple[Worker, ...]:
         """All that live or are being started."""
-        return tuple(self._workers.values())
+        return tuple(worker for worker in self._keepers.values() if worker is not None)
 
     @property
     def calls(self) -> int:
         """Calls of all workers together."""
         return sum(worker.calls for worker in self.workers)
+
+    @property
+    def takes_calls(self) -> bool:
+        """Whether a call would be taken, if not at once: a worker lives, and a line is free."""
+        lives = any(worker.state == "ready" for worker in self.workers)
+        return lives and self._demand < self._max_calls
 
     def pick(self) -> Worker | None:
         """The worker for the next call: ready, with room, and with the fewest calls; or None."""
@@ -87,6 +96,35 @@ class Supervisor:
             if worker.state == "ready" and worker.calls < self._per_worker
         ]
         return min(free, key=lambda worker: worker.calls, default=None)
+
+    def take(self, call_id: str) -> Worker | None:
+        """Give a call to a worker; None where it has to ``wait`` for one."""
+        worker = None if self._waiting else self.pick()
+        if worker is not None:
+            worker.add(call_id)
+        return worker
+
+    async def wait(self, call_id: str) -> Worker | None:
+        """Give a call to the next worker that has room; who came first is first.
+
+        Returns:
+            None where none has within ``timing.wait_s``, where none will ever be, or where as
+            many wait already as there may be calls.
+        """
+        if self._stopping or self.failure or len(self._waiting) >= self._max_calls:
+            return None
+        seat: asyncio.Future[Worker | None] = asyncio.get_running_loop().create_future()
+        self._waiting[seat] = call_id
+        self._grow()
+        try:
+            await asyncio.wait({seat}, timeout=self._timing.wait_s)
+        except asyncio.CancelledError:
+            if seat.done() and (worker := seat.result()) is not None:
+                worker.remove(call_id)  # given in the very moment
+            raise
+        finally:
+            self._waiting.pop(seat, None)
+        return seat.result() if seat.done() else None
 
     async def start(self) -> None:
         """Start workers; return when the first one is ready.
@@ -104,6 +142,7 @@ class Supervisor:
     async def drain(self, timeout_s: float) -> None:
         """Give no more calls to anybody; return when all are over, or hung up after a time."""
         self._stopping = True
+        self._send_away()
         for worker in self.workers:
             if worker.state == "ready":
                 worker.state = "draining"
@@ -121,6 +160,7 @@ class Supervisor:
     async def stop(self) -> None:
         """End all workers, and whatever calls they have; nobody is told of these deaths."""
         self._stopping = True
+        self._send_away()
         keepers = tuple(self._keepers)
         for task in keepers:
             task.cancel()
@@ -138,37 +178,64 @@ class Supervisor:
                     await self._change()
         return not self.calls
 
+    @property
+    def _demand(self) -> int:
+        """Calls that there are, and those that wait."""
+        return self.calls + len(self._waiting)
+
+    @property
+    def _wanted(self) -> int:
+        """How many workers there should be: room for one worker's calls more than there are."""
+        wanted = math.ceil(self._demand / self._per_worker) + 1
+        return min(self._most, max(self._least, wanted))
+
     def _on_change(self) -> None:
         self._changed.set()
+        self._seat()
         self._grow()
 
+    def _seat(self) -> None:
+        """Give calls that wait to workers that have room by now."""
+        while self._waiting and (worker := self.pick()) is not None:
+            seats = list(itertools.islice(self._waiting, self._per_worker - worker.calls))
+            worker.add(*(self._waiting.pop(seat) for seat in seats))
+            for seat in seats:
+                seat.set_result(worker)
+
+    def _send_away(self) -> None:
+        """Let those that wait know that there will be no worker for them."""
+        for seat in self._waiting:
+            seat.set_result(None)
+        self._waiting.clear()
+
     def _grow(self) -> None:
-        """Start what is missing: room for one worker's calls more than there are."""
-        wanted = min(self._most, math.ceil(self.calls / self._per_worker) + 1)
-        while len(self._keepers) < wanted and not (self._stopping or self.failure):
+        """Start what is missing."""
+        while len(self._keepers) < self._wanted and not (self._stopping or self.failure):
             task = asyncio.create_task(self._keep(), name="a worker's supervision")
-            self._keepers.add(task)
+            self._keepers[task] = None
             task.add_done_callback(self._kept)
 
     def _kept(self, task: asyncio.Task[None]) -> None:
-        self._keepers.discard(task)
+        del self._keepers[task]
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("a worker cannot be looked after")
             self._give_up(TalkpathError(f"a worker cannot be looked after: {error}"))
 
     async def _keep(self) -> None:
         """Run a worker, and another one after its death, as long as there is hope."""
+        keeper = asyncio.current_task()
+        assert keeper is not None
         while not (self._stopping or self.failure):
             self._number += 1
             worker = Worker(self._number, self._on_change, self._timing)
-            self._workers[worker.id] = worker
+            self._keepers[keeper] = worker
             try:
                 await worker.run(self._command, self._start, self._handlers)
             except TalkpathError as error:
-                del self._workers[worker.id]
+                self._keepers[keeper] = None
                 await self._bury(worker, error)
             finally:
-                self._workers.pop(worker.id, None)
+                self._keepers[keeper] = None
                 self._changed.set()
             if not (self._stopping or self.failure):
                 waits_s = self._timing.backoff_s * 2 ** min(self._deaths - 1, 16)
@@ -198,4 +265,5 @@ class Supervisor:
         if self.failure is None:
             self.failure = failure
             self.failed.set()
+            self._send_away()
         self._changed.set()

@@ -35,6 +35,10 @@ class Timing:
 
     Attributes:
         start_s: seconds in which a worker must be ready; models load meanwhile.
+        wait_s: seconds that a call waits for a worker with room. Callers hear ringing, and give
+            up by themselves; most networks give an unanswered call one to three minutes.
+        idle_s: seconds without a call after which a worker that there is no need for is ended.
+            Longer than the pauses of a busy hour: loading models costs a core for seconds.
         ping_s: seconds between the looks at a worker that is ready.
         answer_s: seconds that it has to answer; one that does not is killed.
         backoff_s: seconds from a death to the next start, doubled with each further death.
@@ -46,6 +50,8 @@ class Timing:
     """
 
     start_s: float = 300.0
+    wait_s: float = 60.0
+    idle_s: float = 300.0
     ping_s: float = 2.0
     answer_s: float = 10.0
     backoff_s: float = 0.5
@@ -83,6 +89,7 @@ class Worker:
         self._call_ids: set[str] = set()
         self._load = 0
         self._ready_at = 0.0
+        self._idle_at = 0.0
         self._channel: ControlChannel | None = None
         self._process: asyncio.subprocess.Process | None = None
 
@@ -120,14 +127,27 @@ class Worker:
         """Seconds since it was ready; 0 where it never was."""
         return time.monotonic() - self._ready_at if self._ready_at else 0.0
 
-    def add(self, call_id: str) -> None:
-        """A call is given to it."""
-        self._call_ids.add(call_id)
+    @property
+    def idle_s(self) -> float:
+        """Seconds for which it has been ready and without a call; 0 where it is not."""
+        if self.state != "ready" or self.calls:
+            return 0.0
+        return time.monotonic() - self._idle_at
+
+    def add(self, *call_ids: str) -> None:
+        """Calls are given to it."""
+        self._call_ids.update(call_ids)
         self._changed()
+
+    def rename(self, old: str, new: str) -> None:
+        """A call that was given to it is known by another name."""
+        self._call_ids.discard(old)
+        self.add(new)
 
     def remove(self, call_id: str) -> None:
         """A call of its is over."""
         self._call_ids.discard(call_id)
+        self._idle_at = time.monotonic()
         self._changed()
 
     async def run(
@@ -243,7 +263,7 @@ class Worker:
         self, ready: "asyncio.Future[None]", port: int, users: Mapping[str, str]
     ) -> None:
         self.port, self.users = port, dict(users)
-        self._ready_at = time.monotonic()
+        self._ready_at = self._idle_at = time.monotonic()
         self.state = "ready"
         if not ready.done():
             ready.set_result(None)
@@ -256,6 +276,7 @@ class Worker:
 
     async def _set_load(self, calls: int) -> None:
         self._load = calls
+        self._idle_at = time.monotonic()
         self._changed()
 
 

@@ -161,6 +161,25 @@ def test_a_caller_may_give_up_before_it_rings_while_it_rings_and_while_it_hears(
     assert isinstance(bye, Request) and bye.method == "BYE"
 
 
+def test_a_caller_hears_ringing_while_there_is_no_worker_for_it() -> None:
+    stage = Stage()
+    call = stage.asked(INVITE)
+    ringing = at_peer(stage.note(stage.edge.ring(call)))
+    assert isinstance(ringing, Response) and ringing.status == 180 and ringing.tag("To")
+    assert statuses(stage.peer(INVITE)) == [180]  # its copies, too
+    refused = at_peer(stage.note(stage.edge.refuse(call, Refusal(503), stage.now_s)))
+    assert refused.tag("To") == ringing.tag("To")
+    assert stage.edge.ring(call) == []
+
+
+def test_a_call_that_is_hung_up_before_it_is_decided_is_withdrawn() -> None:
+    stage = Stage()
+    call = stage.asked(INVITE)
+    done = stage.note(stage.edge.hang_up(call, stage.now_s))
+    assert statuses(done) == [503]
+    assert the(edges.Withdraw, done).call is call and the(edges.Over, done).call is call
+
+
 def early_media(stage: Stage) -> tuple[Request, list[edges.Action]]:
     _, inner = stage.ringing(INVITE)
     stage.edge.early_media("call@phone")

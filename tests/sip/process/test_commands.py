@@ -42,6 +42,7 @@ def test_flags_become_settings_of_the_telephone(
         --public-address 192.0.2.1 --rtp-ports 20000-20100 --codecs g722,pcmu --srtp require
         --route +49*=loopback --route X-Queue:sales*={sales} --dispatch rules.py:dispatch
         --dial-plan +49* --dial-plan sip:*@example.org --max-calls 20 --calls-per-worker 5
+        --sip-workers 2
         --record-folder calls --sip-user anna:secret --sip-user ben:hidden
         --sip-allow 192.0.2.0/24 --sip-drain 12.5"""
     assert _exit("run", "loopback", "--transport", "sip", *flags.split()) == 0
@@ -63,6 +64,7 @@ def test_flags_become_settings_of_the_telephone(
         dial_plan=("+49*", "sip:*@example.org"),
         max_calls=20,
         calls_per_worker=5,
+        workers=2,
         record_folder="calls",
         users=("anna:secret", "ben:hidden"),
         allow=("192.0.2.0/24",),

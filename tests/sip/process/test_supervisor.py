@@ -107,6 +107,44 @@ async def test_there_is_always_room_for_the_calls_of_one_worker_more() -> None:
         assert sorted(worker.calls for worker in supervisor.workers) == [2, 2, 2]
 
 
+async def test_calls_wait_for_workers_that_are_being_started_and_come_in_turn() -> None:
+    async with listening(calls_per_worker=1, max_calls=4, workers=2) as listener:
+        supervisor = listener.supervisor
+        await supervisor.start()
+        assert len(supervisor.workers) <= 2 and supervisor.takes_calls
+        await until(lambda: len(ready(supervisor)) == 2)
+        seated = [supervisor.take(call_id) for call_id in "ab"]
+        assert len({worker.id for worker in seated if worker is not None}) == 2
+        assert supervisor.take("c") is None
+        given_up = asyncio.create_task(supervisor.wait("c"))
+        waiting = [asyncio.create_task(supervisor.wait(call_id)) for call_id in "de"]
+        await asyncio.sleep(0)
+        assert supervisor.take("f") is None  # it would overtake
+        given_up.cancel()
+        seated += await asyncio.wait_for(asyncio.gather(*waiting), 30)
+        assert [set(worker.call_ids) for worker in seated if worker] == [{c} for c in "abde"]
+        assert not supervisor.takes_calls  # sip.max_calls
+        last = asyncio.create_task(supervisor.wait("g"))
+        await asyncio.sleep(0)
+        assert not last.done()
+        seated[1].remove("b")
+        assert await asyncio.wait_for(last, 10) is seated[1]
+        nobody = asyncio.create_task(supervisor.wait("h"))
+        await asyncio.sleep(0)
+        draining = asyncio.create_task(supervisor.drain(0.05))
+        assert await asyncio.wait_for(nobody, 10) is None
+        assert await supervisor.wait("i") is None
+        await draining
+
+
+async def test_a_call_waits_no_longer_than_callers_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    timing = Timing(wait_s=0.05, exit_s=10)
+    async with listening(timing, max_calls=1) as listener:
+        await listener.supervisor.start()
+        assert listener.supervisor.take("a")
+        assert await listener.supervisor.wait("b") is None
+
+
 async def test_a_killed_worker_is_told_of_and_replaced_while_others_live() -> None:
     async with listening(calls_per_worker=1, max_calls=2) as listener:
         supervisor = listener.supervisor
