@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["merge_prometheus"]
+__all__ = ["lasting_prometheus", "merge_prometheus"]
 
 
 def merge_prometheus(texts: Iterable[str]) -> str:
@@ -33,3 +33,19 @@ def merge_prometheus(texts: Iterable[str]) -> str:
         merged += lines
         merged += [f"{name} {value:.15g}" for name, value in values.get(metric, {}).items()]
     return "".join(f"{line}\n" for line in merged)
+
+
+def lasting_prometheus(text: str) -> str:
+    """What still counts of a process that has ended: its counters and histograms, no gauge.
+
+    Without them, the sums of the processes that go on would seem to have been reset.
+
+    Args:
+        text: of ``render_prometheus``.
+    """
+    lines = text.splitlines()
+    words = [line.split(" ") for line in lines]
+    gauges = {word[2] for word in words if word[:2] == ["#", "TYPE"] and word[3] == "gauge"}
+    names = (word[2] if word[0] == "#" else word[0].partition("{")[0] for word in words)
+    kept = (line for line, name in zip(lines, names, strict=True) if name not in gauges)
+    return "".join(f"{line}\n" for line in kept)

@@ -88,6 +88,8 @@ class _Admin:
     async def metrics(self, request: Request) -> Response:
         self._check(request)
         texts = [render_prometheus(registry) for registry in self._listener.registries]
+        if (supervisor := self._supervisor()) is not None:
+            texts.append(supervisor.past_figures)
         texts += [str(answer["text"]) for answer in await self._ask_workers("metrics")]
         return Response(merge_prometheus(texts), media_type=PROMETHEUS)
 

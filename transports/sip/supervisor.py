@@ -11,10 +11,13 @@ from loguru import logger
 
 from talkpath.agent.config import Config, dump_config
 from talkpath.agent.errors import TalkpathError
+from talkpath.agent.metrics_text import lasting_prometheus, merge_prometheus
 from talkpath.transports.sip.leg import LegError
 from talkpath.transports.sip.worker_process import WORKER, Timing, Worker, WorkerHandler
 
 __all__ = ["Supervisor"]
+
+_FIGURES_S = 2.0  # for what a worker that is to end has counted
 
 
 class Supervisor:
@@ -22,7 +25,8 @@ class Supervisor:
 
     With ``sip.calls_per_worker`` 0 there is one. Otherwise there are at least ``sip.workers``, and
     always room for as many further calls as one worker carries, up to ``sip.max_calls``, so that
-    callers seldom wait for a process to load its models. A call that finds no room waits for it.
+    callers seldom wait for a process to load its models. A call that finds no room waits for it. A
+    worker that there is no need for is ended once it has had no call for ``timing.idle_s``.
 
     Args:
         config: the settings; the workers get all of them.
@@ -39,6 +43,7 @@ class Supervisor:
     Attributes:
         failed: set when no worker is left and further ones die before they are ready.
         failure: why, then.
+        past_figures: what workers counted that were ended since, for ``merge_prometheus``.
     """
 
     def __init__(
@@ -54,6 +59,7 @@ class Supervisor:
     ) -> None:
         self.failed = asyncio.Event()
         self.failure: TalkpathError | None = None
+        self.past_figures = ""
         self._timing = timing or Timing()
         self._handlers = dict(handlers)
         self._on_death = on_death
@@ -71,6 +77,7 @@ class Supervisor:
         self._proven = False  # whether a worker has ever been ready
         self._stopping = False
         self._changed = asyncio.Event()
+        self._shrinking: asyncio.Task[None] | None = None
 
     @property
     def workers(self) -> tuple[Worker, ...]:
@@ -89,13 +96,17 @@ class Supervisor:
         return lives and self._demand < self._max_calls
 
     def pick(self) -> Worker | None:
-        """The worker for the next call: ready, with room, and with the fewest calls; or None."""
-        free = [
-            worker
-            for worker in self.workers
-            if worker.state == "ready" and worker.calls < self._per_worker
-        ]
-        return min(free, key=lambda worker: worker.calls, default=None)
+        """The worker for the next call: ready, with room, and with the fewest calls; or None.
+
+        Those that there is no need for come last, so that they run out of calls.
+        """
+        ready = [worker for worker in self.workers if worker.state == "ready"]
+        for workers in (ready[: self._wanted], ready):
+            free = (worker for worker in workers if worker.calls < self._per_worker)
+            worker = min(free, key=lambda worker: worker.calls, default=None)
+            if worker is not None:
+                return worker
+        return None
 
     def take(self, call_id: str) -> Worker | None:
         """Give a call to a worker; None where it has to ``wait`` for one."""
@@ -134,6 +145,8 @@ class Supervisor:
             TalkpathError: no worker can be started.
         """
         self._grow()
+        if self._most > 1:
+            self._shrinking = asyncio.create_task(self._shrink(), name="the end of idle workers")
         while not any(worker.state == "ready" for worker in self.workers):
             if self.failure is not None:
                 raise self.failure
@@ -161,10 +174,12 @@ class Supervisor:
         """End all workers, and whatever calls they have; nobody is told of these deaths."""
         self._stopping = True
         self._send_away()
-        keepers = tuple(self._keepers)
-        for task in keepers:
+        tasks: list[asyncio.Task[None]] = [*self._keepers]
+        if self._shrinking is not None:
+            tasks.append(self._shrinking)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*keepers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _change(self) -> None:
         self._changed.clear()
@@ -210,7 +225,9 @@ class Supervisor:
 
     def _grow(self) -> None:
         """Start what is missing."""
-        while len(self._keepers) < self._wanted and not (self._stopping or self.failure):
+        staying = sum(not task.cancelling() for task in self._keepers)
+        missing = 0 if self._stopping or self.failure else self._wanted - staying
+        for _ in range(missing):
             task = asyncio.create_task(self._keep(), name="a worker's supervision")
             self._keepers[task] = None
             task.add_done_callback(self._kept)
@@ -220,6 +237,38 @@ class Supervisor:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.opt(exception=error).error("a worker cannot be looked after")
             self._give_up(TalkpathError(f"a worker cannot be looked after: {error}"))
+        self._on_change()
+
+    async def _shrink(self) -> None:
+        """End workers that there is no need for, one at a time."""
+        while True:
+            await asyncio.sleep(self._timing.idle_s / 10)
+            while (spare := self._spare()) is not None:
+                try:
+                    await self._dismiss(*spare)
+                except Exception:
+                    logger.exception("{} cannot be ended", spare[1])
+
+    def _spare(self) -> tuple[asyncio.Task[None], Worker] | None:
+        """A worker that may go, and its keeper; the last one of several."""
+        ready = [(task, one) for task, one in self._keepers.items() if one and one.state == "ready"]
+        if self._waiting or len(ready) <= self._wanted:
+            return None
+        idle = (pair for pair in reversed(ready) if pair[1].idle_s >= self._timing.idle_s)
+        return next(idle, None)
+
+    async def _dismiss(self, keeper: asyncio.Task[None], worker: Worker) -> None:
+        """End a worker that has no call, and keep what it has counted."""
+        worker.state = "draining"
+        logger.info("{} ends: it has had no call for {:g} s", worker, self._timing.idle_s)
+        try:
+            answer = await worker.channel.ask("metrics", _FIGURES_S)
+            figures = lasting_prometheus(str(answer["text"]))
+            self.past_figures = merge_prometheus([self.past_figures, figures])
+        except LegError as error:
+            logger.warning("what {} has counted is lost: {}", worker, error)
+        keeper.cancel()
+        await asyncio.wait({keeper})
 
     async def _keep(self) -> None:
         """Run a worker, and another one after its death, as long as there is hope."""

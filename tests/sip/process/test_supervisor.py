@@ -137,6 +137,47 @@ async def test_calls_wait_for_workers_that_are_being_started_and_come_in_turn() 
         await draining
 
 
+async def test_idle_workers_end_but_for_those_that_are_needed_or_asked_for() -> None:
+    timing = Timing(idle_s=0.1, ping_s=0.05, exit_s=10)
+    async with listening(timing, calls_per_worker=1, max_calls=6, workers=2) as listener:
+        supervisor = listener.supervisor
+        await supervisor.start()
+        workers = [supervisor.take("a"), await supervisor.wait("b"), await supervisor.wait("c")]
+        await until(lambda: len(ready(supervisor)) == 4)
+        for worker, call_id in zip(workers[:2], "ab", strict=True):
+            assert worker is not None
+            worker.remove(call_id)
+        await until(lambda: len(supervisor.workers) == 2)
+        third = workers[2]
+        assert third is not None and third.state == "ready" and third.call_ids == {"c"}
+        third.remove("c")
+        # It was one too many as long as it had a call; now one of the others may be the spare.
+        await asyncio.sleep(5 * timing.idle_s)
+        assert len(ready(supervisor)) == 2  # sip.workers
+        assert listener.dead == []  # nobody has died
+        assert 'calls_total{kind="a"} 6\n' in supervisor.past_figures
+        assert "depth" not in supervisor.past_figures
+        # And when they are needed again, they come again.
+        for call_id in "defg":
+            assert supervisor.take(call_id) or await supervisor.wait(call_id)
+
+
+async def test_calls_go_to_workers_that_stay_so_that_others_run_out_of_them() -> None:
+    async with listening(calls_per_worker=2, max_calls=8, workers=1) as listener:
+        supervisor = listener.supervisor
+        await supervisor.start()
+        for call_id in "abcd":
+            assert supervisor.take(call_id) or await supervisor.wait(call_id)
+        await until(lambda: len(ready(supervisor)) == 3)
+        first, second, _ = supervisor.workers
+        for call_id in first.call_ids | second.call_ids:
+            for worker in (first, second):
+                worker.remove(call_id)
+        # Of three idle workers two are needed: one call more, and one spare.
+        taken = [supervisor.take(call_id) for call_id in "efg"]
+        assert {worker.id for worker in taken if worker} == {first.id, second.id}
+
+
 async def test_a_call_waits_no_longer_than_callers_do(monkeypatch: pytest.MonkeyPatch) -> None:
     timing = Timing(wait_s=0.05, exit_s=10)
     async with listening(timing, max_calls=1) as listener:

@@ -13,6 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+FIGURES = """\
+# HELP calls_total Calls.
+# TYPE calls_total counter
+calls_total{kind="a"} 3
+# HELP depth Depth.
+# TYPE depth gauge
+depth 1
+"""
+
 
 def main() -> None:
     manner = os.environ.get("MANNER", "")
@@ -47,7 +56,7 @@ def main() -> None:
             calls = message["calls"]
             say(type="load", calls=calls)
         elif "n" in message:
-            say(type="answer", n=message["n"], pid=os.getpid())
+            say(type="answer", n=message["n"], pid=os.getpid(), text=FIGURES)
 
 
 if __name__ == "__main__":
