@@ -1,8 +1,7 @@
 """What the sessions of a process share is loaded once, survives them, and ends with them."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from talkpath.agent.errors import ConfigError, EngineClosed, ModelError
 from talkpath.agent.models import ModelStore
 from talkpath.agent.reply import ReplyEndpoint
 from talkpath.agent.runtime import Runtime, runtime, set_runtime
-from tests.agent.whisper.helpers import until
+from tests.agent.whisper.helpers import threads, until
 from tests.local_models import reply_model, voice_model
 from tests.speech import clip
 
@@ -26,22 +25,6 @@ async def shared() -> AsyncIterator[Runtime]:
     shared = Runtime(Config(whisper=TINY))
     yield shared
     await shared.aclose()
-
-
-@pytest.fixture(autouse=True)
-def others() -> Iterator[None]:
-    """Threads of calls that other tests made: their models stay until the process ends."""
-    _others.update(item.ident for item in threading.enumerate())
-    yield
-    _others.clear()
-
-
-_others: set[int | None] = set()
-
-
-def threads(prefix: str) -> list[str]:
-    own = [item for item in threading.enumerate() if item.ident not in _others]
-    return [item.name for item in own if item.name.startswith(prefix)]
 
 
 async def test_sessions_that_come_at_once_share_one_engine_and_closing_ends_it(

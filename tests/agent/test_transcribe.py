@@ -4,7 +4,7 @@ import asyncio
 import sys
 import threading
 import wave
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
@@ -22,17 +22,16 @@ from talkpath.agent.whisper import Segment, WhisperEngine
 from talkpath.agent.whisper.backend import Decoded, Item, TimedText
 from talkpath.agent.whisper.requests import DecodeOptions
 from tests.agent.whisper.helpers import Wrapper, backend, until
-from tests.agent.whisper.helpers import engine as tiny
+from tests.agent.whisper.helpers import engine as an_engine
 from tests.speech import clip, clips, join, silence, speech_wav, word_error_rate, write_wav
 
 RATE_HZ = 16_000
 
 
 @pytest.fixture
-async def engine(model: Callable[[str], Path]) -> AsyncIterator[WhisperEngine]:
-    started = await WhisperEngine.start(model("base"))
-    yield started
-    started.close()
+async def engine() -> AsyncIterator[WhisperEngine]:
+    async with an_engine("base") as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +135,7 @@ async def test_a_piece_that_was_decoded_in_halves_is_two(vad: SileroVad, tmp_pat
                 for item, answer in zip(items, decoded, strict=True)
             ]
 
-    async with tiny(Circling(backend("tiny.en"))) as engine:
+    async with an_engine(Circling(backend("tiny.en"))) as engine:
         pieces = [piece async for piece in FileTranscription(path, engine, vad).pieces()]
     first, second = pieces
     assert word_error_rate([clip("librivox-0880").text], [words(list(first.segments))]) <= 0.35

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -43,7 +44,9 @@ __all__ = [
     "Wrapper",
     "backend",
     "engine",
+    "forget_threads",
     "marked",
+    "threads",
     "until",
     "vad",
 ]
@@ -74,6 +77,24 @@ async def engine(
         yield running
     finally:
         await asyncio.to_thread(running.close)
+
+
+_others: "weakref.WeakSet[threading.Thread]" = weakref.WeakSet()
+
+
+def forget_threads() -> None:
+    """Leave the threads that there are now out of all later ``threads``."""
+    _others.clear()
+    _others.update(threading.enumerate())
+
+
+def threads(prefix: str = "whisper") -> list[threading.Thread]:
+    """The test's own threads of this name, alive."""
+    return [
+        thread
+        for thread in threading.enumerate()
+        if thread.name.startswith(prefix) and thread not in _others
+    ]
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -110,10 +131,15 @@ class Results:
 
 
 class Speaker:
-    """Feeds a stream as a caller would: blocks of audio, and what the detector says of them."""
+    """Feeds a stream as a caller would: blocks of audio, and what the detector says of them.
 
-    def __init__(self, stream: WhisperStream) -> None:
+    With ``engine``, of which it is the only caller, speech goes on after an early pause once a
+    worker has the speculation, however busy the machine is.
+    """
+
+    def __init__(self, stream: WhisperStream, engine: WhisperEngine | None = None) -> None:
         self._stream = stream
+        self._engine = engine
         self._tracker = SpeechTracker(vad())
 
     async def say(self, audio: FloatArray, *, paced: bool = False) -> None:
@@ -127,11 +153,17 @@ class Speaker:
                         self._stream.speech_started(ago_s)
                     case EarlyPause():
                         self._stream.early_pause()
+                        await self._until_taken()
                     case SpeechResumed():
                         self._stream.speech_resumed()
                     case SpeechStopped(silence_s):
                         self._stream.speech_stopped(silence_s)
             await asyncio.sleep(0.005 if paced else 0)
+
+    async def _until_taken(self) -> None:
+        running = self._engine
+        if running is not None:
+            await until(lambda: not running.waiting)
 
 
 def marked(audio: FloatArray) -> FloatArray:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import threading
 import weakref
 from pathlib import Path
 
@@ -41,15 +40,12 @@ from tests.agent.whisper.helpers import (
     backend,
     engine,
     marked,
+    threads,
     until,
 )
 from tests.speech import clip, clips, join, resample, silence, word_error_rate
 
 SENTENCES = [item for item in clips() if item.id.startswith("librivox")]
-
-
-def threads() -> list[str]:
-    return [thread.name for thread in threading.enumerate() if thread.name.startswith("whisper")]
 
 
 # Decoding a piece

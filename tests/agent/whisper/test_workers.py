@@ -30,16 +30,13 @@ from tests.agent.whisper.helpers import (
     backend,
     engine,
     marked,
+    threads,
     until,
 )
 from tests.speech import clip, join, word_error_rate
 
 SPEECH = clip("librivox-0930")
 SHORT = clip("librivox-0930").samples()[:24_000]
-
-
-def workers() -> list[threading.Thread]:
-    return [item for item in threading.enumerate() if item.name.startswith("whisper")]
 
 
 def kill(thread: threading.Thread) -> None:
@@ -62,7 +59,7 @@ async def test_a_killed_worker_fails_its_own_request_and_no_other(
     async with engine(gate) as running:
         doomed = [asyncio.create_task(running.decode(SHORT))]
         await until(lambda: gate.batches)
-        (victim,) = [item for item in workers() if item.name == "whisper-0"]
+        (victim,) = [item for item in threads() if item.name == "whisper-0"]
         if count == 2:
             doomed.append(asyncio.create_task(running.decode(SHORT)))
             await until(lambda: len(gate.batches) == 2)
@@ -76,11 +73,11 @@ async def test_a_killed_worker_fails_its_own_request_and_no_other(
         assert isinstance(lost[0], DecodeFailed)
         for transcript in await asyncio.gather(*waiting):
             assert word_error_rate([SPEECH.text], [transcript.text]) < 0.2
-        assert len(workers()) == count
+        assert len(threads()) == count
         assert running.statistics.restarts == 1
         assert running.statistics.failed == 1
         assert running.statistics.decoded == 3 + len(doomed) - 1
-    assert not workers()
+    assert not threads()
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
 
 
@@ -95,7 +92,7 @@ async def test_one_streams_lost_final_is_its_failure_and_the_others_go_on() -> N
         streams[0].speech_stopped(0.0)
         await until(lambda: gate.batches)
         streams[1].speech_stopped(0.0)
-        kill(workers()[0])
+        kill(threads()[0])
         gate.open()
         await asyncio.gather(*(stream.drain() for stream in streams))
         assert [type(failure.error) for failure in mine.failures] == [DecodeFailed]
@@ -115,18 +112,18 @@ async def test_workers_killed_over_and_over_while_they_work_are_always_there_aga
             tasks = [asyncio.create_task(running.decode(SPEECH.samples())) for _ in range(4)]
             await asyncio.sleep(0)  # all are asked for now
             await until(lambda: running.waiting < 4)
-            kill(workers()[number % 2])
+            kill(threads()[number % 2])
             outcomes = await asyncio.gather(*tasks, return_exceptions=True)
             failures += sum(isinstance(outcome, DecodeFailed) for outcome in outcomes)
             assert all(isinstance(outcome, Transcript | DecodeFailed) for outcome in outcomes)
             # One that was killed while it waited notices when there is work.
             while running.statistics.restarts < number:
                 await running.decode(SHORT)
-        assert len(workers()) == 2
+        assert len(threads()) == 2
         # One that is killed just after it has answered counts, too.
         assert failures <= running.statistics.failed
         assert (await running.decode(SPEECH.samples())).text
-    assert not workers()
+    assert not threads()
 
 
 class Deadly(logging.Handler):
@@ -152,18 +149,18 @@ async def test_a_thread_that_is_gone_for_good_is_replaced() -> None:
         async with engine(gate) as running:
             doomed = asyncio.create_task(running.decode(SHORT))
             await until(lambda: gate.batches)
-            (victim,) = workers()
+            (victim,) = threads()
             kill(victim)
             gate.open()
             with pytest.raises(DecodeFailed):
                 await doomed
-            await until(lambda: not workers())
+            await until(lambda: not threads())
             assert deadly.struck
             assert (await running.decode(SPEECH.samples())).text
-            assert len(workers()) == 1
+            assert len(threads()) == 1
     finally:
         log.removeHandler(deadly)
-    assert not workers()
+    assert not threads()
 
 
 class Deaf(Gate):
@@ -440,7 +437,7 @@ async def test_every_stage_is_counted() -> None:
     results = Results()
     async with engine() as running:
         stream = running.open_stream(results)
-        speaker = Speaker(stream)
+        speaker = Speaker(stream, running)
         await speaker.say(join([SPEECH.id, "cards-003"], gap_s=0.8), paced=True)
         await stream.drain()
         await until(lambda: not running.waiting and not stream._orders)
