@@ -12,6 +12,7 @@ import re
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from importlib import resources
 from importlib.resources.abc import Traversable
 from urllib.parse import urlsplit
 
@@ -254,11 +255,17 @@ def _host_name(host: str) -> str:
 
 
 def page_routes(folder: Traversable) -> Iterator[Route]:
-    """One route a file of a page, which is read once; ``index.html`` is at ``/``."""
-    for file in folder.iterdir():
-        suffix = "." + file.name.rpartition(".")[2]
+    """One route a file of a page, and of what all pages share (``agent/page``).
+
+    The files are read once; ``index.html`` is at ``/``. A file of the page's own goes before one of
+    the same name that is shared.
+    """
+    shared = resources.files("talkpath.agent.page")
+    files = {file.name: file for place in (shared, folder) for file in place.iterdir()}
+    for name, file in files.items():
+        suffix = "." + name.rpartition(".")[2]
         if suffix in _FILE_TYPES:
-            path = "/" if file.name == "index.html" else f"/{file.name}"
+            path = "/" if name == "index.html" else f"/{name}"
             yield Route(path, _file(file.read_bytes(), _FILE_TYPES[suffix]))
 
 

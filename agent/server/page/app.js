@@ -1,9 +1,11 @@
 // The page's wiring: controls, states, and which message goes where.
 
+import { Capture } from "./capture.js";
 import { PageError } from "./errors.js";
 import { Examples } from "./examples.js";
 import { Latency } from "./latency.js";
 import * as microphone from "./microphone.js";
+import { complain } from "./problem.js";
 import { transcribe } from "./recording.js";
 import * as server from "./server.js";
 import { Settings } from "./settings.js";
@@ -33,7 +35,7 @@ let model = "";
 let pause_ms = 0; // that ends what is said, as this stream was told
 /** @type {Stream | null} */
 let stream = null;
-/** @type {microphone.Recording | null} */
+/** @type {Capture | null} */
 let recording = null;
 /** @type {MediaStreamTrack | null} */
 let track = null;
@@ -92,22 +94,6 @@ function show(next) {
 }
 
 /**
- * Say what is wrong, with a way back.
- * @param {string} text
- * @param {string} action what the button says
- * @param {() => void} act
- */
-function complain(text, action, act) {
-  $("problem-text").textContent = text;
-  $("problem-action").textContent = action;
-  $("problem-action").onclick = () => {
-    $("problem").hidden = true;
-    act();
-  };
-  $("problem").hidden = false;
-}
-
-/**
  * @param {unknown} error
  * @param {() => void} again
  */
@@ -135,6 +121,16 @@ function askForKey(why, then, wrong = false) {
   $("key-form").hidden = false;
   $("key").value = "";
   $("key").focus();
+}
+
+/**
+ * What the browser shall do with the microphone's sound.
+ * @param {boolean} denoise
+ * @returns {MediaTrackConstraints}
+ */
+function processing(denoise) {
+  // Nothing is played here, and what other loudspeakers say may be what shall be written down.
+  return { channelCount: 1, echoCancellation: false, noiseSuppression: denoise, autoGainControl: true };
 }
 
 /** Ask the server who it is; whether it wants a key turns out. */
@@ -165,7 +161,11 @@ async function listen() {
     await greet();
     if (token !== attempt) return;
     show("asking");
-    const opened = await microphone.open($("microphone").value, settings.read().denoise);
+    const opened = await microphone.open(
+      $("microphone").value,
+      processing(settings.read().denoise),
+      "Recordings can be opened here nonetheless.",
+    );
     if (token !== attempt) return opened.stop();
     track = opened;
     await microphone.fill($("microphone"));
@@ -197,7 +197,7 @@ async function connect(token, context) {
   await mine.open(configuration(wanted));
   if (token !== attempt) return;
   words.begin();
-  const started = await microphone.Recording.start(context, /** @type {MediaStreamTrack} */ (track), (pcm, level) => {
+  const started = await Capture.start(context, /** @type {MediaStreamTrack} */ (track), (pcm, level) => {
     mine.send(pcm);
     $("meter").style.setProperty("--level", level.toFixed(3));
   });

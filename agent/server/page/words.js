@@ -1,7 +1,8 @@
 // The words: one line an utterance, pale while it may still change, solid once it is final.
 
+import { EndFollower } from "./scroll.js";
+
 const KEPT = 1_000; // lines; older ones leave the page
-const NEAR_END_PX = 64;
 const DOUBTFUL = 0.5; // probability of a word below which it is marked
 
 /**
@@ -18,10 +19,9 @@ const DOUBTFUL = 0.5; // probability of a word below which it is marked
  */
 
 export class Words {
-  #scroller;
   #list;
   #welcome;
-  #jump;
+  #scroll;
   #announcer;
   #onChange;
   /** @type {Line[]} */
@@ -30,23 +30,14 @@ export class Words {
   #open = new Map();
   #offset_s = 0; // where this stream begins
   #end_s = 0;
-  #following = true;
 
   /** @param {{scroller: HTMLElement, list: HTMLElement, welcome: HTMLElement, jump: HTMLElement, announcer: HTMLElement, onChange: () => void}} options */
   constructor({ scroller, list, welcome, jump, announcer, onChange }) {
-    this.#scroller = scroller;
     this.#list = list;
     this.#welcome = welcome;
-    this.#jump = jump;
+    this.#scroll = new EndFollower(scroller, jump);
     this.#announcer = announcer;
     this.#onChange = onChange;
-    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#follow()).observe(scroller);
-    jump.addEventListener("click", () => {
-      this.#following = true;
-      this.#follow();
-      scroller.focus();
-    });
   }
 
   /** Whether somebody speaks: an utterance has words and no final. */
@@ -100,7 +91,7 @@ export class Words {
       this.#settle(line);
       if (pipeline_latency !== null) line.took.textContent = `${Math.round(1000 * pipeline_latency)} ms`;
     }
-    this.#follow();
+    this.#scroll.follow();
     return line.time.textContent;
   }
 
@@ -119,14 +110,14 @@ export class Words {
       more: (delta) => {
         words += delta;
         line.text.textContent = words.trim() || "…";
-        this.#follow();
+        this.#scroll.follow();
       },
       /** @param {string} [text] all of it; without it what came so far stays */
       done: (text = words) => {
         line.text.textContent = text.trim();
         if (text.trim()) this.#settle(line);
         else this.#remove(line);
-        this.#follow();
+        this.#scroll.follow();
       },
     };
   }
@@ -181,17 +172,6 @@ export class Words {
     this.#lines.splice(this.#lines.indexOf(line), 1);
     this.#welcome.hidden = this.#lines.length > 0;
     this.#onChange();
-  }
-
-  #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    this.#following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
-    this.#jump.hidden = this.#following;
-  }
-
-  #follow() {
-    if (this.#following) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else this.#jump.hidden = false;
   }
 }
 

@@ -1,15 +1,19 @@
 // The page's wiring: controls, states, and which message goes where.
 
 import { Conversation } from "./captions.js";
-import { CallError } from "./errors.js";
+import { PageError } from "./errors.js";
 import { Export } from "./export.js";
 import { Latency } from "./latency.js";
 import { Meters } from "./meters.js";
 import * as microphone from "./microphone.js";
+import { complain } from "./problem.js";
 import { Session } from "./rtvi.js";
 
 /** @param {string} id */
 const $ = (id) => /** @type {any} */ (document.getElementById(id));
+
+/** What the browser does with the microphone's sound: the bot's voice is in the room, too. */
+const PROCESSING = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
 const STATES = {
   idle: "Not connected",
@@ -65,22 +69,6 @@ function show(next) {
 }
 
 /**
- * Say what is wrong, with a way back.
- * @param {string} text
- * @param {string} action what the button says
- * @param {() => void} act
- */
-function complain(text, action, act) {
-  $("problem-text").textContent = text;
-  $("problem-action").textContent = action;
-  $("problem-action").onclick = () => {
-    $("problem").hidden = true;
-    act();
-  };
-  $("problem").hidden = false;
-}
-
-/**
  * @param {"you" | "bot"} who
  * @param {boolean} speaking
  */
@@ -105,7 +93,7 @@ async function changeMicrophone() {
   if (!session) return;
   const current = session;
   try {
-    const opened = await microphone.open($("microphone").value);
+    const opened = await microphone.open($("microphone").value, PROCESSING);
     if (session !== current) return opened.stop();
     useMicrophone(opened);
     await current.useMicrophone(opened);
@@ -117,7 +105,7 @@ async function changeMicrophone() {
 
 /** @param {unknown} error */
 function sentence(error) {
-  if (error instanceof CallError) return error.message;
+  if (error instanceof PageError) return error.message;
   console.error(error);
   return "Something went wrong on this page.";
 }
@@ -198,7 +186,7 @@ async function connect() {
   let mine = null;
   const token = (attempt += 1);
   try {
-    const opened = await microphone.open($("microphone").value);
+    const opened = await microphone.open($("microphone").value, PROCESSING);
     if (token !== attempt) return opened.stop();
     useMicrophone(opened);
     await microphone.fill($("microphone"));
@@ -223,7 +211,7 @@ async function connect() {
     complain(sentence(error), "Try again", connect);
   }
 }
-/** @param {CallError | null} error */
+/** @param {PageError | null} error */
 function ended(error) {
   hangUp(error?.lost ? "lost" : "idle");
   if (error) complain(error.message, "Connect again", connect);

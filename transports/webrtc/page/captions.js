@@ -2,8 +2,9 @@
 //
 // Solid text is settled or spoken, pale text may still change or is yet to be spoken.
 
+import { EndFollower } from "./scroll.js";
+
 const KEPT = 500; // entries; older ones leave the page
-const NEAR_END_PX = 64;
 const NEW_ENTRY_AFTER_MS = 4_000;
 const LANGUAGES = new Intl.DisplayNames(["en"], { type: "language" });
 
@@ -30,10 +31,9 @@ const LANGUAGES = new Intl.DisplayNames(["en"], { type: "language" });
  */
 
 export class Conversation {
-  #scroller;
   #list;
   #welcome;
-  #jump;
+  #scroll;
   #announcer;
   /** @type {Entry[]} */
   #entries = [];
@@ -41,22 +41,13 @@ export class Conversation {
   #captioned = false;
   #transcripts = 0;
   #botSpeaking = false;
-  #following = true;
 
   /** @param {{scroller: HTMLElement, list: HTMLElement, welcome: HTMLElement, jump: HTMLElement, announcer: HTMLElement}} elements */
   constructor({ scroller, list, welcome, jump, announcer }) {
-    this.#scroller = scroller;
     this.#list = list;
     this.#welcome = welcome;
-    this.#jump = jump;
+    this.#scroll = new EndFollower(scroller, jump);
     this.#announcer = announcer;
-    scroller.addEventListener("scroll", () => this.#scrolled(), { passive: true });
-    new ResizeObserver(() => this.#follow()).observe(scroller);
-    jump.addEventListener("click", () => {
-      this.#following = true;
-      this.#follow();
-      scroller.focus();
-    });
   }
 
   /** A new call begins: its numbers start again. */
@@ -125,7 +116,7 @@ export class Conversation {
     }
     part.settled = !part.pale.textContent;
     if (part.firm.textContent) this.#dropUnsaid(entry, key);
-    this.#follow();
+    this.#scroll.follow();
   }
 
   botStarted() {
@@ -199,7 +190,7 @@ export class Conversation {
       part.settled = true;
       this.#announce("You", entry, part);
     }
-    this.#follow();
+    this.#scroll.follow();
   }
 
   /**
@@ -334,17 +325,6 @@ export class Conversation {
     line.textContent = `${who}: ${said}`;
     this.#announcer.append(line);
     while (this.#announcer.childElementCount > 8) this.#announcer.firstElementChild.remove();
-  }
-
-  #scrolled() {
-    const { scrollTop, scrollHeight, clientHeight } = this.#scroller;
-    this.#following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
-    this.#jump.hidden = this.#following;
-  }
-
-  #follow() {
-    if (this.#following) this.#scroller.scrollTop = this.#scroller.scrollHeight;
-    else this.#jump.hidden = false;
   }
 }
 

@@ -1,7 +1,8 @@
 // One call's WebRTC connection: offer, trickled candidates, data channel, keepalive,
 // and one attempt to restart a connection that was lost.
 
-import { CallError, ask } from "./errors.js";
+import { PageError } from "./errors.js";
+import { ask } from "./server.js";
 
 const OPEN_WITHIN_MS = 20_000;
 const RESTART_WITHIN_MS = 10_000;
@@ -14,7 +15,7 @@ const KEEPALIVE_MS = 1_000; // the server takes three seconds without one for a 
  * @property {() => void} onOpen messages can be sent; also after a restart
  * @property {(message: any) => void} onMessage
  * @property {() => void} onRestarting the connection was lost and is being restarted
- * @property {(error: CallError | null) => void} onEnd null when the server hung up
+ * @property {(error: PageError | null) => void} onEnd null when the server hung up
  */
 
 export class Peer {
@@ -80,7 +81,7 @@ export class Peer {
     this.#connection = null;
   }
 
-  /** @param {CallError | null} error */
+  /** @param {PageError | null} error */
   #end(error) {
     if (this.#ended) return;
     this.close();
@@ -113,7 +114,7 @@ export class Peer {
     const opened = new Promise((resolve, reject) => {
       channel.onopen = resolve;
       window.setTimeout(
-        () => reject(new CallError("No connection to the server came up; a firewall may be in the way.")),
+        () => reject(new PageError("No connection to the server came up; a firewall may be in the way.")),
         within,
       );
     });
@@ -204,7 +205,7 @@ export class Peer {
     } catch (cause) {
       // 404: the server has already given the session up, or is another one by now.
       const why = cause.status === 404 || !cause.message ? "" : ` ${cause.message}`;
-      const error = new CallError(`The connection was lost.${why}`, { cause });
+      const error = new PageError(`The connection was lost.${why}`, { cause });
       error.lost = true;
       this.#end(error);
     } finally {

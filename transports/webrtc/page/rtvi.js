@@ -1,6 +1,6 @@
 // RTVI, the messages between a bot and its client: the handshake and the sorting.
 
-import { CallError } from "./errors.js";
+import { PageError } from "./errors.js";
 import { Peer } from "./peer.js";
 
 const LABEL = "rtvi-ai";
@@ -12,7 +12,7 @@ const READY_WITHIN_MS = 30_000;
  * @property {(track: MediaStreamTrack) => void} onTrack
  * @property {(state: "connecting" | "connected" | "reconnecting") => void} onState
  * @property {(type: string, data: any) => void} onMessage an RTVI message
- * @property {(error: CallError | null) => void} onEnd null when the bot hung up
+ * @property {(error: PageError | null) => void} onEnd null when the bot hung up
  */
 
 export class Session {
@@ -71,7 +71,7 @@ export class Session {
     window.clearTimeout(this.#waiting);
     this.#waiting = window.setTimeout(() => {
       this.close();
-      this.#events.onEnd(new CallError("The bot does not answer."));
+      this.#events.onEnd(new PageError("The bot does not answer."));
     }, READY_WITHIN_MS);
   }
 
@@ -83,7 +83,7 @@ export class Session {
       this.#events.onState("connected");
     } else if (message.type === "error" && message.data?.fatal) {
       this.close();
-      this.#events.onEnd(new CallError(message.data.error));
+      this.#events.onEnd(new PageError(message.data.error));
       return;
     }
     this.#events.onMessage(message.type, message.data ?? {});

@@ -1,9 +1,8 @@
 // The microphone: opening it, listing the choices, remembering the choice.
 
-import { CallError } from "./errors.js";
+import { PageError } from "./errors.js";
 
 const REMEMBERED = "talkpath.microphone";
-const WANTED = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
 
 /** @returns {string} device id of the remembered microphone, "" for the default one */
 export function remembered() {
@@ -26,22 +25,25 @@ export function remember(deviceId) {
 /**
  * Open a microphone; one that has gone is replaced by the default one.
  * @param {string} deviceId "" for the default one
+ * @param {MediaTrackConstraints} processing what the browser does with the sound
+ * @param {string} [instead] what can be done on a page that may not have the microphone
  * @returns {Promise<MediaStreamTrack>}
- * @throws {CallError}
+ * @throws {PageError}
  */
-export async function open(deviceId) {
+export async function open(deviceId, processing, instead = "") {
   if (!window.isSecureContext || !navigator.mediaDevices) {
-    throw new CallError(
-      "Browsers give the microphone only to secure pages. Open this page over https, or at localhost on the machine itself.",
-    );
+    const why = "Browsers give the microphone only to secure pages. Open this page over https, or at localhost on the machine itself.";
+    throw new PageError(`${why} ${instead}`.trim());
   }
   const device = deviceId ? { deviceId: { exact: deviceId } } : {};
   try {
-    const stream = await navigator.mediaDevices.getUserMedia({ audio: { ...WANTED, ...device } });
+    const stream = await navigator.mediaDevices.getUserMedia({ audio: { ...processing, ...device } });
     return stream.getAudioTracks()[0];
   } catch (error) {
-    if (deviceId && ["NotFoundError", "OverconstrainedError"].includes(error.name)) return open("");
-    throw new CallError(sentence(error.name), { cause: error });
+    if (deviceId && ["NotFoundError", "OverconstrainedError"].includes(error.name)) {
+      return open("", processing, instead);
+    }
+    throw new PageError(sentence(error.name), { cause: error });
   }
 }
 

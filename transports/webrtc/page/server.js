@@ -1,11 +1,6 @@
-// Errors whose message is a sentence for the person at the page.
+// What the server is asked.
 
-export class CallError extends Error {
-  /** @type {number | undefined} HTTP status, when a server refused */
-  status;
-  /** Whether an established connection was lost. */
-  lost = false;
-}
+import { PageError } from "./errors.js";
 
 /**
  * Ask the server something.
@@ -13,7 +8,7 @@ export class CallError extends Error {
  * @param {string} path
  * @param {object} body
  * @returns {Promise<any>} the answer's JSON
- * @throws {CallError} without `status` when there was no answer
+ * @throws {PageError} without `status` when there was no answer
  */
 export async function ask(method, path, body) {
   let response;
@@ -25,11 +20,11 @@ export async function ask(method, path, body) {
       signal: AbortSignal.timeout(15_000),
     });
   } catch (cause) {
-    throw new CallError("The server does not answer. Check that it is running, then try again.", { cause });
+    throw new PageError("The server does not answer. Check that it is running, then try again.", { cause });
   }
   const answer = await response.json().catch(() => ({}));
   if (response.ok) return answer;
-  const error = new CallError(answer.detail ?? `The server refused the call (status ${response.status}).`);
+  const error = new PageError(answer.detail ?? `The server refused the call (status ${response.status}).`);
   error.status = response.status;
   throw error;
 }
