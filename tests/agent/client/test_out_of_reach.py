@@ -16,7 +16,7 @@ from talkpath.agent.client import (
 )
 from talkpath.agent.errors import ServersRefused
 from tests.agent.server.serving import serving
-from tests.agent.whisper.helpers import until
+from tests.agent.whisper.helpers import WAIT_S, until
 from tests.certificate import Certificate
 
 ENGLISH = ClientConfig(language="en")
@@ -38,10 +38,10 @@ async def test_a_certificate_that_is_not_trusted_is_a_refusal(tmp_path: Path) ->
     async with serving({"serve.tls_cert": str(file)}) as url:
         async with TranscriptionClient([url], ENGLISH) as client:
             with pytest.raises(ServersRefused, match=r"certificate is not trusted.*self-signed"):
-                await asyncio.wait_for(client.drain(), 10)
+                await asyncio.wait_for(client.drain(), WAIT_S)
         trusting = ssl.create_default_context(cafile=str(file))
         async with TranscriptionClient([url], ENGLISH, tls=trusting) as client:
-            await asyncio.wait_for(client.drain(), 10)
+            await asyncio.wait_for(client.drain(), WAIT_S)
 
 
 async def test_one_problem_of_a_server_is_warned_of_once_until_it_was_there(

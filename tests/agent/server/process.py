@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 __all__ = ["Process", "process", "started"]
 
-WAIT_S = 60
+WAIT_S = 120  # until a hanging test fails: the machine may be slow, and not ours alone
 _TALKPATH = "import sys; from talkpath.bots.cli import main; sys.exit(main())"
 
 

@@ -256,7 +256,7 @@ async def test_a_late_early_pause_is_no_reason_not_to_ask_whether_the_turn_is_ov
 
 
 async def test_who_is_far_ahead_of_real_time_is_held_back_and_loses_nothing() -> None:
-    async with service({"serve.ahead_s": 2.0}) as shared, baseten(shared) as talker:
+    async with service({"serve.ahead_s": 1.0}) as shared, baseten(shared) as talker:
         await talker.speak(audio(SHORT), silence(0.5), frame_bytes=1 << 20)
         await talker.end()
         assert shared.metrics.held_back.value

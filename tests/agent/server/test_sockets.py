@@ -41,9 +41,12 @@ def right(*texts: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def dial(url: str, path: str = BASETEN, **options: Any) -> AsyncIterator[ClientConnection]:
-    """A client, quick to give up."""
+    """A client that waits as long as a test may last."""
     address = url.replace("http", "ws", 1) + path
-    async with asyncio.timeout(WAIT_S), connect(address, compression=None, **options) as client:
+    dialling = connect(
+        address, compression=None, open_timeout=WAIT_S, ping_interval=None, **options
+    )
+    async with asyncio.timeout(WAIT_S), dialling as client:
         yield client
 
 
@@ -271,16 +274,17 @@ async def test_the_log_has_a_line_for_each_stream_that_ended(
             if record.getMessage().startswith("stream ended")
         ]
 
-    settings = {"serve.api_keys_file": str(keys), "serve.idle_s": 0.3}
+    settings = {"serve.api_keys_file": str(keys)}
     headers = {"Authorization": "Bearer sesame"}
     async with the_service(settings) as service, serving(service) as url:
         async with dial(url, additional_headers=headers) as client:
+            await client.send(bytes(1024))  # before a configuration
             await hear(client)
         async with dial(url, REALTIME, additional_headers=headers) as client:
             await client.recv()
         await until(lambda: len(lines()) == 2)
     assert lines() == [
-        "stream ended: baseten, key 'Ann of sales', N s, closed with 1001",
+        "stream ended: baseten, key 'Ann of sales', N s, closed with 1003",
         "stream ended: openai, key 'Ann of sales', N s, the client left",
     ]
     assert "sesame" not in caplog.text
@@ -288,7 +292,8 @@ async def test_the_log_has_a_line_for_each_stream_that_ended(
 
 async def test_a_connection_on_which_nothing_comes_is_closed() -> None:
     async with serving({"serve.idle_s": 0.3}) as url, dial(url) as client:
-        await say(client, CONFIGURATION)
+        with contextlib.suppress(ConnectionClosed):  # where this takes longer than that
+            await say(client, CONFIGURATION)
         (error,) = await hear(client)
         assert "nothing came for 0.3 s" in error["message"]
         assert client.close_code == 1001
@@ -296,13 +301,16 @@ async def test_a_connection_on_which_nothing_comes_is_closed() -> None:
 
 async def test_a_client_that_vanished_without_a_word_gives_its_place_back() -> None:
     """No FIN, no RST: as a machine that lost its power. Only silence tells."""
+    configuration = _frame(json.dumps(CONFIGURATION).encode())
     async with the_service({"serve.idle_s": 0.5}) as service, serving(service) as url:
-        async with _handshake(url, BASETEN) as raw:
-            configuration = _frame(json.dumps(CONFIGURATION).encode())
-            await asyncio.get_running_loop().sock_sendall(raw, configuration)
-            await until(lambda: service.metrics.closed.values.get("idle"))
-            await until(lambda: not service.engine.streams and not service.admission.streams)
-        assert service.engine.statistics.opened == 1
+        ended = 0
+        # On a slow machine even the configuration may come too late: then once more.
+        while not service.engine.statistics.opened:
+            async with _handshake(url, BASETEN) as raw:
+                await asyncio.get_running_loop().sock_sendall(raw, configuration)
+                ended += 1
+                await until(lambda: service.metrics.closed.values.get("idle") == ended)  # noqa: B023
+                await until(lambda: not service.engine.streams and not service.admission.streams)
 
 
 async def test_a_client_that_leaves_in_a_long_message_gives_its_place_back() -> None:
@@ -354,7 +362,7 @@ async def test_a_broken_codec_is_an_internal_error_for_one_and_nothing_for_other
             with monkeypatch.context() as patch:
                 patch.setattr(BasetenCodec, method, fail)
                 await client.send(speech())
-                (error,) = await hear(client)
+                *_, error = await hear(client)  # maybe after partials
             assert error["message"] == "internal error"
             assert client.close_code == 1011
             assert json.loads(await other.recv())["type"] == "session.created"
