@@ -220,7 +220,10 @@ class SpeechTracker:
         heard = 0.0 if self._is_background(window, probability) else probability
         events = self.machine.advance(heard)
         onset = self._onset.advance(
-            heard, speech=self.machine.is_speech(heard), speaking=self.machine.speaking
+            heard,
+            speech=self.machine.is_speech(heard),
+            speaking=self.machine.speaking,
+            loud=self._level is not None and self._level.loud,
         )
         if self._level is not None and self.machine.speaking and self.machine.is_speech(heard):
             self._level.learn()

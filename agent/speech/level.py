@@ -39,6 +39,10 @@ _GOING_ON_DB = 3.0
 _PATIENCE_WINDOWS = windows_of(2.0)
 _SINKS_DB_PER_S = 3.0
 _LEAST_DBFS = -100.0
+# A sound that may be the beginning of speech stands out so far from what was there before. A
+# caller who is quieter than this in a quiet room is told by the probability alone.
+_STANDS_OUT_DB = 20.0
+_LOUD_DBFS = -45.0
 
 
 class SpeechLevel:
@@ -57,8 +61,17 @@ class SpeechLevel:
         self._background_db = background_db
         self._floor_dbfs = _LEAST_DBFS
         self._recent: deque[float] = deque(maxlen=_PEAK_WINDOWS)
+        self._last_dbfs = _LEAST_DBFS
         self._learned: list[float] = []
         self._quieter = 0
+
+    @property
+    def loud(self) -> bool:
+        """Whether the last window stands out from the noise, and is as loud as the caller."""
+        least_dbfs = max(self._floor_dbfs + _STANDS_OUT_DB, _LOUD_DBFS)
+        if self._background_db and self.caller_dbfs is not None:
+            least_dbfs = max(least_dbfs, self.caller_dbfs - self._background_db)
+        return self._last_dbfs >= least_dbfs
 
     def is_background(
         self, window: FloatArray, speech: bool, *, going_on: bool, bot_speaks: bool
@@ -72,7 +85,8 @@ class SpeechLevel:
             bot_speaks: whether the caller listens to the bot.
         """
         power = float(np.mean(np.square(window)))
-        self._hear_floor(_dbfs(power), speech)
+        self._last_dbfs = _dbfs(power)
+        self._hear_floor(self._last_dbfs, speech)
         self._recent.append(power - 10 ** (self._floor_dbfs / 10))
         if not speech or not self._background_db or self.caller_dbfs is None:
             return False

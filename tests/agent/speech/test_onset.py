@@ -12,6 +12,7 @@ from talkpath.agent.speech import (
     OnsetMachine,
     SileroVad,
     SpeechEvent,
+    SpeechLevel,
     SpeechOnset,
     SpeechOnsetEnded,
     SpeechStarted,
@@ -20,8 +21,10 @@ from talkpath.agent.speech import (
 from tests.speech import clips, join, silence
 
 # Letters: S a window of speech, h half so, m less, . silence, + and - begin and end listening,
-# ! no more audio. Five windows of speech in a row are a start.
-PROBABILITY = {"S": 0.9, "h": 0.45, "m": 0.38, ".": 0.0}
+# ! no more audio; loud ones: H half so, Q a quarter, X none. Five windows of speech in a row are
+# a start.
+PROBABILITY = {"S": 0.9, "h": 0.45, "m": 0.38, ".": 0.0, "H": 0.45, "Q": 0.15, "X": 0.0}
+LOUD = "HQX"
 TABLE = [
     ("a window that is certain", "+S", ["onset 1"]),
     ("two that are half so", "+hh", ["onset 2"]),
@@ -38,6 +41,15 @@ TABLE = [
     ("none within speech", "SSSSS+SSSS", ["started"]),
     ("no more audio", "+SS!", ["onset 1", "ended"]),
     ("no more audio without one", "+h!h", []),
+    ("loud, and half certain", "+H", ["onset 1"]),
+    ("loud twice, and not impossible", "+.QQ", ["onset 2"]),
+    ("loud once", "+.Q.Q.m", []),
+    ("loud, but nothing like speech", "+XXXXXX", []),
+    ("loud, and nothing comes of it", "+HX...", ["onset 1", "ended"]),
+    ("loud sounds keep it up", "+hhXXX..S", ["onset 2"]),
+    ("but not for long", "+SXXXXXXXXXX", ["onset 1", "ended"]),
+    ("loud once more: now it must be likely", "+H...HQQ.SS", ["onset 1", "ended", "onset 1"]),
+    ("loud, and nobody listens", "HQQ", []),
 ]
 
 
@@ -55,7 +67,9 @@ def test_transitions(name: str, windows: str, expected: list[str]) -> None:
         if letter == "!":
             events = machine.end()
         else:
-            events = machine.advance(PROBABILITY[letter], speech=speech, speaking=run >= 5)
+            events = machine.advance(
+                PROBABILITY[letter], speech=speech, speaking=run >= 5, loud=letter in LOUD
+            )
         told += [_text(event) for event in events] + (["started"] if run == 5 else [])
     assert told == expected
 
@@ -74,9 +88,11 @@ def vad() -> SileroVad:
     return SileroVad()
 
 
-def follow(vad: SileroVad, audio: FloatArray) -> list[tuple[float, SpeechEvent]]:
+def follow(
+    vad: SileroVad, audio: FloatArray, level: SpeechLevel | None = None
+) -> list[tuple[float, SpeechEvent]]:
     """All events while a bot speaks, each with the seconds of audio so far."""
-    tracker = SpeechTracker(vad)
+    tracker = SpeechTracker(vad, level=level)
     tracker.bot_speaks(True)
     return [
         ((at + 512) / 16_000, event)
@@ -97,6 +113,29 @@ def test_it_comes_well_before_the_start_and_seldom_for_nothing(vad: SileroVad) -
     assert len(earlier_s) >= 0.9 * len(starts) > 8
     assert np.median(earlier_s) >= 0.12
     assert len(in_vain) <= 0.1 * len(starts)
+
+
+def test_where_the_level_is_known_too_it_comes_earlier(vad: SileroVad) -> None:
+    earlier_s = []
+    for item in clips():
+        audio = np.concatenate([silence(2.0), item.samples()[:24_000]])
+        plain_s, loud_s = (
+            next(
+                at_s for at_s, event in follow(vad, audio, level) if isinstance(event, SpeechOnset)
+            )
+            for level in (None, SpeechLevel(15.0))
+        )
+        assert loud_s <= plain_s
+        earlier_s.append(plain_s - loud_s)
+    assert np.mean(earlier_s) >= 0.012
+
+
+def test_a_bot_among_knocks_falters_once(vad: SileroVad) -> None:
+    wave = KINDS["knocks"](np.random.default_rng(1), 8 * 16_000)
+    audio = (0.5 * wave / np.abs(wave).max()).astype(np.float32)
+    told = follow(vad, np.concatenate([silence(2.0), audio]), SpeechLevel(15.0))
+    plain = follow(vad, np.concatenate([silence(2.0), audio]))
+    assert len(told) <= len(plain) + 2
 
 
 @pytest.mark.parametrize("kind", ["white noise", "room", "breath", "keyboard", "clicks"])
