@@ -31,6 +31,10 @@ class Ledger:
         self._accounts[call_id] = _Account()
         self._metrics.began(direction)
 
+    def refused(self, status: int) -> None:
+        """A call was refused before it began."""
+        self._metrics.refused(str(status))
+
     def progressed(self, call_id: str, status: int, direction: str, after_s: float) -> None:
         """The first request of a call was answered, ``after_s`` since it came."""
         account = self._accounts.get(call_id)

@@ -6,9 +6,9 @@ is ``Ended``.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 from talkpath.agent.errors import TalkpathError
 
@@ -79,6 +79,11 @@ class CallInfo:
     trunk: str = ""
     bot: str = ""
     headers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    def as_dict(self) -> dict[str, Any]:
+        """By field, as JSON has them: what goes over a control channel."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {**values, "headers": dict(self.headers)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

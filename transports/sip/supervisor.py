@@ -89,6 +89,10 @@ class Supervisor:
         """Calls of all workers together."""
         return sum(worker.calls for worker in self.workers)
 
+    def find(self, number: int) -> Worker | None:
+        """The worker of this number, or None."""
+        return next((worker for worker in self.workers if worker.id == number), None)
+
     @property
     def takes_calls(self) -> bool:
         """Whether a call would be taken, if not at once: a worker lives, and a line is free."""

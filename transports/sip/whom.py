@@ -21,10 +21,13 @@ class Whom:
     Args:
         config: the telephone's settings, with the plan for all calls.
         trunks: by name, each with a plan of its own.
+
+    Attributes:
+        trunks: these.
     """
 
     def __init__(self, config: SipConfig, trunks: Mapping[str, Trunk]) -> None:
-        self._trunks = trunks
+        self.trunks = trunks
         hosts = [host for trunk in trunks.values() for host in trunk.hosts]
         self._plan = DialPlan(config.dial_plan, hosts)
         self._plans = {
@@ -45,7 +48,7 @@ class Whom:
         if to.lower().startswith(("sip:", "sips:")):
             return to
         number = plain_number(to.removeprefix("tel:").replace(" ", ""))
-        where = next(iter(self._trunks[trunk].hosts), "") if trunk else ""
+        where = next(iter(self.trunks[trunk].hosts), "") if trunk else ""
         if not (where or host) or not _NUMBER.fullmatch(number):
             raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
         return f"sip:{number}@{where or host}"
