@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from talkpath.agent.metrics import Registry
-from talkpath.agent.sip.digest import DigestServer, Outcome
+from talkpath.agent.sip.digest_server import DigestServer, Outcome
 from talkpath.agent.sip.message import Request
 from talkpath.agent.sip.rate_limit import Lockout, RateLimit
 from talkpath.agent.sip.trunks import Trunk, sip_host

@@ -7,7 +7,8 @@ import typing
 
 from talkpath.agent.sip.access import Access, Verdict
 from talkpath.agent.sip.dial_plan import DialPlan
-from talkpath.agent.sip.digest import DigestClient, parse_auth
+from talkpath.agent.sip.digest import parse_auth
+from talkpath.agent.sip.digest_client import DigestClient
 from talkpath.agent.sip.framing import Framed, MessageFramer
 from talkpath.agent.sip.message import Headers, Request, Response, SipParseError, parse_message
 from talkpath.agent.sip.routes import Routes

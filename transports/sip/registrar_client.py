@@ -10,7 +10,7 @@ import sipmessage
 from loguru import logger
 
 from talkpath.agent.errors import TalkpathError
-from talkpath.agent.sip.digest import DigestClient
+from talkpath.agent.sip.digest_client import DigestClient
 from talkpath.agent.sip.flow import Flow, PeerUnreachable, Target
 from talkpath.agent.sip.message import Request, Response
 from talkpath.agent.sip.own_requests import new_call_id, own_request

@@ -4,7 +4,7 @@ import pytest
 
 from talkpath.agent.metrics import Registry, render_prometheus
 from talkpath.agent.sip.access import Access, Admit, Challenge, Ignore, Refuse
-from talkpath.agent.sip.digest import DigestClient
+from talkpath.agent.sip.digest_client import DigestClient
 from talkpath.agent.sip.message import Headers, Request, Response
 from talkpath.agent.sip.trunks import Trunk
 from talkpath.agent.sip_sections import SipConfig

@@ -4,15 +4,9 @@ import itertools
 
 import pytest
 
-from talkpath.agent.sip.digest import (
-    NONCE_S,
-    Checked,
-    Credentials,
-    DigestClient,
-    DigestServer,
-    Outcome,
-    parse_auth,
-)
+from talkpath.agent.sip.digest import Credentials, parse_auth
+from talkpath.agent.sip.digest_client import DigestClient
+from talkpath.agent.sip.digest_server import NONCE_S, Checked, DigestServer, Outcome
 from talkpath.agent.sip.message import Headers, Request, Response, SipParseError
 
 USERS = {"alice": "s3cret", "bob": "other"}
