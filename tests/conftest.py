@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from talkpath.agent.models import ModelStore
 
@@ -34,6 +35,17 @@ _ALONE = (
     "transports/test_websocket.py",
     "web",
 )
+
+# The same examples in every run, however slow the machine: what fails here fails anywhere. To look
+# further, run a test with `--hypothesis-profile=default`.
+settings.register_profile(
+    "steady",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("steady")
 
 # Fixtures that cannot be had on this machine call this.
 Lacking = Callable[[str], None]
