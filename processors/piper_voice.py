@@ -99,7 +99,8 @@ class PiperVoice(TTSService):
             context_id: Pipecat's name for the reply that it belongs to.
 
         Yields:
-            The audio of each word with the pause before it.
+            The audio of each word with the pause before it, in two where the voice has made the
+            beginning of a word alone so far.
         """
         await self.start_tts_usage_metrics(text)
         try:
@@ -112,18 +113,21 @@ class PiperVoice(TTSService):
                 await self.remove_audio_context(context_id)
 
     async def _speak(self, phrase: str, context_id: str) -> AsyncGenerator[Frame, None]:
-        spoken = await self._voice.say(phrase, self.sample_rate)
-        # Text without any sound ("...") still is a reply; the base wants some audio for it.
-        pcm = spoken.pcm or bytes(2 * int(self.sample_rate * _SILENCE_S))
-        start = self._silence_before(pcm, context_id)
-        for word in spoken.words:
-            if word.end > start:
-                yield self._audio(pcm[2 * start : 2 * word.end], context_id)
-                start = word.end
-            # The time is unused, see push_frame.
-            await self.add_word_timestamps([(word.text, 0.0)], context_id)
-        if 2 * start < len(pcm):
-            yield self._audio(pcm[2 * start :], context_id)
+        silent = True
+        async for spoken in self._voice.pieces(phrase, self.sample_rate):
+            start = self._silence_before(spoken.pcm, context_id)
+            for word in spoken.words:
+                if word.end > start:
+                    yield self._audio(spoken.pcm[2 * start : 2 * word.end], context_id)
+                    start = word.end
+                # The time is unused, see push_frame.
+                await self.add_word_timestamps([(word.text, 0.0)], context_id)
+            if 2 * start < len(spoken.pcm):
+                yield self._audio(spoken.pcm[2 * start :], context_id)
+            silent = silent and not spoken.pcm
+        if silent:  # text without any sound ("...") still is a reply; the base wants some audio
+            silence = bytes(2 * int(self.sample_rate * _SILENCE_S))
+            yield self._audio(silence, context_id)
 
     def _silence_before(self, pcm: bytes, context_id: str) -> int:
         """Samples at a reply's beginning in which nothing is heard yet: the caller waits for it."""

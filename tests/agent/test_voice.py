@@ -3,6 +3,7 @@
 # ruff: noqa: RUF001  phonemes are not what they look like
 
 import asyncio
+import itertools
 import sys
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from talkpath.agent.errors import MissingDependency, ModelUnavailable
-from talkpath.agent.voice import Voice, with_durations, word_ends
+from talkpath.agent.voice import Voice, piece_ends, word_ends
 from tests.local_models import voice_model
 
 
@@ -61,42 +62,13 @@ def test_ends_never_fall_nor_pass_the_audio(
     assert all(0 <= end <= sum(duration for _, duration in phonemes) for end in ends)
 
 
-def field(number: int, content: bytes) -> bytes:
-    assert len(content) < 128
-    return bytes([number << 3 | 2, len(content)]) + content
-
-
-CEIL = field(1, field(2, b"w_ceil") + field(4, b"Ceil"))
-OTHER = field(1, field(2, b"sum") + field(4, b"Add"))
-AUDIO = field(12, field(1, b"output"))
-DURATIONS = field(12, field(1, b"w_ceil"))
-
-
-def test_the_durations_become_an_output() -> None:
-    # Field 1 is a number, 15 and 14 have a fixed size: the reader steps over them.
-    start = b"\x08\x07" + b"\x7d" + bytes(4) + b"\x71" + bytes(8)
-    model = start + field(7, OTHER + CEIL + AUDIO)
-    assert with_durations(model) == model + field(7, DURATIONS)
-
-
-@pytest.mark.parametrize("graph", [OTHER + AUDIO, CEIL + CEIL, CEIL + AUDIO + DURATIONS])
-def test_a_model_with_nothing_to_add_stays_as_it_is(graph: bytes) -> None:
-    assert with_durations(field(7, graph)) == field(7, graph)
-
-
-def test_a_name_that_is_too_long_is_refused() -> None:
-    node = b"\x12\x7d" + b"w" * 125 + field(4, b"Ceil")
-    graph = b"\x0a" + bytes([len(node) & 0x7F | 0x80, len(node) >> 7]) + node
-    with pytest.raises(ValueError, match="too long"):
-        with_durations(b"\x3a" + bytes([len(graph) & 0x7F | 0x80, len(graph) >> 7]) + graph)
-
-
-@given(st.binary(max_size=60))
-def test_what_is_no_protocol_buffer_gets_a_clear_error(content: bytes) -> None:
-    try:
-        assert with_durations(content).startswith(content)
-    except ValueError as error:
-        assert str(error) in ("the file is cut off", "the file is no protocol buffer")
+@given(st.integers(0, 5000))
+def test_no_piece_is_shorter_than_the_first_and_each_is_at_most_all_before_it(frames: int) -> None:
+    ends = [0, *piece_ends(frames)]
+    assert ends[-1] == frames
+    lengths = [end - start for start, end in itertools.pairwise(ends)]
+    assert all(length >= min(frames, 24) for length in lengths)
+    assert all(length <= 2 * before + 24 for before, length in itertools.pairwise(lengths))
 
 
 async def test_a_missing_package_is_named_with_its_command(
@@ -135,6 +107,11 @@ async def test_words_lie_where_the_sound_is_at_any_rate() -> None:
             assert np.sqrt(np.mean(audio[last:] ** 2)) < loudness / 4
             assert 0.5 < len(audio) / rate_hz < 2
         assert (await voice.say("")).pcm == b""
+        whole = await voice.steady().say("Hello, the whole wide world.", 16_000)
+        pieces = [p async for p in voice.steady().pieces("Hello, the whole wide world.", 16_000)]
+        assert len(pieces[0].pcm) / 32_000 < 0.3 < len(whole.pcm) / 32_000
+        assert b"".join(piece.pcm for piece in pieces) == whole.pcm
+        assert [w.text for p in pieces for w in p.words] == [w.text for w in whole.words]
         steady = voice.steady()
         alike = await asyncio.gather(*(steady.say("Hello, world.") for _ in range(2)))
         assert alike[0] == alike[1]

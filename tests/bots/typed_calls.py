@@ -66,6 +66,9 @@ class QuietVoice:
         ends = tuple(SpokenWord(word, count * i) for i, word in enumerate(spoken, 1))
         return SpokenSentence(hum.tobytes(), rate_hz, ends)
 
+    async def pieces(self, text: str, rate_hz: int = 24_000) -> AsyncIterator[SpokenSentence]:
+        yield await self.say(text, rate_hz)
+
 
 class WordsPlayed(BaseObserver):
     """What was played."""
