@@ -166,10 +166,15 @@ class SpeechDetector(FrameProcessor):
                 )
 
     async def _watch_for_silence(self) -> None:
+        last_audio, looks = 0.0, 0
         while True:
             await asyncio.sleep(_NO_AUDIO_S / 2)
-            quiet_for_s = time.monotonic() - self._last_audio
-            if quiet_for_s < _NO_AUDIO_S:
+            # Where this process had no time for a second, audio may be waiting for it: it has the
+            # time until the next look to be heard.
+            looks = looks + 1 if self._last_audio == last_audio else 0
+            last_audio = self._last_audio
+            quiet_for_s = time.monotonic() - last_audio
+            if looks < 2 or quiet_for_s < _NO_AUDIO_S:
                 continue
             for event in self._tracker.end_onset():
                 await self._emit(event, quiet_for_s)

@@ -34,8 +34,8 @@ from talkpath.processors.reply import Reply
 
 __all__ = ["PATIENT", "Talk", "replying", "talking"]
 
-PATIENT = ReplyConfig(first_word_s=30, silence_s=30)
-"""Where nothing is to be waited for, a busy machine has its time."""
+PATIENT = ReplyConfig(first_word_s=60, silence_s=60, tool_s=60, filler_after_s=0)
+"""Where nothing is to be waited for, a busy machine has its time, and no filler is said."""
 
 
 class _Ears(FrameProcessor):

@@ -49,7 +49,7 @@ class End(FrameProcessor):
         await self.push_frame(frame, direction)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 self._news.clear()
                 await self._news.wait()

@@ -13,13 +13,13 @@ from pipecat.frames.frames import (
     TTSSpeakFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.tests.utils import SleepFrame, run_test
 
 from talkpath.agent.bot_sections import IdleConfig
 from talkpath.bots import receptionist, router
 from talkpath.processors.idle_prompts import IdlePrompts
 from tests.bots.typed_calls import typed_call, without_sound
 from tests.llm_server import Say, llm_server
+from tests.processors.sending import SleepFrame, run_test
 
 SETTINGS: dict[str, Any] = {
     "idle.after_s": 3.0,

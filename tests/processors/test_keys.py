@@ -2,9 +2,9 @@
 
 from pipecat.audio.dtmf.types import KeypadEntry
 from pipecat.frames.frames import Frame, InputDTMFFrame, TranscriptionFrame
-from pipecat.tests.utils import SleepFrame, run_test
 
 from talkpath.processors.keys import KeyPad
+from tests.processors.sending import SleepFrame, run_test
 
 
 async def _keyed(*presses: str | float) -> tuple[list[str], int]:

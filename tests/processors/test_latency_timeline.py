@@ -22,7 +22,6 @@ from pipecat.frames.frames import (
 )
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.processors.frame_processor import FrameDirection, FrameProcessor
-from pipecat.tests.utils import SleepFrame, run_test
 from pipecat.turns.user_turn_processor import UserTurnProcessor
 
 from talkpath.agent.metrics import render_prometheus
@@ -35,6 +34,7 @@ from talkpath.processors.frames import (
     ResumePlaybackFrame,
 )
 from talkpath.processors.latency_timeline import LatencyTimeline
+from tests.processors.sending import SleepFrame, run_test
 
 
 class Passing(FrameProcessor):

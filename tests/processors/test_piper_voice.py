@@ -1,6 +1,7 @@
 """The voice in a real pipeline: Pipecat's output transport plays, its aggregator listens."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 
@@ -33,7 +34,9 @@ from pipecat.processors.frame_processor import FrameDirection
 from pipecat.workers.runner import WorkerRunner
 
 from talkpath.agent.voice import SpokenSentence, Voice
+from talkpath.bots.testing.clock import virtual_time
 from talkpath.processors.piper_voice import PiperVoice, phrases
+from tests import loudspeaker
 from tests.local_models import voice_model
 from tests.loudspeaker import Loudspeaker
 
@@ -46,7 +49,7 @@ LONG = (
 
 @pytest.fixture(scope="module")
 def voice() -> Iterator[Voice]:
-    voice = asyncio.run(Voice.load(voice_model()))
+    voice = asyncio.run(Voice.load(voice_model())).steady()
     yield voice
     voice.close()
 
@@ -84,7 +87,7 @@ class Listener(BaseObserver):
         self._waiting.append((wanted, event, played))
 
         async def happened() -> None:
-            await asyncio.wait_for(event.wait(), timeout=30)
+            await asyncio.wait_for(event.wait(), timeout=60)
 
         return happened()
 
@@ -115,9 +118,13 @@ def seconds(frame: Frame) -> float:
 
 
 class Session:
-    """One voice, one loudspeaker, and the context that Pipecat's aggregator writes."""
+    """One voice, one loudspeaker, and the context that Pipecat's aggregator writes.
 
-    def __init__(self, voice: Voice, speed: float) -> None:
+    Time is virtual, the loudspeaker's and this file's, unless it is to be measured.
+    """
+
+    def __init__(self, voice: Voice, speed: float, *, virtual: bool = True) -> None:
+        self._virtual = [loudspeaker.__name__, __name__] if virtual else []
         self.context = LLMContext()
         self.loudspeaker = Loudspeaker(speed=speed)
         self.listener = Listener()
@@ -133,13 +140,16 @@ class Session:
         async def play() -> None:
             started = asyncio.Event()
             self.worker.add_event_handler("on_pipeline_started", lambda *_: started.set())
-            await asyncio.wait_for(started.wait(), timeout=10)
+            await started.wait()
             await act(self)
             await self.worker.queue_frame(EndFrame())
 
         runner = WorkerRunner(handle_sigint=False)
         await runner.add_workers(self.worker)
-        await asyncio.gather(runner.run(), play())
+        with contextlib.ExitStack() as stack:
+            for module in self._virtual:
+                stack.enter_context(virtual_time().used(lambda: False, lambda: None, module))
+            await asyncio.gather(runner.run(), play())
 
     @property
     def said(self) -> list[str]:
@@ -287,7 +297,7 @@ async def test_a_voice_that_fails_is_reported_and_the_session_goes_on() -> None:
 
 
 async def test_time_to_first_byte_and_characters_are_measured(voice: Voice) -> None:
-    session = Session(voice, speed=20)
+    session = Session(voice, speed=20, virtual=False)
     await session.run(lambda s: speak(s, ["Good morning."]))
     measured = [
         item

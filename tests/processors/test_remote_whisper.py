@@ -43,6 +43,8 @@ from tests.speech import clip, join, resample, silence, word_error_rate
 LONG, SHORT = clip("librivox-0870"), clip("librivox-0930")
 ENGLISH = ClientConfig(language="en")
 BASE = {"whisper.model": "base"}
+SPEECH = (VADUserStartedSpeakingFrame, VADUserStoppedSpeakingFrame)
+ANSWERS = (TranscriptionFrame, NothingHeardFrame)
 
 
 @pytest.fixture
@@ -73,14 +75,8 @@ def errors(caller: Call) -> list[ErrorFrame]:
     return caller.frames(ErrorFrame, direction=FrameDirection.UPSTREAM)
 
 
-def order(caller: Call) -> list[str]:
-    """Starts, stops and answers as they came."""
-    kinds = (
-        VADUserStartedSpeakingFrame,
-        VADUserStoppedSpeakingFrame,
-        TranscriptionFrame,
-        NothingHeardFrame,
-    )
+def order(caller: Call, kinds: tuple[type[Frame], ...] = (*SPEECH, *ANSWERS)) -> list[str]:
+    """Starts, stops and answers, or some of them, as they came."""
     return [
         type(item.frame).__name__
         for item in caller.heard
@@ -98,7 +94,9 @@ async def test_its_frames_are_those_of_the_local_one(service: Service, url: str)
         assert not errors(caller)
         calls.append(caller)
     over_there, here = calls
-    assert order(over_there) == order(here)
+    # Which comes first, an answer or the next start, is a matter of speed.
+    for kinds in (SPEECH, ANSWERS):
+        assert order(over_there, kinds) == order(here, kinds)
     for mine, theirs in zip(
         over_there.frames(TranscriptionFrame), here.frames(TranscriptionFrame), strict=True
     ):
@@ -141,7 +139,9 @@ async def test_audio_goes_on_behind_it_where_it_is_wanted(url: str, passes: bool
 
 async def test_it_reports_how_long_the_final_took_and_how_much_it_heard(url: str) -> None:
     audio = join([SHORT.id])
-    async with call(path(remote(url, ttfs_p99_latency=0.3))) as caller:
+    whisper = remote(url, ttfs_p99_latency=0.3)
+    whisper._stt_ttfb_timeout = 60.0  # so long Pipecat waits for a final to measure
+    async with call(path(whisper)) as caller:
         await caller.say(audio, pace_s=0.02)
     data = [item for frame in caller.frames(MetricsFrame) for item in frame.data]
     times = [item.value for item in data if isinstance(item, TTFBMetricsData) and item.value]

@@ -15,7 +15,6 @@ from pipecat.frames.frames import (
     LLMTextFrame,
 )
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.tests.utils import run_test
 
 from talkpath.agent.config import ReplyConfig
 from talkpath.agent.reply import ReplyEndpoint, ReplyServer
@@ -25,6 +24,7 @@ from talkpath.processors.reply_stream import ReplySource
 from tests.llm_server import Say, Wait, llm_server, script
 from tests.local_models import reply_model
 from tests.processors.replying import PATIENT, replying
+from tests.processors.sending import run_test
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from pipecat.frames.frames import ErrorFrame, LLMContextFrame, TTSAudioRawFrame, TTSTextFrame
 from pipecat.pipeline.pipeline import Pipeline
 from pipecat.processors.aggregators.llm_context import LLMContext
-from pipecat.tests.utils import run_test
 
 from talkpath.agent.config import ReplyConfig
 from talkpath.agent.reply import ReplyEndpoint
@@ -32,8 +31,10 @@ from tests.llm_server import (
 )
 from tests.local_models import voice_model
 from tests.processors.replying import PATIENT, replying
+from tests.processors.sending import run_test
 
-HURRIED = ReplyConfig(first_word_s=2, silence_s=2)
+# What is no failure has so long, too: enough for an answer within this process.
+HURRIED = replace(PATIENT, first_word_s=5, silence_s=5)
 SORRY, CUT = HURRIED.apology, HURRIED.cut_apology
 
 
@@ -72,8 +73,22 @@ async def test_without_a_word_the_caller_hears_an_apology_and_the_session_goes_o
 
 
 async def test_a_server_that_takes_too_long_is_asked_once_and_the_session_goes_on() -> None:
+    """Without a word, in the middle of a reply, with a fallback, and with one that fails, too."""
     faults = (NeverAnswers(headers=False), NeverAnswers(), Say("Too late.", first_after_s=60))
-    await asyncio.gather(*(check_apology(fault, 1, HURRIED) for fault in faults))
+    pauses = [Say("We are open. It costs"), NeverAnswers()]
+    await asyncio.gather(
+        *(check_apology(fault, 1, HURRIED) for fault in faults),
+        check_cut(pauses, ["We are open.", CUT], HURRIED),
+        check_fallback(NeverAnswers(), replace(HURRIED, first_word_s=10)),
+        check_both_fail(),
+    )
+
+
+async def check_both_fail() -> None:
+    async with llm_server(script(NeverAnswers())) as one, llm_server(script(Status(401))) as two:
+        async with replying(one.url, HURRIED, fallback_url=two.url) as talk:
+            assert await talk.ask("Hello?") == [SORRY]
+        assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
 @pytest.mark.parametrize("fault", [Status(503), HangUp(), Garbage(), Say("")], ids=str)
@@ -112,10 +127,6 @@ async def test_a_reply_that_breaks_off_ends_with_a_whole_and_an_apology(
     fault: Answer, heard: list[str]
 ) -> None:
     await check_cut(fault, heard)
-
-
-async def test_a_reply_that_pauses_too_long_ends_likewise() -> None:
-    await check_cut([Say("We are open. It costs"), NeverAnswers()], ["We are open.", CUT], HURRIED)
 
 
 async def test_the_apology_is_heard_behind_what_was_whole() -> None:
@@ -176,14 +187,6 @@ async def check_fallback(fault: Answer, config: ReplyConfig) -> None:
 async def test_the_fallback_answers_and_is_asked_first_for_a_while() -> None:
     faults = (Status(401), Status(500), Garbage(), HangUp())
     await asyncio.gather(*(check_fallback(fault, PATIENT) for fault in faults))
-    await check_fallback(NeverAnswers(), replace(HURRIED, first_word_s=4))
-
-
-async def test_when_the_fallback_fails_too_the_caller_hears_the_apology() -> None:
-    async with llm_server(script(NeverAnswers())) as one, llm_server(script(Status(401))) as two:
-        async with replying(one.url, HURRIED, fallback_url=two.url) as talk:
-            assert await talk.ask("Hello?") == [SORRY]
-        assert (len(one.requests), len(two.requests)) == (1, 1)
 
 
 async def test_a_key_stays_with_its_server(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -144,7 +144,9 @@ async def test_it_reports_how_long_the_final_took_and_how_much_it_heard(
     base: WhisperEngine,
 ) -> None:
     audio = join([SHORT.id])
-    async with call(path(StreamingWhisper(base, ttfs_p99_latency=0.3))) as caller:
+    whisper = StreamingWhisper(base, ttfs_p99_latency=0.3)
+    whisper._stt_ttfb_timeout = 60.0  # so long Pipecat waits for a final to measure
+    async with call(path(whisper)) as caller:
         await caller.say(audio, pace_s=0.02)
     data = [item for frame in caller.frames(MetricsFrame) for item in frame.data]
     times = [item.value for item in data if isinstance(item, TTFBMetricsData) and item.value]
@@ -218,6 +220,7 @@ async def test_a_line_that_went_silent_in_a_word_does_not_repeat_it() -> None:
         async with call([StreamingWhisper(running, partials=False)]) as caller:
             await caller.send(VADUserStartedSpeakingFrame(start_secs=0.0))
             await caller.say(LONG.samples()[:20_000], pace_s=0)
+            await caller.until(lambda: len(caller.frames(InputAudioRawFrame)) == 63)
             await asyncio.sleep(missing_s)  # no audio comes; this is what the stop reports
             await caller.send(VADUserStoppedSpeakingFrame(stop_secs=missing_s))
             await caller.until(lambda: text(caller))

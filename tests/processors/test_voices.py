@@ -20,7 +20,6 @@ from pipecat.frames.frames import (
     TTSTextFrame,
 )
 from pipecat.pipeline.worker import PipelineParams
-from pipecat.tests.utils import run_test
 
 from talkpath.agent.audio import pcm16_to_float
 from talkpath.agent.config import VoiceConfig
@@ -30,6 +29,7 @@ from talkpath.processors.openai_voice import OpenAIVoice
 from talkpath.processors.piper_voice import PiperVoice
 from talkpath.processors.voices import make_voice
 from tests.local_models import voice_model
+from tests.processors.sending import run_test
 
 SENTENCE = "We are open from nine to five."
 
