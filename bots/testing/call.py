@@ -11,6 +11,7 @@ from talkpath.agent.audio import SAMPLE_RATE_HZ, FloatArray, pcm16_to_float
 from talkpath.agent.config import Config, load_config
 from talkpath.agent.runtime import Runtime, context_of
 from talkpath.agent.timeline import TurnLatency
+from talkpath.agent.voice import Voice
 from talkpath.bots.loader import Bot, Prepare, load_bot
 from talkpath.bots.testing.caller import Caller, CallFailed
 from talkpath.bots.testing.clock import virtual_time
@@ -119,6 +120,13 @@ def _load(bot: AnyBot) -> tuple[Bot, Prepare | None, str]:
     return function, prepare, getattr(function, "__module__", "")
 
 
+class _SteadyRuntime(Runtime):
+    """Of which Piper's voice, the bot's and the caller's, says a sentence alike in each run."""
+
+    async def voice(self) -> Voice:
+        return (await super().voice()).steady()
+
+
 _runtimes: list[Runtime] = []
 
 
@@ -129,15 +137,15 @@ def _runtime(settings: Mapping[str, Any] | Config | None) -> Runtime:
         config = load_config(dict(config or {}), environ={})
     runtime = next((known for known in _runtimes if known.config == config), None)
     if runtime is None:
-        _runtimes.append(runtime := Runtime(config))
+        _runtimes.append(runtime := _SteadyRuntime(config))
     for other in _runtimes:
         runtime.share(other)
     return runtime
 
 
 async def _speak(runtime: Runtime, voice: str, text: str) -> FloatArray:
-    """Say a text as float32 samples, ``[n]``, 16 kHz, the same in each run."""
+    """Say a text as float32 samples, ``[n]``, 16 kHz."""
     if runtime.config.voice.piper_model != voice:
         runtime = _runtime({"voice.model": voice})
-    spoken = await (await runtime.voice()).steady().say(text, SAMPLE_RATE_HZ)
+    spoken = await (await runtime.voice()).say(text, SAMPLE_RATE_HZ)
     return pcm16_to_float(spoken.pcm)
