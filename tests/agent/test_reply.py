@@ -12,6 +12,7 @@ from openai import AsyncOpenAI, AuthenticationError
 
 from talkpath.agent.errors import MissingDependency, ModelUnavailable
 from talkpath.agent.reply import ReplyServer, threads_beside_whisper
+from tests.agent.whisper.helpers import until
 from tests.local_models import reply_model
 
 PROMPT = "You are a helpful assistant."
@@ -45,10 +46,17 @@ async def test_a_file_that_is_no_model_is_named(tmp_path: Path) -> None:
         await ReplyServer.start(path)
 
 
+def threads_of_libraries() -> set[int]:
+    """Threads of this process that Python did not start."""
+    own = {thread.native_id for thread in threading.enumerate()}
+    return {thread.id for thread in psutil.Process().threads()} - own
+
+
 async def test_it_answers_its_key_alone_and_stops_without_a_trace() -> None:
-    process = psutil.Process()
+    before = threads_of_libraries()
     server = await ReplyServer.start(reply_model(), slots=2, prompt=PROMPT)
-    running = process.num_threads()
+    running = threads_of_libraries() - before
+    assert running
     endpoint = server.endpoint
     assert endpoint.base_url.startswith("http://127.0.0.1:")
     assert endpoint.api_key is not None
@@ -63,8 +71,7 @@ async def test_it_answers_its_key_alone_and_stops_without_a_trace() -> None:
     finally:
         server.close()
         server.close()
-    assert process.num_threads() < running
-    assert not any("llama" in thread.name for thread in threading.enumerate())
+    await until(lambda: not running & threads_of_libraries())
     port = int(endpoint.base_url.split(":")[2].split("/")[0])
     with pytest.raises(OSError):
         await asyncio.open_connection("127.0.0.1", port)

@@ -15,9 +15,8 @@ WAIT_S = 60
 
 
 class _Watched(web_server.SocketProtocol):
-    """The protocol, with a shorter patience, telling when a connection is lost."""
+    """The protocol, telling when a connection is lost."""
 
-    linger_s = 0.3
     lost: "asyncio.Queue[Exception | None]"
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,8 +72,9 @@ async def _handshake(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWri
 
 
 async def test_a_peer_that_does_not_read_is_given_up(
-    lost: "asyncio.Queue[Exception | None]",
+    lost: "asyncio.Queue[Exception | None]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_Watched, "linger_s", 0.3)
     size = 64_000_000  # more than both kernels keep
     async with _running(_sending(size, 0.1)) as port, asyncio.timeout(WAIT_S):
         reader, writer = await _handshake(port)
@@ -89,8 +89,9 @@ async def test_a_peer_that_does_not_read_is_given_up(
 
 
 async def test_a_peer_that_reads_gets_all_and_is_not_cut_off(
-    lost: "asyncio.Queue[Exception | None]",
+    lost: "asyncio.Queue[Exception | None]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(_Watched, "linger_s", WAIT_S)
     async with _running(_sending(1_000_000, WAIT_S)) as port, asyncio.timeout(WAIT_S):
         async with websockets.connect(f"ws://127.0.0.1:{port}", max_size=None) as client:
             assert len(await client.recv()) == 1_000_000
