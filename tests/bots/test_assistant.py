@@ -1,4 +1,4 @@
-"""The assistant with all its models, and a caller who interrupts it."""
+"""The assistant with all its models, and a caller who interrupts it; in virtual time."""
 
 import asyncio
 import itertools
@@ -11,9 +11,11 @@ from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.config import Config
 from talkpath.agent.runtime import Runtime, set_runtime
+from talkpath.agent.voice import Voice
 from talkpath.bots import assistant
+from talkpath.bots.testing.clock import virtual_time
 from talkpath.processors.piper_voice import phrases
-from tests import speech
+from tests import loudspeaker, speech
 from tests.local_models import reply_model, voice_model
 from tests.loudspeaker import Room
 
@@ -23,16 +25,28 @@ LONG = (
 )
 
 
-@pytest.fixture
-async def runtime() -> AsyncIterator[Runtime]:
+class SteadyRuntime(Runtime):
+    """Whose voice says a sentence the same way each time."""
+
+    async def voice(self) -> Voice:
+        return (await super().voice()).steady()
+
+
+@pytest.fixture(scope="module")
+def loaded() -> Runtime:
+    """Loads its models for the first test, and keeps them for the others until the process ends."""
     reply_model()
     voice_model()
-    runtime = Runtime(Config())
-    set_runtime(runtime)
+    return SteadyRuntime(Config())
+
+
+@pytest.fixture
+async def runtime(loaded: Runtime) -> AsyncIterator[Runtime]:
+    set_runtime(loaded)
     await assistant.prepare()
-    yield runtime
+    with virtual_time().used(lambda: loaded.computing, lambda: None, loudspeaker.__name__):
+        yield loaded
     set_runtime(None)
-    await runtime.aclose()
 
 
 @pytest.fixture

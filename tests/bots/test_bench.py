@@ -52,7 +52,8 @@ async def test_each_side_hears_what_two_callers_say(
         assert report.partials_per_s == 0
     else:
         assert report.engine["opened" if side == "talkpath" else "opened_streams"] == 2
-        assert report.speculative_share > 0
+        used = report.engine["used_speculations"]
+        assert report.speculative_share == pytest.approx(used / report.kinds["final"])
 
 
 def test_windows_are_swept_against_the_full_one_and_the_peer(model: Callable[[str], Path]) -> None:
