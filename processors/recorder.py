@@ -48,11 +48,10 @@ from talkpath.agent.notes import Notes
 from talkpath.agent.stereo import Stereo
 from talkpath.agent.whisper import Final
 from talkpath.agent.whisper.results import Segment, Word
+from talkpath.agent.write_behind import MOST_UNWRITTEN_S, write_behind
 
 __all__ = ["Recorder"]
 
-_WRITE_EVERY_S = 0.25  # with what is not settled yet, a crash loses 0.65 s
-_MOST_UNWRITTEN_S = 120.0
 _MOST_WORDS = 500
 _OVERHEAR_S = 2.0
 
@@ -169,7 +168,7 @@ class Recorder(FrameProcessor):
             self._say(frame.text)
         elif isinstance(frame, (BotStoppedSpeakingFrame, InterruptionFrame)):
             self._end_bot_turn()
-        if self._stereo is not None and self._unwritten_s() > _MOST_UNWRITTEN_S:
+        if self._stereo is not None and self._unwritten_s() > MOST_UNWRITTEN_S:
             await self._fail("its storage is too slow")
 
     def _play(self, frame: OutputAudioRawFrame) -> None:
@@ -239,14 +238,7 @@ class Recorder(FrameProcessor):
         try:
             at = datetime.now().astimezone()
             await asyncio.to_thread(self._notes.begin, at, self._rate_hz)
-            while not self._over.is_set():
-                await self._write()
-                try:
-                    async with asyncio.timeout(_WRITE_EVERY_S):
-                        await self._over.wait()
-                except TimeoutError:
-                    continue
-            await self._write(all=True)
+            await write_behind(self._write, self._over)
         except (OSError, sqlite3.Error) as error:
             await self._fail(str(error))
         await self._end()

@@ -22,7 +22,6 @@ name that was made to resolve to this machine (DNS rebinding) is no origin of it
 
 import asyncio
 import contextlib
-import gc
 import json
 import time
 import uuid
@@ -32,7 +31,6 @@ from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse
-from loguru import logger
 from pydantic import BaseModel, ValidationError
 from starlette.routing import WebSocketRoute
 
@@ -40,17 +38,15 @@ from talkpath.agent.config import Config
 from talkpath.agent.metrics import PROMETHEUS, render_prometheus
 from talkpath.agent.runtime import runtime
 from talkpath.agent.web import (
-    announce,
-    bind,
     is_loopback,
-    listen,
     origin_rules,
     page_routes,
-    url_of,
 )
 from talkpath.agent.web_server import running
+from talkpath.transports.asterisk.calls import ChannelCalls
 from talkpath.transports.asterisk.websocket import AsteriskCalls
 from talkpath.transports.carriers import carrier_routes
+from talkpath.transports.opening import opened
 from talkpath.transports.sessions import Bot, Limits, Refused, Sessions
 from talkpath.transports.webrtc.signalling import Candidates, Offer, Signalling, ice_server
 from talkpath.transports.websocket import WebSocketCalls
@@ -215,7 +211,10 @@ def create_app(bot: Bot, config: Config, *, limits: Limits | None = None) -> Fas
             WebSocketRoute("/ws-client", calls),
             WebSocketRoute("/ws", calls),
             *carrier_routes(bot, sessions, limits, config.carriers),
-            WebSocketRoute("/asterisk", AsteriskCalls(bot, sessions, limits, config.asterisk)),
+            WebSocketRoute(
+                "/asterisk",
+                AsteriskCalls(ChannelCalls(bot, sessions, limits), config.asterisk),
+            ),
             *page_routes(resources.files("talkpath.transports.webrtc") / "page"),
         ]
     )
@@ -244,25 +243,14 @@ async def serve(
     Raises:
         ConfigError: the port is taken, or a setting is wrong.
     """
-    host = config.server.host
     limits = limits or Limits()
     app = create_app(bot, config, limits=limits)
-    name = name or getattr(bot, "__module__", "bot").rpartition(".")[2]
-    with contextlib.closing(bind(host, config.server.port)) as listener:
-        if prepare is not None:
-            await prepare()
-        # What was loaded stays: no later collection needs to look at it.
-        gc.collect()
-        gc.freeze()
-        try:
-            listen(listener)
-            url = url_of(listener, host)
-            logger.info("{} is listening at {}", name, url)
-            announce(name, url, on_listening)
-            finish = app.state.sessions.aclose
-            async with running(
-                app, listener, message_bytes=limits.message_bytes, finish=finish
-            ) as server:
-                await asyncio.shield(server)
-        finally:
-            gc.unfreeze()
+    finish = app.state.sessions.aclose
+    port = opened(
+        bot, config.server, scheme="http", prepare=prepare, name=name, on_listening=on_listening
+    )
+    async with (
+        port as listener,
+        running(app, listener, message_bytes=limits.message_bytes, finish=finish) as server,
+    ):
+        await asyncio.shield(server)

@@ -17,7 +17,7 @@ from pipecat.runner.types import RunnerArguments
 
 from talkpath.agent.errors import TalkpathError
 
-__all__ = ["Bot", "Limits", "Refused", "Sessions", "apology", "attend"]
+__all__ = ["Bot", "Limits", "Refused", "Sessions", "apology", "attend", "until_over"]
 
 Bot = Callable[[Any], Awaitable[None]]
 """A bot: Pipecat's ``async def bot(runner_args)``."""
@@ -147,6 +147,14 @@ class Sessions:
         if tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
             gc.collect()
+
+
+async def until_over(session: asyncio.Task[None]) -> None:
+    """Wait for the end of a session that lives no longer than who waits for it."""
+    try:
+        await asyncio.wait({session})
+    finally:
+        session.cancel()
 
 
 @contextlib.asynccontextmanager

@@ -26,7 +26,7 @@ from talkpath.agent.carriers import HandshakeError
 from talkpath.agent.errors import AudioError
 from talkpath.transports.holding import HoldingOutput
 from talkpath.transports.resampling import StreamResampler, resample_shortly
-from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend
+from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, apology, attend, until_over
 from talkpath.transports.transferring import WithoutTransfers
 
 __all__ = ["CHUNKS", "CallerSerializer", "Pace", "WebSocketCalls", "with_hold"]
@@ -183,10 +183,7 @@ class WebSocketCalls:
         except Refused as refusal:
             await websocket.close(_TRY_AGAIN_LATER, str(refusal))
             return
-        try:
-            await asyncio.wait({session})
-        finally:
-            session.cancel()
+        await until_over(session)
 
     async def arguments(
         self, websocket: WebSocket, session_id: str

@@ -7,10 +7,8 @@ addresses.
 
 import asyncio
 import contextlib
-import gc
 import signal
 import socket
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from loguru import logger
@@ -18,7 +16,6 @@ from loguru import logger
 from talkpath.agent.asterisk_sections import AsteriskConfig
 from talkpath.agent.config import Config
 from talkpath.agent.errors import AudioError
-from talkpath.agent.web import announce, bind, listen, url_of
 from talkpath.transports.asterisk.audiosocket_messages import (
     HANGUP,
     Audio,
@@ -30,11 +27,13 @@ from talkpath.transports.asterisk.audiosocket_messages import (
     Message,
     audio_message,
 )
-from talkpath.transports.asterisk.channel import AsteriskArguments, Channel, Order, Pressed, Sound
+from talkpath.transports.asterisk.calls import ChannelCalls
+from talkpath.transports.asterisk.channel import Channel, Order, Pressed, Sound
 from talkpath.transports.asterisk.errors import WrongMessage
 from talkpath.transports.asterisk.formats import FORMATS, AudioFormat
 from talkpath.transports.asterisk.playout import FramePlayout
-from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, attend
+from talkpath.transports.opening import opened
+from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, until_over
 
 __all__ = ["AudioSocketCalls", "AudioSocketChannel", "serve_audiosocket"]
 
@@ -152,18 +151,12 @@ class AudioSocketCalls:
     """Takes connections: each is a session of the bot.
 
     Args:
-        bot: called once for every call.
-        sessions: where they run.
-        limits: times granted.
+        calls: what becomes of them.
         config: who may call.
     """
 
-    def __init__(
-        self, bot: Bot, sessions: Sessions, limits: Limits, config: AsteriskConfig
-    ) -> None:
-        self._bot = bot
-        self._sessions = sessions
-        self._limits = limits
+    def __init__(self, calls: ChannelCalls, config: AsteriskConfig) -> None:
+        self._calls = calls
         self._config = config
 
     async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -181,30 +174,14 @@ class AudioSocketCalls:
         _tune(writer)
         messages = _Messages(reader)
         try:
-            with self._sessions.slot():
+            with self._calls.slot():
                 channel = await _begin(messages, writer)
-                session_id = uuid.uuid4().hex
-                session = self._sessions.start(session_id, self._call(channel, session_id))
+                session = self._calls.start(channel, {"call_id": channel.call_id})
         except (Refused, WrongMessage, OSError) as error:
             logger.warning("an AudioSocket from {} is refused: {}", host, error)
             writer.write(HANGUP)
             return
-        try:
-            await asyncio.wait({session})
-        finally:
-            session.cancel()
-
-    async def _call(self, channel: AudioSocketChannel, session_id: str) -> None:
-        arguments = AsteriskArguments(
-            channel=channel, session_id=session_id, body={"call_id": channel.call_id}
-        )
-        reading = asyncio.create_task(channel.run(), name=f"channel of session {session_id}")
-        try:
-            await attend(self._bot, arguments, channel.gone.wait(), self._limits)
-        finally:
-            await channel.hang_up()
-            reading.cancel()
-            await asyncio.wait({reading})
+        await until_over(session)
 
 
 async def _begin(messages: _Messages, writer: asyncio.StreamWriter) -> AudioSocketChannel:
@@ -278,27 +255,21 @@ async def serve_audiosocket(
         ConfigError: the port is taken.
     """
     sessions = Sessions(config.server.max_sessions)
-    calls = AudioSocketCalls(bot, sessions, limits or Limits(), config.asterisk)
-    name = name or getattr(bot, "__module__", "bot").rpartition(".")[2]
-    with contextlib.closing(bind(config.server.host, config.server.port)) as listener:
-        if prepare is not None:
-            await prepare()
-        # What was loaded stays: no later collection needs to look at it.
-        gc.collect()
-        gc.freeze()
+    calls = ChannelCalls(bot, sessions, limits or Limits())
+    port = opened(
+        bot, config.server, scheme="tcp", prepare=prepare, name=name, on_listening=on_listening
+    )
+    async with port as listener:
         try:
-            listen(listener)
-            server = await asyncio.start_server(calls, sock=listener, limit=2 * _READ_BYTES)
-            url = url_of(listener, config.server.host).replace("http", "tcp", 1)
-            logger.info("{} is listening at {}", name, url)
-            announce(name, url, on_listening)
+            server = await asyncio.start_server(
+                AudioSocketCalls(calls, config.asterisk), sock=listener, limit=2 * _READ_BYTES
+            )
             async with server, _stopped() as stopped:
                 await stopped.wait()
                 server.close()
                 await sessions.aclose()
         finally:
             await sessions.aclose()
-            gc.unfreeze()
 
 
 @contextlib.asynccontextmanager

@@ -10,7 +10,6 @@ import base64
 import binascii
 import contextlib
 import hmac
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Protocol
@@ -25,9 +24,9 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from talkpath.agent.asterisk_sections import AsteriskConfig
 from talkpath.agent.errors import AudioError, TalkpathError
 from talkpath.agent.web_server import PINGS
+from talkpath.transports.asterisk.calls import ChannelCalls
 from talkpath.transports.asterisk.channel import (
     STALLED_S,
-    AsteriskArguments,
     Channel,
     Order,
     Pressed,
@@ -45,7 +44,7 @@ from talkpath.transports.asterisk.websocket_messages import (
     command,
     parse_event,
 )
-from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, attend
+from talkpath.transports.sessions import Bot, Limits, Refused, Sessions, until_over
 
 __all__ = ["LEAD_S", "PROTOCOL", "AsteriskCalls", "MediaChannel", "join_call"]
 
@@ -274,13 +273,7 @@ async def _begin(socket: _Socket) -> tuple[MediaChannel, MediaStart]:
     return channel, event
 
 
-async def _converse(
-    bot: Bot,
-    socket: _Socket,
-    sessions: Sessions,
-    limits: Limits,
-    variables: dict[str, str],
-) -> None:
+async def _converse(calls: ChannelCalls, socket: _Socket, variables: dict[str, str]) -> None:
     """Carry a call from its first event to its end."""
     try:
         channel, start = await _begin(socket)
@@ -288,57 +281,33 @@ async def _converse(
         logger.warning("a call from Asterisk is refused: {}", error)
         await socket.close(1008)
         return
-    session_id = uuid.uuid4().hex
-    arguments = AsteriskArguments(
-        channel=channel,
-        session_id=session_id,
-        body={
-            "call_id": channel.call_id,
-            "channel": start.channel,
-            "channel_id": start.channel_id,
-            "connection_id": start.connection_id,
-            "variables": {**start.variables, **variables},
-        },
-    )
-
-    async def call() -> None:
-        reading = asyncio.create_task(channel.run(), name=f"channel of session {session_id}")
-        try:
-            await attend(bot, arguments, channel.gone.wait(), limits)
-        finally:
-            await channel.hang_up()
-            reading.cancel()
-            await asyncio.wait({reading})
-
+    body = {
+        "call_id": channel.call_id,
+        "channel": start.channel,
+        "channel_id": start.channel_id,
+        "connection_id": start.connection_id,
+        "variables": {**start.variables, **variables},
+    }
     try:
-        with sessions.slot():
-            session = sessions.start(session_id, call())
+        with calls.slot():
+            session = calls.start(channel, body)
     except Refused as refusal:
         logger.warning("call {}: {}", channel.call_id, refusal)
         await socket.close(_TRY_AGAIN_LATER)
         return
-    try:
-        await asyncio.wait({session})
-    finally:
-        session.cancel()
+    await until_over(session)
 
 
 class AsteriskCalls:
     """ASGI endpoint for Asterisk's WebSockets: each is a session of the bot.
 
     Args:
-        bot: called once for every call.
-        sessions: where they run.
-        limits: times granted.
+        calls: what becomes of them.
         config: who may call.
     """
 
-    def __init__(
-        self, bot: Bot, sessions: Sessions, limits: Limits, config: AsteriskConfig
-    ) -> None:
-        self._bot = bot
-        self._sessions = sessions
-        self._limits = limits
+    def __init__(self, calls: ChannelCalls, config: AsteriskConfig) -> None:
+        self._calls = calls
         self._config = config
 
     async def __call__(
@@ -362,7 +331,7 @@ class AsteriskCalls:
         offered = scope.get("subprotocols", [])
         await websocket.accept(PROTOCOL if PROTOCOL in offered else None)
         variables = dict(websocket.query_params)
-        await _converse(self._bot, _Served(websocket), self._sessions, self._limits, variables)
+        await _converse(self._calls, _Served(websocket), variables)
 
     def _may_call(self, websocket: WebSocket) -> bool:
         config = self._config
@@ -425,4 +394,4 @@ async def join_call(
     except (OSError, WebSocketException, TimeoutError) as error:
         raise TalkpathError(f"cannot take the call at {url}: {error}") from error
     async with connection:
-        await _converse(bot, _Joined(connection), sessions, limits or Limits(), {})
+        await _converse(ChannelCalls(bot, sessions, limits or Limits()), _Joined(connection), {})

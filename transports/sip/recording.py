@@ -18,12 +18,11 @@ from typing import IO
 from loguru import logger
 
 from talkpath.agent.stereo import Stereo
+from talkpath.agent.write_behind import MOST_UNWRITTEN_S, write_behind
 from talkpath.transports.sip.rates import SteadyResampler
 
 __all__ = ["CallRecording", "recording_name"]
 
-_WRITE_EVERY_S = 0.25
-_MOST_UNWRITTEN_S = 120.0
 _PAUSE_S = 0.06  # without a word of the bot's: the next one begins a run of its own
 _SENT_AFTER_S = 0.15  # from then on it has left the line's queue, and nobody takes it back
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
@@ -94,14 +93,7 @@ class CallRecording:
         """Write the file until ``end``; storage that fails ends the recording, not the call."""
         try:
             await asyncio.to_thread(self._open)
-            while not self._over.is_set():
-                await self._write()
-                try:
-                    async with asyncio.timeout(_WRITE_EVERY_S):
-                        await self._over.wait()
-                except TimeoutError:
-                    continue
-            await self._write(all=True)
+            await write_behind(self._write, self._over)
         except OSError as error:
             logger.error("the recording of this call ends here: {}", error)
         finally:
@@ -121,7 +113,7 @@ class CallRecording:
     @property
     def _takes(self) -> bool:
         """Whether there is room: a write may hang for as long as it likes."""
-        return not self._over.is_set() and self._stereo.unwritten_s <= _MOST_UNWRITTEN_S
+        return not self._over.is_set() and self._stereo.unwritten_s <= MOST_UNWRITTEN_S
 
     def _settle(self, until_s: float) -> None:
         while self._unsettled and self._unsettled[0].at_s <= until_s:
@@ -138,7 +130,7 @@ class CallRecording:
         return way.process(pcm)
 
     async def _write(self, *, all: bool = False) -> None:
-        if self._stereo.unwritten_s > _MOST_UNWRITTEN_S:
+        if self._stereo.unwritten_s > MOST_UNWRITTEN_S:
             raise OSError("its storage is too slow")
         now_s = time.monotonic()
         self._settle(now_s if all else now_s - _SENT_AFTER_S)
