@@ -20,6 +20,7 @@ __all__ = [
     "ReadAheadFrame",
     "ReplyCutFrame",
     "ResumePlaybackFrame",
+    "SpeakAheadFrame",
     "SpeechOnsetEndedFrame",
     "SpeechOnsetFrame",
     "SpeechResumedFrame",
@@ -107,6 +108,20 @@ class ReadAheadFrame(SystemFrame):
     """
 
     context: LLMContext
+
+
+@dataclass
+class SpeakAheadFrame(SystemFrame):
+    """How a reply begins that may never be spoken, for a voice that can have its sound ready.
+
+    Downstream, from the reply stage; nothing is played of it. Its text comes again, as any other,
+    if the turn is over.
+
+    Parameters:
+        text: the reply's first phrase.
+    """
+
+    text: str
 
 
 @dataclass

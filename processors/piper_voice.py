@@ -1,7 +1,8 @@
 """Text to speech with a Piper voice that all sessions of a process share.
 
-Frames in: LLM text or ``TTSSpeakFrame``. Frames out: ``TTSStartedFrame``, then for every
-word its ``TTSAudioRawFrame`` and its ``TTSTextFrame``, then ``TTSStoppedFrame``.
+Frames in: LLM text or ``TTSSpeakFrame``, and ``SpeakAheadFrame`` for what may follow. Frames out:
+``TTSStartedFrame``, then for every word its ``TTSAudioRawFrame`` and its ``TTSTextFrame``, then
+``TTSStoppedFrame``.
 
 Pipecat's own ``PiperTTSService`` was not enough: it loads a model for each session, in the
 constructor and on the event loop, with as many threads as there are cores; it may fetch it
@@ -9,6 +10,7 @@ from the network; it resamples in a stream that holds the end of a sentence back
 knows no words, so that an interrupted sentence vanishes from the context as a whole.
 """
 
+import itertools
 import re
 from collections.abc import AsyncGenerator, Iterator
 
@@ -16,8 +18,10 @@ import numpy as np
 from pipecat.frames.frames import (
     AggregatedTextFrame,
     AggregatedTextProgressFrame,
+    EagerEndOfTurnCancelFrame,
     ErrorFrame,
     Frame,
+    InterruptionFrame,
     LLMAssistantPushAggregationFrame,
     LLMFullResponseEndFrame,
     TTSAudioRawFrame,
@@ -30,6 +34,8 @@ from pipecat.services.tts_service import TTSService
 from pipecat.utils.text.transforms import strip_markdown
 
 from talkpath.agent.voice import Voice
+from talkpath.processors.frames import SpeakAheadFrame
+from talkpath.processors.spoken_ahead import SpokenAhead
 
 __all__ = ["PiperVoice", "phrases"]
 
@@ -81,13 +87,29 @@ class PiperVoice(TTSService):
             text_transforms=[("*", strip_markdown)],
             settings=TTSSettings(model=None, voice=None, language=None),
         )
-        self._voice = voice
+        self._ahead = SpokenAhead(voice, self.create_task, self.cancel_task)
         self._begun_context: str | None = None
         self._failed_context: str | None = None
 
     def can_generate_metrics(self) -> bool:
         """Time to first byte and characters are measured."""
         return True
+
+    async def cleanup(self) -> None:
+        """Drop what was made ahead."""
+        await self._ahead.drop()
+        await super().cleanup()  # type: ignore[no-untyped-call]
+
+    async def process_frame(self, frame: Frame, direction: FrameDirection) -> None:
+        """Begin with what may have to be spoken, and give it up when the reply is withdrawn."""
+        if isinstance(frame, SpeakAheadFrame):
+            text = await strip_markdown(frame.text, "sentence")
+            for phrase in itertools.islice(phrases(text), 1):
+                await self._ahead.begin(phrase, self.sample_rate)
+            return
+        if isinstance(frame, (EagerEndOfTurnCancelFrame, InterruptionFrame)):
+            await self._ahead.drop()
+        await super().process_frame(frame, direction)
 
     async def run_tts(self, text: str, context_id: str) -> AsyncGenerator[Frame | None, None]:
         """Speak a text.
@@ -114,7 +136,7 @@ class PiperVoice(TTSService):
 
     async def _speak(self, phrase: str, context_id: str) -> AsyncGenerator[Frame, None]:
         silent = True
-        async for spoken in self._voice.pieces(phrase, self.sample_rate):
+        async for spoken in self._ahead.pieces(phrase, self.sample_rate):
             start = self._silence_before(spoken.pcm, context_id)
             for word in spoken.words:
                 if word.end > start:

@@ -3,6 +3,7 @@
 Frames in: ``LLMContextFrame``. Frames out: ``LLMTextFrame`` and the calls of tools between the
 start and the end of a response. On a failure an ``ErrorFrame`` upstream, and downstream a
 ``ReplyCutFrame`` if there were words, and a spoken apology. A filler while a tool runs.
+``SpeakAheadFrame`` for a reply that is begun before the turn is over.
 """
 
 import asyncio
@@ -40,7 +41,7 @@ from talkpath.agent.recent_turns import token_estimate
 from talkpath.agent.reply import ReplyEndpoint
 from talkpath.agent.reply_metrics import EagerTokens, ReplyMetrics
 from talkpath.processors.frames import ReadAheadFrame, ReplyCutFrame
-from talkpath.processors.reply_ahead import ReadAhead
+from talkpath.processors.reply_ahead import ReadAhead, SpeakAhead
 from talkpath.processors.reply_filler import Filler, ReplyFiller
 from talkpath.processors.reply_stream import ReplyCut, ReplySource, is_openai, open_client
 
@@ -79,6 +80,7 @@ class Reply(OpenAILLMService):
         self._source = ReplySource(endpoint, config, self._figures)
         self._eager = EagerReplies(self._figures)
         self._ahead = ReadAhead(self._read_ahead, self.create_task)
+        self._voice_ahead = SpeakAhead(self.push_frame)
         default = Filler(config.filler, config.filler_after_s)
         self._filler = ReplyFiller(self._say_filler, default, fillers)
         self._has_words = False
@@ -143,12 +145,16 @@ class Reply(OpenAILLMService):
                     if choice.delta.content:
                         self._has_words = True
                         tokens += 1
+                        if self._eager.undecided:
+                            await self._voice_ahead.take(choice.delta.content)
                     for piece in choice.delta.tool_calls or ():
                         self._check(piece)
                 if chunk.usage is not None:  # the server knows better
                     tokens = chunk.usage.total_tokens
                 self._eager.spent(tokens - before)
                 yield chunk
+        if self._eager.undecided:
+            await self._voice_ahead.end()
 
     def _check(self, call: ChoiceDeltaToolCall) -> None:
         """Note a call that cannot be made; the base would drop it, and nobody would answer."""
@@ -161,6 +167,7 @@ class Reply(OpenAILLMService):
         """Stream one reply, or apologise."""
         self._has_words = self._too_long = False
         self._impossible.clear()
+        await self._voice_ahead.begin()
         if self._config.filler_s and not self._eager.undecided:
             self._filler.wait(self._config.filler, self._config.filler_s)
         try:
