@@ -133,8 +133,8 @@ class Results:
 class Speaker:
     """Feeds a stream as a caller would: blocks of audio, and what the detector says of them.
 
-    With ``engine``, of which it is the only caller, speech goes on after an early pause once a
-    worker has the speculation, however busy the machine is.
+    With ``engine``, of which it is the only caller, every block waits until all that was asked for
+    is answered: what the stream gives is the same then, however busy the machine is.
     """
 
     def __init__(self, stream: WhisperStream, engine: WhisperEngine | None = None) -> None:
@@ -153,17 +153,20 @@ class Speaker:
                         self._stream.speech_started(ago_s)
                     case EarlyPause():
                         self._stream.early_pause()
-                        await self._until_taken()
                     case SpeechResumed():
                         self._stream.speech_resumed()
                     case SpeechStopped(silence_s):
                         self._stream.speech_stopped(silence_s)
             await asyncio.sleep(0.005 if paced else 0)
+            await self._until_answered()
 
-    async def _until_taken(self) -> None:
+    async def _until_answered(self) -> None:
         running = self._engine
-        if running is not None:
-            await until(lambda: not running.waiting)
+        while running is not None:
+            await until(lambda: not running.unfinished)
+            await asyncio.sleep(0)  # now the stream has the answers, and may ask for more
+            if not running.unfinished:
+                return
 
 
 def marked(audio: FloatArray) -> FloatArray:

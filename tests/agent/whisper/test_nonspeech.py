@@ -24,7 +24,7 @@ async def heard(audio: FloatArray) -> Results:
     results = Results()
     async with engine(MODEL) as running:
         stream = running.open_stream(results, language="auto")
-        await Speaker(stream).say(audio)
+        await Speaker(stream, running).say(audio)
         await stream.drain()
         stream.close()
     assert not results.failures

@@ -438,7 +438,7 @@ async def test_every_stage_is_counted() -> None:
     async with engine() as running:
         stream = running.open_stream(results)
         speaker = Speaker(stream, running)
-        await speaker.say(join([SPEECH.id, "cards-003"], gap_s=0.8), paced=True)
+        await speaker.say(join([SPEECH.id, "cards-003"], gap_s=0.8))
         await stream.drain()
         await until(lambda: not running.waiting and not stream._orders)
         stream.close()
