@@ -15,6 +15,7 @@ A window counts as speech from the threshold up; once somebody speaks, 0.15 less
 (the hysteresis that Silero's own iterator uses), so that soft word endings do not flicker.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -50,6 +51,7 @@ _LEAST_THRESHOLD = 0.01
 _RESET_AFTER_S = 2.0
 _RESET_BELOW = 0.1
 _RESET_QUIET_WINDOWS = 5
+_HOP_SAMPLES = WINDOW_SAMPLES // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,9 @@ class SpeechTracker:
         self._level = level
         self._vad = vad
         self._state = SileroState()
-        self._rest: FloatArray = np.zeros(0, dtype=np.float32)
+        self._between = SileroState()  # of the windows that lie half in one and half in the next
+        self._samples: FloatArray = np.zeros(0, dtype=np.float32)
+        self._is_between = False  # the next window that is complete
         self._since_reset = 0
         self._quiet = 0
 
@@ -180,7 +184,7 @@ class SpeechTracker:
         """Begin anew: what was heard so far is no speech, and nothing is told of its end."""
         self.machine.restart()
         self._onset.end()
-        self._rest = self._rest[:0]
+        self._samples, self._is_between = self._samples[:0], False
 
     def bot_speaks(self, speaks: bool) -> None:
         """Hear that a bot speaks, or does no more: it is told of onsets meanwhile."""
@@ -193,9 +197,10 @@ class SpeechTracker:
     def process(self, audio: FloatArray) -> list[SpeechEvent]:
         """Take the next samples, float32 ``[n]`` at 16 kHz, and give the events in them."""
         events: list[SpeechEvent] = []
-        for window in self._windows(audio):
-            probability = float(self._vad.advance(window[np.newaxis], [self._state])[0])
-            events += self._take(window, probability)
+        for window, between in self._windows(audio):
+            state = self._between if between else self._state
+            probability = float(self._vad.advance(window[np.newaxis], [state])[0])
+            events += self._take(window, probability, between)
         return events
 
     async def hear(self, audio: FloatArray) -> list[SpeechEvent]:
@@ -205,28 +210,43 @@ class SpeechTracker:
             ModelError: the model failed on a window; it and the rest are passed over.
         """
         events: list[SpeechEvent] = []
-        for window in self._windows(audio):
-            events += self._take(window, await self._vad.probability(window, self._state))
+        for window, between in self._windows(audio):
+            state = self._between if between else self._state
+            events += self._take(window, await self._vad.probability(window, state), between)
         return events
 
-    def _windows(self, audio: FloatArray) -> FloatArray:
-        """The windows that are complete now, ``[n, 512]``; the rest is kept."""
-        samples = np.concatenate([self._rest, audio]) if len(self._rest) else audio
-        count = len(samples) // WINDOW_SAMPLES
-        self._rest = samples[count * WINDOW_SAMPLES :]
-        return samples[: count * WINDOW_SAMPLES].reshape(count, WINDOW_SAMPLES)
+    def _windows(self, audio: FloatArray) -> Iterator[tuple[FloatArray, bool]]:
+        """The windows that are complete now, and whether each lies between two others.
 
-    def _take(self, window: FloatArray, probability: float) -> list[SpeechEvent]:
+        Those in between are left out while they are of no use: they cost as much as the others.
+        """
+        samples = np.concatenate([self._samples, audio]) if len(self._samples) else audio
+        count = max(0, len(samples) // _HOP_SAMPLES - 1)
+        self._samples = samples[count * _HOP_SAMPLES :]
+        first, self._is_between = self._is_between, self._is_between ^ bool(count % 2)
+        for number in range(count):
+            between = first ^ bool(number % 2)
+            if between and not self._onset.waits:
+                self._between.reset()
+                continue
+            start = number * _HOP_SAMPLES
+            yield samples[start : start + WINDOW_SAMPLES], between
+
+    def _take(self, window: FloatArray, probability: float, between: bool) -> list[SpeechEvent]:
+        level = self._level
+        if between:
+            near = level is None or level.is_near(window)
+            return list(self._onset.advance_between(probability if near else 0.0))
         heard = 0.0 if self._is_background(window, probability) else probability
         events = self.machine.advance(heard)
         onset = self._onset.advance(
             heard,
             speech=self.machine.is_speech(heard),
             speaking=self.machine.speaking,
-            loud=self._level is not None and self._level.loud,
+            loud=level is not None and self._onset.listening and level.is_loud(window),
         )
-        if self._level is not None and self.machine.speaking and self.machine.is_speech(heard):
-            self._level.learn()
+        if level is not None and self.machine.speaking and self.machine.is_speech(heard):
+            level.learn()
         self._maybe_reset(probability)
         return [*onset, *events]
 
@@ -247,4 +267,5 @@ class SpeechTracker:
             and not self.machine.speaking
         ):
             self._state.reset()
+            self._between.reset()
             self._since_reset = 0

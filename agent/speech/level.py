@@ -61,17 +61,19 @@ class SpeechLevel:
         self._background_db = background_db
         self._floor_dbfs = _LEAST_DBFS
         self._recent: deque[float] = deque(maxlen=_PEAK_WINDOWS)
-        self._last_dbfs = _LEAST_DBFS
         self._learned: list[float] = []
         self._quieter = 0
 
-    @property
-    def loud(self) -> bool:
-        """Whether the last window stands out from the noise, and is as loud as the caller."""
+    def is_near(self, window: FloatArray) -> bool:
+        """Whether a window, float32 ``[n]``, is as loud as the caller, as far as that is known."""
+        if not self._background_db or self.caller_dbfs is None:
+            return True
+        return _level_dbfs(window) >= self.caller_dbfs - self._background_db
+
+    def is_loud(self, window: FloatArray) -> bool:
+        """Whether it stands out from the noise, too."""
         least_dbfs = max(self._floor_dbfs + _STANDS_OUT_DB, _LOUD_DBFS)
-        if self._background_db and self.caller_dbfs is not None:
-            least_dbfs = max(least_dbfs, self.caller_dbfs - self._background_db)
-        return self._last_dbfs >= least_dbfs
+        return _level_dbfs(window) >= least_dbfs and self.is_near(window)
 
     def is_background(
         self, window: FloatArray, speech: bool, *, going_on: bool, bot_speaks: bool
@@ -84,9 +86,8 @@ class SpeechLevel:
             going_on: whether there was speech that counted just before it.
             bot_speaks: whether the caller listens to the bot.
         """
-        power = float(np.mean(np.square(window)))
-        self._last_dbfs = _dbfs(power)
-        self._hear_floor(self._last_dbfs, speech)
+        power = _power(window)
+        self._hear_floor(_dbfs(power), speech)
         self._recent.append(power - 10 ** (self._floor_dbfs / 10))
         if not speech or not self._background_db or self.caller_dbfs is None:
             return False
@@ -122,6 +123,14 @@ class SpeechLevel:
 
     def _peak_dbfs(self) -> float:
         return _dbfs(max(self._recent))
+
+
+def _power(window: FloatArray) -> float:
+    return float(np.mean(np.square(window)))
+
+
+def _level_dbfs(window: FloatArray) -> float:
+    return _dbfs(_power(window))
 
 
 def _dbfs(power: float) -> float:

@@ -83,6 +83,20 @@ def _text(event: SpeechEvent) -> str:
     raise AssertionError(event)
 
 
+def test_windows_in_between_tell_too_until_something_came_to_nothing() -> None:
+    machine = OnsetMachine(SpeechConfig(barge_in_threshold=0.8))
+    assert not machine.advance_between(0.9)  # nobody listens
+    machine.listening = True
+    machine.advance(0.3, speech=False, speaking=False)
+    assert [_text(event) for event in machine.advance_between(0.45)] == ["onset 2"]
+    assert not machine.waits
+    for _ in range(3):
+        events = machine.advance(0.0, speech=False, speaking=False)
+    assert [_text(event) for event in events] == ["ended"]
+    assert not machine.advance_between(0.9)
+    assert machine.advance(0.9, speech=True, speaking=False)
+
+
 @pytest.fixture(scope="module")
 def vad() -> SileroVad:
     return SileroVad()
@@ -127,7 +141,7 @@ def test_where_the_level_is_known_too_it_comes_earlier(vad: SileroVad) -> None:
         )
         assert loud_s <= plain_s
         earlier_s.append(plain_s - loud_s)
-    assert np.mean(earlier_s) >= 0.012
+    assert np.mean(earlier_s) >= 0.005
 
 
 def test_a_bot_among_knocks_falters_once(vad: SileroVad) -> None:
