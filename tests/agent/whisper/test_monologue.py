@@ -49,7 +49,7 @@ async def test_minutes_without_a_pause_come_out_whole_and_as_right_as_from_a_fil
     async with engine("base", WhisperConfig(language="en")) as running:
         results = Results()
         stream = running.open_stream(results, partials=False)
-        await Speaker(stream).say(said)
+        await Speaker(stream, running).say(said)
         await stream.drain()
         stream.close()
         file = FileTranscription(write_wav(tmp_path / "said.wav", said), running, vad())
