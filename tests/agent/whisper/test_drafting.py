@@ -64,7 +64,7 @@ def test_it_says_what_ctranslate2_says(model: str) -> None:
         theirs = decode(clip.samples(), model=model, by=plain(model))
         if is_loop(" ".join(segment.text for segment in theirs.segments)):
             continue  # tiny.en at two words that are the same
-        # Both round to eight bits, each in its own way, and CTranslate2 otherwise on other processors.
+        # Both round to eight bits, each in its own way, and theirs differs with the processor.
         is_sure = theirs.avg_logprob > -0.4
         assert mine.avg_logprob == pytest.approx(theirs.avg_logprob, abs=0.25 if is_sure else 0.6)
         assert mine.no_speech_probability == pytest.approx(theirs.no_speech_probability, abs=0.2)
