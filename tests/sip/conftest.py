@@ -4,19 +4,22 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.sip.programs import free_udp_port
+from tests.sip.programs import free_port
 from tests.sip.telephone import Telephone, telephone
 
 
 @pytest.fixture(scope="session")
 def friend_port() -> int:
     """Where a call may be sent on to: the only place in the dial plan."""
-    return free_udp_port()
+    return free_port()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def line(tmp_path_factory: pytest.TempPathFactory, friend_port: int) -> Iterator[Telephone]:
-    """A telephone whose bot says back what it hears, for callers from 127.0.0.1 only."""
+    """A telephone whose bot says back what it hears, for callers from 127.0.0.1 only.
+
+    One for all tests: it takes seconds to start, and is to outlive whatever is done to it.
+    """
     with telephone(
         "loopback",
         tmp_path_factory.mktemp("line") / "log",

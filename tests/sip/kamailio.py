@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.sip.programs import Program, find, free_udp_port, program
+from tests.sip.programs import Program, find, free_port, program
+from tests.sip.waiting import SOON_S
 
 __all__ = ["Kamailio", "kamailio"]
 
@@ -71,7 +72,7 @@ class Kamailio:
 @contextlib.asynccontextmanager
 async def kamailio(folder: Path) -> AsyncIterator[Kamailio]:
     """Run it inside the block, on a port of the system's choice."""
-    port = free_udp_port()
+    port = free_port()
     _configure(folder, port)
     command = [find("kamailio"), "-f", "kamailio.cfg", "-DD", "-E", "-e", "-Y", str(folder)]
     command += ["-P", str(folder / "pid"), "-m", "32", "-M", "4"]
@@ -109,7 +110,7 @@ async def _answers(port: int, running: Program) -> None:
         f"CSeq: 1 INVITE\r\nContact: <sip:a@{here}>\r\nMax-Forwards: 9\r\nContent-Length: 0\r\n\r\n"
     )
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(SOON_S):
             while not came.is_set():
                 assert running.code is None, running.text[-3000:]
                 transport.sendto(message.encode())

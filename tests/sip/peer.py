@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from talkpath.agent.audio import mulaw_to_float
 from talkpath.agent.sip.message import Headers, Request, Response, parse_message
+from tests.sip.waiting import SOON_S
 
 __all__ = ["Media", "PeerCall", "SipPeer", "decode", "description"]
 
@@ -211,6 +212,10 @@ class PeerCall:
         """Status of the last final response to an INVITE."""
         return self.response.status
 
+    def asked(self, method: str) -> list[Request]:
+        """What the other side asked by this method."""
+        return [request for request in self.requests if request.method == method]
+
     async def invite(self, body: bytes, headers: Mapping[str, str] | None = None) -> Response:
         """Send an INVITE or, within the call, a re-INVITE, and acknowledge its answer."""
         given = {"Content-Type": "application/sdp"} if body else {}
@@ -250,7 +255,7 @@ class PeerCall:
         """Send a request within the call; returns the final response to it.
 
         Raises:
-            TimeoutError: none came within 10 s.
+            TimeoutError: none came within a minute.
         """
         self.sequence += 1
         number = self.sequence
@@ -258,7 +263,7 @@ class PeerCall:
         if method == "INVITE":
             self.branch = branch
         message = self.make(method, number, body, headers, branch=branch)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(SOON_S):
             while True:
                 self.peer.send(message, self.to)
                 try:
@@ -414,7 +419,9 @@ class SipPeer:
     ) -> None:
         """Answer a request."""
         own = request.headers.get("To") or ""
-        if "tag=" not in own:
+        if "tag=" not in own and call is not None and call.local:
+            own = call.local  # It comes again, and is answered as it was.
+        elif "tag=" not in own:
             own += f";tag={secrets.token_hex(4)}"
         if call is not None and not call.local:
             call.local, call.remote = own, request.headers.get("From") or ""

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.sip.programs import Program, find, free_udp_port, program
+from tests.sip.programs import Program, find, free_port, program
 from tests.speech import read_wav, resample, speech_wav, write_wav
 
 __all__ = ["RATES_HZ", "Heard", "baresip_call", "linphone"]
@@ -146,7 +146,7 @@ bind_address=127.0.0.1
 
 def _configure_linphone(folder: Path) -> None:
     (folder / ".local/share/linphone").mkdir(parents=True)  # else it complains
-    (folder / "linphonerc").write_text(_LINPHONE.format(port=free_udp_port()))
+    (folder / "linphonerc").write_text(_LINPHONE.format(port=free_port()))
 
 
 @contextlib.asynccontextmanager

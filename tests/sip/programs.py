@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -11,9 +12,13 @@ from pathlib import Path
 
 import pytest
 
-__all__ = ["Program", "find", "free_udp_port", "program", "run"]
+__all__ = ["Program", "find", "free_port", "free_ports", "listens", "program", "run"]
 
 _END_S = 5.0
+
+_PORTS = range(10_000, 16_000)
+# Below those that the telephone has for sound, and those that the system gives out by itself: who
+# asks for any port cannot be given one of these in the meantime.
 
 
 def find(name: str) -> str:
@@ -24,12 +29,32 @@ def find(name: str) -> str:
     return path
 
 
-def free_udp_port() -> int:
-    """A port of 127.0.0.1 that nobody had a moment ago, for programs that must be told one."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody has, UDP and TCP, for programs that must be told one."""
+    return free_ports(1)
+
+
+def free_ports(count: int) -> int:
+    """The first of so many of them side by side; it is even."""
+    while True:
+        first = secrets.choice(_PORTS[::2])
+        if all(_is_free(first + number) for number in range(count)):
+            return first
+
+
+def listens(port: int) -> bool:
+    """Whether a program has taken its UDP port."""
+    return not _is_free(port, socket.SOCK_DGRAM)
+
+
+def _is_free(port: int, *kinds: socket.SocketKind) -> bool:
+    for kind in kinds or (socket.SOCK_DGRAM, socket.SOCK_STREAM):
+        with socket.socket(socket.AF_INET, kind) as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+    return True
 
 
 class Program:
@@ -54,7 +79,7 @@ class Program:
         await self._process.wait()
         self._news.set()
 
-    async def says(self, *any_of: str, within_s: float = 20.0, past: int = 0) -> None:
+    async def says(self, *any_of: str, within_s: float = 60.0, past: int = 0) -> None:
         """Wait until it has written one of these, from a place in its text on."""
         try:
             async with asyncio.timeout(within_s):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.sip.programs import find, free_udp_port, program
+from tests.sip.programs import find, free_port, program
 
 __all__ = [
     "PCMU",
@@ -149,9 +149,10 @@ async def sipp(
     user: str = "bot",
     calls: int = 1,
     per_s: float = 10.0,
+    at_once: int = 30,
     own_port: int = 0,
     arguments: tuple[str, ...] = (),
-    within_s: float = 15.0,
+    within_s: float = 90.0,
 ) -> SippResult:
     """Run a scenario against 127.0.0.1.
 
@@ -162,6 +163,7 @@ async def sipp(
         user: who is called.
         calls: how many.
         per_s: new ones a second.
+        at_once: as long as there are so many, no new ones begin.
         own_port: of SIP, for a scenario that is called; 0 takes any.
         arguments: more of sipp's.
         within_s: for all of them.
@@ -169,12 +171,12 @@ async def sipp(
     _write(folder, steps)
     command = [
         *(find("sipp"), f"127.0.0.1:{port}", "-sf", "scenario.xml", "-s", user, "-nostdin"),
-        *("-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(own_port or free_udp_port())),
-        *("-mp", str(free_udp_port() & ~1)),
-        *("-m", str(calls), "-r", f"{per_s:g}", "-l", str(max(calls, 1))),
+        *("-i", "127.0.0.1", "-mi", "127.0.0.1", "-p", str(own_port or free_port())),
+        *("-mp", str(free_port())),
+        *("-m", str(calls), "-r", f"{per_s:g}", "-l", str(at_once)),
         *("-trace_stat", "-stf", "statistics.csv", "-fd", "1"),
         *("-trace_err", "-error_file", "errors", "-timeout", f"{within_s:g}s"),
-        *("-recv_timeout", "8000", "-trace_msg", "-message_file", "messages"),
+        *("-recv_timeout", "60000", "-trace_msg", "-message_file", "messages"),
         *arguments,
     ]
     async with program(command, folder) as running:

@@ -1,7 +1,6 @@
 """Calls that the telephone makes over TLS: to baresip, and to whom nobody should talk."""
 
 import asyncio
-import socket
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,8 @@ from talkpath.transports.sip.listener import Listener
 from talkpath.transports.sip.outbound import CallFailed
 from tests.certificate import Certificate
 from tests.sip.net.stage import Side, logged
-from tests.sip.programs import find, program
+from tests.sip.programs import find, free_ports, program
+from tests.sip.waiting import SOON_S
 from tests.speech import write_wav
 
 _MODULES = Path("/usr/lib/baresip/modules")
@@ -39,19 +39,6 @@ module_app menu.so
 _ACCOUNT = "<sip:phone@127.0.0.1;transport=tls>;regint=0;answermode=auto;audio_codecs=PCMU\n"
 
 
-def _port() -> int:
-    """One of two free ones side by side: baresip takes the second for TLS."""
-    while True:
-        with socket.socket() as first, socket.socket() as second:
-            first.bind(("127.0.0.1", 0))
-            port: int = first.getsockname()[1]
-            try:
-                second.bind(("127.0.0.1", port + 1))
-            except (OSError, OverflowError):
-                continue
-            return port
-
-
 def _configure(folder: Path, port: int, certificate: Certificate) -> None:
     folder.mkdir()
     sound = folder / "tone.wav"
@@ -65,7 +52,7 @@ def _configure(folder: Path, port: int, certificate: Certificate) -> None:
 async def test_calls_go_over_tls_to_whom_can_be_trusted_and_to_nobody_else(tmp_path: Path) -> None:
     certificate = Certificate(tmp_path, "all")
     expired = Certificate(tmp_path, "expired", days=-1)
-    port = _port()
+    port = free_ports(2)  # baresip takes the second for TLS
     _configure(tmp_path / "phone", port, certificate)
     settings = {
         "server.port": 0,
@@ -84,11 +71,11 @@ async def test_calls_go_over_tls_to_whom_can_be_trusted_and_to_nobody_else(tmp_p
                 f"sips:phone@127.0.0.1:{port + 1}",
             ):
                 call = await listener.dial(uri, by_user=True)
-                async with asyncio.timeout(10):
+                async with asyncio.timeout(SOON_S):
                     await call.answered()
                 (state,) = listener.calls
                 assert state.info.transport == "tls"
-                await asyncio.sleep(1.0)  # of audio, 50 packets
+                await _flows(listener, call.call_id)
                 await listener.hang_up(call.call_id)
                 _, quality = await call.ended()
                 assert quality.received > 5 and quality.sent > 5
@@ -100,6 +87,17 @@ async def test_calls_go_over_tls_to_whom_can_be_trusted_and_to_nobody_else(tmp_p
             assert not stranger.came
         finally:
             await listener.stop()
+
+
+async def _flows(listener: Listener, call_id: str) -> None:
+    """Wait for audio, both ways."""
+    (worker,) = listener.supervisor.workers
+    async with asyncio.timeout(SOON_S):
+        while True:
+            told = (await worker.channel.ask("quality"))["calls"].get(call_id, {})
+            if told.get("received", 0) > 10 and told.get("sent", 0) > 10:
+                return
+            await asyncio.sleep(0.05)
 
 
 def _rest(side: Side) -> str:

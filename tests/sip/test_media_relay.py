@@ -12,6 +12,7 @@ import pytest
 from talkpath.agent.errors import TalkpathError
 from talkpath.transports.sip import media_relay
 from talkpath.transports.sip.media_relay import MediaRelays
+from tests.sip.waiting import SOON_S
 
 PORTS = (20000, 32000)
 
@@ -31,7 +32,7 @@ class Party:
 
     async def get(self) -> bytes:
         loop = asyncio.get_running_loop()
-        return await asyncio.wait_for(loop.sock_recv(self.socket, 2048), 5)
+        return await asyncio.wait_for(loop.sock_recv(self.socket, 2048), SOON_S)
 
     def has_nothing(self) -> bool:
         try:

@@ -3,13 +3,10 @@
 import asyncio
 from pathlib import Path
 
-from talkpath.agent.bench.telephone import TELEPHONE_CODECS, line_figures, payloads
-from talkpath.agent.bench.telephone_call import call
+from tests.sip.hearing import talk, whole
 from tests.sip.kamailio import kamailio
 from tests.sip.phones import linphone
 from tests.sip.telephone import Telephone, telephone
-
-_PCMU = TELEPHONE_CODECS["pcmu"]
 
 _TRUNK = """\
 [[trunk]]
@@ -30,17 +27,12 @@ async def test_a_bot_registers_with_kamailio_and_is_called_through_it(tmp_path: 
         running = telephone("loopback", tmp_path / "log", trunks=trunks)
         await asyncio.to_thread(running.__enter__)
         try:
-            await pbx.program.says("registered: bot", within_s=20)
-            packets = payloads(_PCMU, 3.0)
-            record = await call("127.0.0.1", pbx.port, _PCMU, packets, user="bot")
-            figures = line_figures(_PCMU, 3.0, [record])
-            assert not record.failure
-            assert (figures.sent, figures.lost, figures.missed) == (len(packets), 0, 0)
+            await pbx.program.says("registered: bot")
+            whole(await talk(pbx.port, 3.0, user="bot"), 3.0)
         finally:
             await asyncio.to_thread(running.__exit__, None, None, None)
         # Whoever stops says so: nobody is sent to an empty room.
-        record = await call("127.0.0.1", pbx.port, _PCMU, payloads(_PCMU, 1.0), user="bot")
-        assert "404" in record.failure
+        assert "404" in (await talk(pbx.port, 1.0, user="bot")).failure
 
 
 async def test_linphone_calls_holds_resumes_and_hangs_up(line: Telephone, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import psutil
 import pytest
 
+from tests.sip.hearing import comes_back
 from tests.sip.peer import PeerCall, SipPeer
 from tests.sip.sipp import ack, invite, media, receive, request, send, sipp
 from tests.sip.telephone import Telephone, telephone
+from tests.sip.waiting import SOON_S
 
 _BRANCH = "z9hG4bK-[pid]-[call_number]"
 
@@ -49,7 +50,7 @@ async def test_a_call_too_many_is_refused_and_the_others_go_on(
         )
         assert (result.code, result.failed) == (0, 0), result.log
         for each in calls:
-            assert await _echoes(each)
+            await comes_back(each)
             assert (await each.request("BYE")).status == 200
 
 
@@ -58,15 +59,15 @@ async def test_a_dead_worker_takes_only_its_own_call_along(small: Telephone) -> 
         calls = [await _answered(phone, small), await _answered(phone, small)]
         os.kill(small.workers()[0].pid, signal.SIGKILL)
         ended = [asyncio.create_task(each.over.wait()) for each in calls]
-        done, alive = await asyncio.wait(ended, timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        done, alive = await asyncio.wait(ended, timeout=SOON_S, return_when=asyncio.FIRST_COMPLETED)
         assert len(done) == 1, "the caller of the dead worker must get a BYE"
         other = calls[ended.index(alive.pop())]
-        assert await _echoes(other)
+        await comes_back(other)
         assert (await other.request("BYE")).status == 200
         for task in ended:
             task.cancel()
         anew = await _answered(phone, small)
-        assert await _echoes(anew)
+        await comes_back(anew)
         assert (await anew.request("BYE")).status == 200
     assert psutil.pid_exists(small.process.pid)
 
@@ -76,12 +77,3 @@ async def _answered(phone: SipPeer, small: Telephone) -> PeerCall:
     call = await phone.call(small.uri())
     assert call.status == 200
     return call
-
-
-async def _echoes(call: PeerCall) -> bool:
-    """Whether a tone comes back."""
-    before = len(call.media.packets)
-    tone = 8000 * np.sin(2 * np.pi * 440 * np.arange(8000) / 8000)
-    await call.media.say(tone.astype(np.int16))
-    heard = call.media.heard()[160 * before :]
-    return len(call.media.packets) - before >= 40 and bool(np.abs(heard).max() > 4000)

@@ -12,27 +12,13 @@ from talkpath.agent.sip_sections import SipConfig
 from talkpath.transports.sip.baresip_engine import BaresipEngine, MediaProfile
 from talkpath.transports.sip.leg import CallInfo, CallLeg, Ended, LegEvent
 from tests.sip.engine.direct import DirectExchange
+from tests.sip.hearing import ends_in
 from tests.sip.peer import PeerCall, SipPeer
+from tests.sip.waiting import SOON_S, soon
 
-__all__ = ["Followed", "Line", "loudest_hz", "open_line", "tone"]
+__all__ = ["Followed", "Line", "open_line"]
 
 Event = TypeVar("Event", bound=LegEvent)
-
-_SOON_S = 10.0
-
-
-def tone(hz: float, duration_s: float, rate_hz: int = 8000) -> NDArray[np.int16]:
-    """A tone."""
-    times = np.arange(int(duration_s * rate_hz)) / rate_hz
-    return (8000 * np.sin(2 * np.pi * hz * times)).astype(np.int16)
-
-
-def loudest_hz(pcm: NDArray[np.int16], rate_hz: int = 8000) -> float:
-    """The strongest frequency; 0 for silence."""
-    if not len(pcm) or np.abs(pcm).max() < 500:
-        return 0.0
-    spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
-    return float(np.argmax(spectrum)) * rate_hz / len(pcm)
 
 
 class Followed:
@@ -55,9 +41,13 @@ class Followed:
         """Say back what it hears, from now on."""
         self.leg.listen(self._say)
 
+    async def hears(self, hz: float, rate_hz: int = 8000) -> None:
+        """Wait for a quarter of a second of this tone, whole: it must be said until then."""
+        await soon(lambda: ends_in(self.heard, hz, rate_hz), f"{hz:g} Hz")
+
     async def until_heard(self, samples: int) -> None:
         """Wait until so much was heard."""
-        async with asyncio.timeout(_SOON_S):
+        async with asyncio.timeout(SOON_S):
             while len(self._audio) < 2 * samples:
                 self._news.clear()
                 await self._news.wait()
@@ -72,7 +62,7 @@ class Followed:
 
     async def until(self, kind: type[Event], count: int = 1) -> Event:
         """Wait for the ``count``-th event of a kind."""
-        async with asyncio.timeout(_SOON_S):
+        async with asyncio.timeout(SOON_S):
             while True:
                 found = [event for event in self.events if isinstance(event, kind)]
                 if len(found) >= count:
@@ -111,7 +101,7 @@ class Line:
 
     async def leg(self) -> Followed:
         """The next inbound call."""
-        return await asyncio.wait_for(self.legs.get(), _SOON_S)
+        return await asyncio.wait_for(self.legs.get(), SOON_S)
 
     async def call(self) -> tuple[PeerCall, Followed]:
         """A call from the telephone that has been answered."""

@@ -4,16 +4,15 @@ import asyncio
 import contextlib
 import json
 import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from tests.sip.engine.support import tone
-from tests.sip.peer import PeerCall, SipPeer
+from tests.sip.hearing import comes_back, tone
+from tests.sip.peer import SipPeer
+from tests.sip.waiting import SOON_S
 
 _ROOT = Path(__file__).parents[3]
 
@@ -26,7 +25,7 @@ class _Child:
     async def says(self) -> dict[str, Any]:
         assert self.process.stdout is not None
         said: dict[str, Any] = json.loads(
-            await asyncio.wait_for(self.process.stdout.readline(), 30)
+            await asyncio.wait_for(self.process.stdout.readline(), SOON_S)
         )
         return said
 
@@ -38,6 +37,21 @@ class _Child:
     async def figures(self) -> dict[str, Any]:
         await self.do("figures")
         return await self.says()
+
+    async def idle(self, before: dict[str, Any]) -> dict[str, Any]:
+        """Its figures once nothing is left of its calls; fails where that does not come."""
+        underruns_ms: list[float] = []
+        for _ in range(int(SOON_S / 0.1)):
+            figures = await self.figures()
+            underruns_ms += figures["underruns_ms"]  # each call's is told once
+            if (
+                not (figures["calls"] or figures["pumping"])
+                and figures["threads"] <= before["threads"] + 1
+                and figures["descriptors"] == before["descriptors"]
+            ):
+                return figures | {"underruns_ms": underruns_ms}
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"{figures} is not {before}")
 
 
 @contextlib.asynccontextmanager
@@ -59,18 +73,7 @@ async def _child() -> AsyncIterator[_Child]:
     finally:
         if process.returncode is None:
             await child.do("stop")
-        await asyncio.wait_for(process.wait(), 15)
-
-
-def _longest_gap_ms(call: PeerCall, samples: int) -> float:
-    """The longest time without sound in what came back of a tone, but at its ends."""
-    heard = call.media.heard()[1600 : samples - 800]
-    quiet = np.abs(heard[: len(heard) // 80 * 80].reshape(-1, 80)).max(axis=1) < 1000
-    longest = run = 0
-    for silent in quiet:
-        run = run + 1 if silent else 0
-        longest = max(longest, run)
-    return longest * 10.0
+        await asyncio.wait_for(process.wait(), SOON_S)
 
 
 async def test_twenty_calls_at_once_all_hear_themselves_and_leave_nothing_behind() -> None:
@@ -78,20 +81,14 @@ async def test_twenty_calls_at_once_all_hear_themselves_and_leave_nothing_behind
         before = await child.figures()
         calls = await asyncio.gather(*(phone.call(child.uri) for _ in range(20)))
         assert [call.status for call in calls] == [200] * 20
-        pcm = tone(440, 3.0)
-        await asyncio.gather(*(call.media.say(pcm) for call in calls))
+        await asyncio.gather(*(comes_back(call, 440) for call in calls))
         during = await child.figures()
         await asyncio.gather(*(call.request("BYE") for call in calls))
-        await asyncio.sleep(0.5)
-        after = await child.figures()
+        after = await child.idle(before)
 
-    gaps = sorted(_longest_gap_ms(call, len(pcm)) for call in calls)
-    assert gaps[len(gaps) // 2] <= 40, gaps
-    assert (before["calls"], during["calls"], after["calls"]) == (0, 20, 0)
-    assert (before["pumping"], during["pumping"], after["pumping"]) == (False, True, False)
+    assert (before["calls"], during["calls"]) == (0, 20)
+    assert (before["pumping"], during["pumping"]) == (False, True)
     assert len(after["underruns_ms"]) == 20
-    assert after["threads"] <= before["threads"] + 1
-    assert after["descriptors"] == before["descriptors"]
 
 
 async def test_calls_in_a_row_leave_threads_descriptors_and_memory_flat() -> None:
@@ -107,17 +104,14 @@ async def test_calls_in_a_row_leave_threads_descriptors_and_memory_flat() -> Non
             call.media.close()
 
     async with _child() as child:
-        figures = []
+        before = await child.figures()
+        memory_kb = []
         for _ in range(3):
             async with SipPeer() as phone:
                 await asyncio.gather(*(in_a_row(phone, child, 10) for _ in range(5)))
-            await asyncio.sleep(0.3)
-            figures.append(await child.figures())
+            memory_kb.append((await child.idle(before))["memory_kb"])
 
-    assert [figure["calls"] for figure in figures] == [0, 0, 0]
-    assert figures[2]["threads"] <= figures[0]["threads"] + 1
-    assert figures[2]["descriptors"] == figures[0]["descriptors"]
-    assert figures[2]["memory_kb"] - figures[0]["memory_kb"] < 100 * 20
+    assert memory_kb[2] - memory_kb[0] < 100 * 20
 
 
 @pytest.mark.parametrize("end", ["die", "freeze"])
@@ -125,12 +119,9 @@ async def test_the_death_of_the_stack_ends_its_calls_and_is_told(end: str) -> No
     async with _child() as child, SipPeer() as phone:
         call = await phone.call(child.uri)
         assert call.status == 200
-        start = time.monotonic()
         await child.do(end)
         said = await child.says()
-        took_s = time.monotonic() - start
-        code = await asyncio.wait_for(child.process.wait(), 15)
+        code = await asyncio.wait_for(child.process.wait(), SOON_S)
 
     assert said == {"dead": True, "reasons": ["the SIP stack died"]}
     assert code == 70
-    assert took_s < 20

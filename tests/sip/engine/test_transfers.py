@@ -8,12 +8,13 @@ from talkpath.transports.sip.leg import (
     Answered,
     Ended,
     LegError,
-    MediaStarted,
     Transferred,
     TransferRefused,
 )
-from tests.sip.engine.support import loudest_hz, open_line, tone
+from tests.sip.engine.support import open_line
+from tests.sip.hearing import comes_back
 from tests.sip.peer import PeerCall
+from tests.sip.waiting import SOON_S, soon
 
 _REPORT = {
     "Event": "refer",
@@ -24,12 +25,8 @@ _REPORT = {
 
 async def _referred(call: PeerCall) -> str:
     """Wait for a REFER; returns whom it names."""
-    async with asyncio.timeout(20):
-        while True:
-            refers = [request for request in call.requests if request.method == "REFER"]
-            if refers:
-                return refers[-1].headers.get("Refer-To") or ""
-            await asyncio.sleep(0.01)
+    await soon(lambda: call.asked("REFER"), "a REFER")
+    return call.asked("REFER")[-1].headers.get("Refer-To") or ""
 
 
 async def _report(call: PeerCall, status: int) -> str:
@@ -41,12 +38,13 @@ async def _report(call: PeerCall, status: int) -> str:
 
 async def _outcome(call: PeerCall) -> bytes:
     """What the last NOTIFY says."""
-    for _ in range(500):
-        told = [request.body for request in call.requests if request.method == "NOTIFY"]
-        if told and not told[-1].startswith(b"SIP/2.0 100"):
-            return told[-1]
-        await asyncio.sleep(0.01)
-    raise AssertionError("nobody said what became of the transfer")
+
+    def told() -> list[bytes]:
+        bodies = [request.body for request in call.asked("NOTIFY")]
+        return [body for body in bodies if not body.startswith(b"SIP/2.0 100")]
+
+    await soon(told, "what became of the transfer")
+    return told()[-1]
 
 
 async def test_a_call_is_transferred_once_the_peer_has_reached_the_target() -> None:
@@ -86,7 +84,7 @@ async def test_a_transfer_that_fails_says_so_and_the_call_goes_on() -> None:
         with pytest.raises(TransferRefused) as forbidden:
             await followed.leg.transfer("sip:premium@127.0.0.1")
         assert forbidden.value.status == 403
-        assert not [request for request in call.requests if request.method == "REFER"]
+        assert not call.asked("REFER")
 
         line.phone.statuses["REFER"] = 405
         with pytest.raises(TransferRefused) as refused:
@@ -102,29 +100,26 @@ async def test_a_transfer_that_fails_says_so_and_the_call_goes_on() -> None:
         assert busy.value.status == 486
 
         followed.echo()
-        await call.media.say(tone(440, 0.5))
-        assert loudest_hz(call.media.heard()[-2000:]) == pytest.approx(440, abs=10)
+        await comes_back(call, 440)
 
 
 async def test_a_peer_may_send_the_call_elsewhere_and_the_leg_goes_with_it() -> None:
     async with open_line() as line:
         call, followed = await line.call()
         followed.echo()
-        await call.media.say(tone(440, 0.2))
+        await comes_back(call, 440)
         refer = await call.request("REFER", b"", {"Refer-To": f"<{line.phone.uri}>"})
         assert refer.status == 202
-        other = await asyncio.wait_for(line.phone.incoming.get(), 5)
+        other = await asyncio.wait_for(line.phone.incoming.get(), SOON_S)
         transferred = await followed.until(Transferred)
-        await asyncio.wait_for(call.over.wait(), 5)  # Nobody is left behind.
-        await other.media.say(tone(600, 0.6))
-        assert loudest_hz(other.media.heard()[-2000:]) == pytest.approx(600, abs=10)
+        await asyncio.wait_for(call.over.wait(), SOON_S)  # Nobody is left behind.
+        await comes_back(other, 600)
         await other.request("BYE")
         ended = await followed.until(Ended)
 
     assert transferred.target.startswith(line.phone.uri)
     assert ended.by == "peer"
-    notified = [request.body for request in call.requests if request.method == "NOTIFY"]
-    assert notified[-1].startswith(b"SIP/2.0 200")
+    assert call.asked("NOTIFY")[-1].body.startswith(b"SIP/2.0 200")
     assert line.ended() == ["the peer hung up"]
 
 
@@ -138,15 +133,14 @@ async def test_a_peer_whose_target_is_forbidden_or_busy_keeps_the_call() -> None
             call.requests.clear()
             await call.request("REFER", b"", {"Refer-To": f"<{target}>"})
             assert (await _outcome(call)).startswith((b"SIP/2.0 403", b"SIP/2.0 486"))
-        await call.media.say(tone(440, 0.5))
-        assert loudest_hz(call.media.heard()[-2000:]) == pytest.approx(440, abs=10)
+        await comes_back(call, 440)
         assert not [event for event in followed.events if isinstance(event, Transferred)]
 
 
 async def test_two_calls_are_joined_and_left() -> None:
     async with open_line() as line:
         call, first = await line.call()
-        await first.until(MediaStarted)
+        await first.until(Answered)
         second = await line.dial()
         consulted = await line.phone.incoming.get()
         await second.until(Answered)

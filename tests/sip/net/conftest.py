@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.certificate import Certificate
+from tests.sip.waiting import soon
 
 _BY_BOTH_LOOPS = ("test_sockets.py", "test_tls.py", "test_hostile_peers.py")
 """Where it matters what the loop makes of sockets: the telephone runs on uvloop if it is there."""
@@ -29,8 +30,8 @@ async def nothing_left() -> AsyncIterator[None]:
     yield
     left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     assert not left, left
-    await asyncio.sleep(0)  # aborted transports close their sockets in the loop's next round
-    assert _sockets() - before == set()
+    # Aborted transports close their sockets in the loop's next rounds.
+    await soon(lambda: not _sockets() - before, "the end of every socket")
 
 
 @pytest.fixture(scope="session")

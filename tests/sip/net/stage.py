@@ -1,6 +1,5 @@
 """Two sides on loopback, and what they say to each other."""
 
-import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from typing import Self
@@ -15,11 +14,9 @@ from talkpath.transports.sip.connections import ConnectionLimits
 from talkpath.transports.sip.requests import Requests
 from talkpath.transports.sip.sockets import SipSockets
 from tests.certificate import Certificate
+from tests.sip.waiting import SOON_S, soon
 
 __all__ = ["SOON_S", "Side", "answer", "logged", "options", "soon"]
-
-SOON_S = 10.0
-"""Nothing here takes longer; a test fails then."""
 
 Answer = Callable[[Request], Response | None]
 
@@ -53,13 +50,6 @@ def answer(request: Request, status: int, **headers: str) -> Response:
     ]
     added = [(name.replace("_", "-"), value) for name, value in headers.items()]
     return Response(Headers([*kept, *added]), b"", status, "as the test wants it")
-
-
-async def soon(condition: Callable[[], object]) -> None:
-    """Wait until something has become true."""
-    async with asyncio.timeout(SOON_S):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 @contextlib.contextmanager
@@ -131,8 +121,8 @@ class Side:
         return f"sip:127.0.0.1:{self.sockets.ports[transport]};transport={transport}"
 
     def asked(self, method: str) -> Iterator[Request]:
-        """The requests that came, of one method."""
-        for data, _ in self.came:
+        """The requests that came, of one method; what came again, as by UDP it may, once."""
+        for data in dict.fromkeys(data for data, _ in self.came):
             message = parse_message(data)
             if isinstance(message, Request) and message.method == method:
                 yield message

@@ -75,7 +75,8 @@ async def test_idle_connections_end() -> None:
 
 
 async def test_a_connection_of_a_call_outlives_its_silence() -> None:
-    async with Side(limits=ConnectionLimits(idle_s=0.2)) as there:
+    # Longer than a busy machine may stand still: in that time nobody keeps anything.
+    async with Side(limits=ConnectionLimits(idle_s=1.5)) as there:
         with _crowd(there.sockets.ports["tcp"], 2) as (calls, idles):
             calls.send(options())
             flow = (await there.hears())[0][1]
@@ -124,8 +125,9 @@ async def test_silence_before_tls_takes_places_for_a_while_only(certificate: Cer
     limits = ConnectionLimits(handshake_s=1.0)
     async with Side(limits=limits, tls=certificate) as there, Side(tls=certificate) as good:
         with _crowd(there.sockets.ports["tls"], 100) as crowd:
-            await soon(lambda: sum(_closed(one) for one in crowd) == 68)
+            await soon(lambda: sum(_closed(one) for one in crowd) >= 68)
             await soon(lambda: all(_closed(one) for one in crowd))
+            assert there.sockets.refused == 68
         with _crowd(there.sockets.ports["tls"], 1) as (plain,):
             plain.send(options())
             await soon(lambda: _closed(plain))

@@ -11,7 +11,7 @@ from talkpath.transports.sip.registrar_client import RegistrarClient
 from tests.certificate import Certificate
 from tests.sip.net.nat import Nat
 from tests.sip.net.stage import SOON_S, Side, answer, soon
-from tests.sip.programs import Program, find, free_udp_port, program
+from tests.sip.programs import Program, find, free_port, program
 
 _CONFIG = """
 debug=1
@@ -110,7 +110,7 @@ def _well(request: Request) -> Response:
 async def test_kamailio_registers_us_and_finds_us_by_every_transport(
     tmp_path: Path, certificate: Certificate
 ) -> None:
-    udp, tls = free_udp_port(), free_udp_port()
+    udp, tls = free_port(), free_port()
     config = tmp_path / "kamailio.cfg"
     keys = {"key": certificate.key, "cert": certificate.cert}
     config.write_text(_CONFIG.format(udp=udp, tls=tls, **keys))

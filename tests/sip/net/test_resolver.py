@@ -98,7 +98,7 @@ async def test_what_has_no_machine_is_unreachable(uri: str) -> None:
 async def test_a_server_that_ignores_questions_does_not_hide_the_address(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resolver, "_QUERY_S", 0.2)
+    monkeypatch.setattr(resolver, "_QUERY_S", 1.0)
     async with DnsServer(_ZONE, silent=["NAPTR", "SRV"]) as server:
         found = await resolve(sipmessage.URI.parse("sip:full.example"), resolver=server.resolver)
         assert found == [Target("udp", "192.0.2.9", 5060, "full.example")]

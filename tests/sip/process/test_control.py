@@ -10,6 +10,7 @@ import pytest
 
 from talkpath.transports.sip.control import LONGEST, ControlChannel, Handler
 from talkpath.transports.sip.leg import LegError, TransferRefused
+from tests.sip.waiting import SOON_S, soon
 
 
 @asynccontextmanager
@@ -34,12 +35,14 @@ async def echo(**fields: Any) -> dict[str, Any]:
 
 
 async def test_both_ends_ask_and_are_answered_however_many_at_once() -> None:
-    async def slow(seconds: float) -> dict[str, Any]:
-        await asyncio.sleep(seconds)
-        return {"slept": seconds}
+    enough = asyncio.Event()
+
+    async def slow() -> dict[str, Any]:
+        await enough.wait()
+        return {"slept": True}
 
     async with pair({"echo": echo}, {"echo": echo, "slow": slow}) as (one, other):
-        waiting = asyncio.create_task(one.ask("slow", seconds=0.05))
+        waiting = asyncio.create_task(one.ask("slow"))
         answers = await asyncio.gather(
             *(one.ask("echo", number=n) for n in range(50)),
             *(other.ask("echo", number=n, text="Grüße\n") for n in range(50)),
@@ -47,7 +50,8 @@ async def test_both_ends_ask_and_are_answered_however_many_at_once() -> None:
         assert [answer["number"] for answer in answers] == [*range(50), *range(50)]
         assert answers[-1]["text"] == "Grüße\n"
         assert not waiting.done()
-        assert (await waiting)["slept"] == 0.05
+        enough.set()
+        assert (await waiting)["slept"]
 
 
 async def test_what_is_told_is_handled_in_its_order() -> None:
@@ -122,8 +126,7 @@ async def test_what_was_said_last_arrives_though_the_channel_closes() -> None:
         await one.tell("ended", call_id="last words")
         await one.stop()
         await other.closed.wait()
-        await asyncio.sleep(0)
-        assert heard == ["last words"]
+        await soon(lambda: heard == ["last words"])
 
 
 async def test_a_message_that_is_too_long_is_not_sent() -> None:
@@ -144,7 +147,7 @@ async def test_a_peer_that_talks_nonsense_is_cut_off(line: bytes) -> None:
     with right:
         right.setblocking(False)
         await asyncio.get_running_loop().sock_sendall(right, line)
-        await asyncio.wait_for(channel.closed.wait(), 10)
+        await asyncio.wait_for(channel.closed.wait(), SOON_S)
     await channel.stop()
 
 
@@ -156,4 +159,4 @@ async def test_a_peer_that_does_not_read_is_noticed_and_costs_a_bounded_buffer()
         with pytest.raises(LegError, match="does not read"):
             for _ in range(100):
                 await channel.tell("note", text="x" * 1_000_000)
-        await asyncio.wait_for(channel.stop(), 10)
+        await asyncio.wait_for(channel.stop(), SOON_S)
