@@ -37,6 +37,7 @@ def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Run the command in this process, with arguments that cannot be; gives the one error line."""
 
     def run(*arguments: str | Path) -> str:
+        code: object
         try:
             code = main(["transcribe", *map(str, arguments)])
         except SystemExit as leaving:  # argparse

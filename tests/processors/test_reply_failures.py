@@ -75,7 +75,7 @@ async def test_without_a_word_the_caller_hears_an_apology_and_the_session_goes_o
 async def test_a_server_that_takes_too_long_is_asked_once_and_the_session_goes_on() -> None:
     """Without a word, in the middle of a reply, with a fallback, and with one that fails, too."""
     faults = (NeverAnswers(headers=False), NeverAnswers(), Say("Too late.", first_after_s=60))
-    pauses = [Say("We are open. It costs"), NeverAnswers()]
+    pauses: Answer = [Say("We are open. It costs"), NeverAnswers()]
     await asyncio.gather(
         *(check_apology(fault, 1, HURRIED) for fault in faults),
         check_cut(pauses, ["We are open.", CUT], HURRIED),
