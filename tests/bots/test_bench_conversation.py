@@ -41,7 +41,7 @@ async def test_both_sides_are_called_answer_and_tell_parts_that_add_up(
         assert [name for name, _ in turn.parts] == [moment.value for moment in Moment]
         assert turn.whole_ms and turn.sound_ms and turn.apart_ms
         assert turn.sound_ms >= turn.whole_ms
-        assert abs(turn.apart_ms) < 0.5 * turn.whole_ms
+        assert abs(turn.apart_ms) < turn.whole_ms
 
 
 @pytest.mark.parametrize(
