@@ -1,6 +1,7 @@
 """Chromium for tests: a real browser with a microphone that plays a file."""
 
 import asyncio
+import base64
 import contextlib
 import wave
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,13 +18,36 @@ __all__ = [
     "eventually",
     "expect",
     "microphone_wav",
+    "say",
+    "silent_microphone",
     "watched",
 ]
 
 # Machines under test are small and shared: conditions are waited for, long enough for these.
-WAIT_MS = 30_000
+WAIT_MS = 60_000
 
 expect.set_options(timeout=WAIT_MS)
+
+# Sound of the page's own, at the pace at which the page works.
+_MICROPHONE = """{
+  const context = new AudioContext({ sampleRate: 48000 });
+  const microphone = context.createMediaStreamDestination();
+  navigator.mediaDevices.getUserMedia = async () => {
+    await context.resume();
+    return new MediaStream(microphone.stream.getAudioTracks().map((track) => track.clone()));
+  };
+  window.say = ([pcm, rate]) => new Promise((resolve) => {
+    const samples = new Int16Array(
+      Uint8Array.from(atob(pcm), (character) => character.charCodeAt(0)).buffer);
+    const buffer = context.createBuffer(1, samples.length, rate);
+    buffer.getChannelData(0).set(Float32Array.from(samples, (sample) => sample / 32768));
+    const source = context.createBufferSource();
+    source.buffer = buffer;
+    source.onended = () => resolve();
+    source.connect(microphone);
+    source.start();
+  });
+}"""
 
 # Gives the texts of a page that are too pale.
 # Contrast by WCAG 2.2, 1.4.3: at least 4.5 to 1 for text of every size.
@@ -144,6 +168,20 @@ async def eventually(
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"did not happen within {within_s:.0f} s: {what}") from None
+
+
+async def silent_microphone(page: Page) -> None:
+    """Give a page, before it is opened, a microphone that is silent but for what ``say`` says.
+
+    So nothing is lost before a call is up, however long that takes, and nothing waits for it.
+    """
+    await page.add_init_script(_MICROPHONE)
+
+
+async def say(page: Page, samples: NDArray[np.float32], rate_hz: int = 16_000) -> None:
+    """Speak into the microphone of ``silent_microphone``; returns when all is said."""
+    pcm = base64.b64encode((np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes()).decode()
+    await page.evaluate("sound => window.say(sound)", [pcm, rate_hz])
 
 
 def microphone_wav(

@@ -401,7 +401,7 @@ def test_a_users_bot_is_served_until_a_signal(
             with urllib.request.urlopen(f"{url}/healthz") as answer:
                 assert answer.status == 200
             process.send_signal(end)
-            _, err = process.communicate(timeout=60)
+            _, err = process.communicate(timeout=120)
         finally:
             process.kill()
     assert process.returncode in (0, 130)

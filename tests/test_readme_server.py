@@ -28,7 +28,7 @@ async def _output(*command: str, cwd: Path | None = None, **environ: str) -> str
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         out, err = await process.communicate()
     assert process.returncode == 0, err.decode()
     return out.decode()

@@ -34,7 +34,7 @@ __all__ = ["load_service", "serve"]
 
 _log = logging.getLogger(__name__)
 
-_GOODBYE_S = 1.0  # for clients to be told that it is over
+_GOODBYE_S = 3.0  # for clients to be told that it is over
 
 
 async def serve(

@@ -8,12 +8,46 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
-from playwright.async_api import Browser, Page
+from playwright.async_api import Browser, Locator, Page
 
 from tests.browser import WAIT_MS, expect, microphone_wav, watched
-from tests.speech import clip, read_wav, resample, silence
+from tests.speech import clip, read_wav, resample, silence, word_error_rate
 
-__all__ = ["Cable", "listen", "speaking", "stop", "visiting"]
+__all__ = [
+    "Cable",
+    "final_words",
+    "listen",
+    "note",
+    "noted",
+    "right",
+    "speaking",
+    "stop",
+    "talking",
+    "visiting",
+    "while_speaking",
+]
+
+# Notes all that an element says, also what it says for a moment only.
+_NOTE = """element => {
+  (window.noted ??= {})[element.id] = [];
+  new MutationObserver(() => window.noted[element.id].push(element.textContent)).observe(
+    element, { childList: true, characterData: true, subtree: true });
+}"""
+
+# Gives partial words once there are so many of them: they may be final in a moment.
+_WHILE_SPEAKING = """words => new Promise((resolve) => {
+  const lines = document.getElementById("lines");
+  const look = () => {
+    const partial = lines.querySelector(".pale .text")?.textContent ?? "";
+    if (partial.trim().split(" ").filter(Boolean).length < words) return;
+    observer.disconnect();
+    resolve(partial);
+  };
+  const observer = new MutationObserver(look);
+  observer.observe(lines, {
+    childList: true, subtree: true, attributes: true, characterData: true });
+  look();
+})"""
 
 
 def speaking(path: Path, *names: str, lead_s: float = 0.5) -> Path:
@@ -21,6 +55,12 @@ def speaking(path: Path, *names: str, lead_s: float = 0.5) -> Path:
     pieces = [silence(lead_s)]
     for name in names:
         pieces += [read_wav(clip(name).path), silence(1.5)]
+    return microphone_wav(path, resample(np.concatenate(pieces), 16_000, 48_000))
+
+
+def talking(path: Path) -> Path:
+    """Write the microphone's sound: half a minute of speech without a pause worth the name."""
+    pieces = [silence(0.5), *[read_wav(clip("librivox-0870").path)] * 4]
     return microphone_wav(path, resample(np.concatenate(pieces), 16_000, 48_000))
 
 
@@ -62,6 +102,34 @@ async def listen(page: Page) -> None:
     """Press the button, and wait until the page listens."""
     await page.get_by_role("button", name="Listen", exact=True).click()
     await expect(page.locator("#state")).to_have_text("Listening")
+
+
+async def while_speaking(page: Page, words: int = 1) -> str:
+    """Wait until so many partial words are shown; gives them."""
+    async with asyncio.timeout(WAIT_MS / 1000):
+        return str(await page.evaluate(_WHILE_SPEAKING, words))
+
+
+async def final_words(page: Page) -> list[str]:
+    """The texts that will not change any more."""
+    return await page.locator(".line:not(.pale) .text").all_inner_texts()
+
+
+def right(texts: list[str], *names: str) -> bool:
+    """Whether texts are what was said in clips; a browser without time tears a word or two."""
+    spoken = " ".join(clip(name).text for name in names)
+    return word_error_rate([spoken], [" ".join(texts)]) <= 0.4
+
+
+async def note(element: Locator) -> None:
+    """Begin to note what an element says; it has an id."""
+    await element.evaluate(_NOTE)
+
+
+async def noted(element: Locator) -> list[str]:
+    """What it has said since, a change an entry."""
+    texts: list[str] = await element.evaluate("element => window.noted[element.id]")
+    return texts
 
 
 async def stop(page: Page) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from pipecat.frames.frames import ErrorFrame, TranscriptionFrame
 from playwright.async_api import Page
 
-from tests.agent.server.page import visiting
+from tests.agent.server.page import note, noted, visiting
 from tests.agent.server.serving import serving
 from tests.browser import chromium, eventually, expect
 from tests.processors.caller import call
@@ -104,6 +104,8 @@ async def test_every_protocol_has_its_code_with_the_pages_own_address_and_the_ke
     need_tool: Callable[[str], str],
 ) -> None:
     async with serving(KEYS) as url, reading(need_tool("chromium"), url) as page:
+        button = page.locator("#copy-code")
+        await note(button)
         assert await page.get_by_role("tab").all_inner_texts() == list(NAMES)
         for name in NAMES:
             text = await shown(page, name)
@@ -111,8 +113,8 @@ async def test_every_protocol_has_its_code_with_the_pages_own_address_and_the_ke
             assert "YOUR_KEY" in text and "secret" not in text
             addresses = set(re.findall(r"(?:http|ws)://[\w.:]+", text))
             assert addresses and addresses <= {url, url.replace("http", "ws", 1)}
-            await expect(page.locator("#copy-code")).to_have_text("Copied")
-        await expect(page.locator("#copy-code")).to_have_text("Copy the code")
+        await expect(button).to_have_text("Copy the code")
+        assert (await noted(button)).count("Copied") == len(NAMES)
 
 
 async def test_the_tabs_are_walked_with_the_arrow_keys_and_the_view_has_an_address(
@@ -173,7 +175,7 @@ async def test_the_programs_for_live_speech_print_partials_and_finals(
             finals = re.findall(pattern, out, re.MULTILINE)
             assert is_what_was_said(" ".join(finals)), (name, out)
             before, _, _ = out.partition("Final:")
-            assert "had then leisure" in before, (name, out)
+            assert "dashwood" in before.lower(), (name, out)
 
         return run()
 

@@ -199,7 +199,7 @@ async def test_who_sends_a_byte_now_and_then_does_not_keep_a_place() -> None:
             yield FILE[at : at + 1]
             await asyncio.sleep(0.01)
 
-    limits = UploadLimits(file_bytes=100_000, idle_s=0.2, bytes_per_s=10_000)
+    limits = UploadLimits(file_bytes=100_000, idle_s=1.0, bytes_per_s=10_000)
     with pytest.raises(Problem, match="less than 10000 bytes a second") as caught:
         async with receive_upload(HEADERS, dripping(), limits):
             pass
@@ -215,7 +215,7 @@ async def test_who_sends_evenly_may_take_longer_than_the_longest_wait() -> None:
             await asyncio.sleep(0.1)
             yield body[at : at + 2_400]
 
-    limits = UploadLimits(file_bytes=100_000, idle_s=2.0, bytes_per_s=100)
+    limits = UploadLimits(file_bytes=100_000, idle_s=2.4, bytes_per_s=100)
     async with receive_upload(HEADERS, even(), limits) as upload:
         assert len(upload.content.read()) == 60_000
 
@@ -288,7 +288,7 @@ async def test_a_long_recording_is_never_in_memory() -> None:
     async with receive_upload(HEADERS, long(), UploadLimits(file_bytes=2**30)) as upload:
         highest = max(highest, process.memory_info().rss)
         assert await asyncio.to_thread(upload.content.seek, 0, os.SEEK_END) == 2**27
-    assert highest - before < 20e6
+    assert highest - before < 64e6
 
 
 @settings(max_examples=200, deadline=None)
