@@ -38,6 +38,7 @@ __all__ = [
     "WAIT_S",
     "Gate",
     "Looping",
+    "Parrot",
     "Results",
     "Speaker",
     "Spoiled",
@@ -212,6 +213,24 @@ class Wrapper:
         self, encoded: Any, items: Sequence[Item], decoded: Sequence[Decoded], **options: Any
     ) -> list[tuple[tuple[Word, ...], ...]]:
         return self._real.align(encoded, items, decoded, **options)
+
+
+class Parrot(Wrapper):
+    """Gives its first answer again and again, for no work."""
+
+    def __init__(self, real: Backend) -> None:
+        super().__init__(real)
+        self._said: Decoded | None = None
+
+    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
+        return super().encode(audio, bucket, padding) if self._said is None else None
+
+    def generate(
+        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
+    ) -> list[Decoded]:
+        if self._said is None:
+            (self._said,) = super().generate(encoded, items, max_tokens=max_tokens, **options)
+        return [self._said] * len(items)
 
 
 class Gate(Wrapper):

@@ -3,44 +3,19 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
 
 import psutil
 
-from talkpath.agent.audio import FloatArray, float_to_pcm16
+from talkpath.agent.audio import float_to_pcm16
 from talkpath.agent.whisper import WhisperEngine
-from talkpath.agent.whisper.backend import Backend, Decoded, Item
-from tests.agent.whisper.helpers import Results, Wrapper, backend, engine
+from tests.agent.whisper.helpers import Parrot, Results, backend, engine
 from tests.speech import clip
 
 STREAMS = 2_000
 AT_ONCE = 50
 STRETCH = 400
 MOST_A_STREAM = 4 << 10  # bytes; the audio of one alone is 256 KiB
-
-
-class Parrot(Wrapper):
-    """Gives its first answer again and again.
-
-    What the libraries below allocate for a batch comes and goes by tens of megabytes with its
-    size; it would hide what the engine keeps.
-    """
-
-    def __init__(self, real: Backend) -> None:
-        super().__init__(real)
-        self._said: Decoded | None = None
-
-    def encode(self, audio: Sequence[FloatArray], bucket: int, padding: str = "silence") -> Any:
-        return super().encode(audio, bucket, padding) if self._said is None else None
-
-    def generate(
-        self, encoded: Any, items: Sequence[Item], *, max_tokens: int, **options: Any
-    ) -> list[Decoded]:
-        if self._said is None:
-            (self._said,) = super().generate(encoded, items, max_tokens=max_tokens, **options)
-        return [self._said] * len(items)
 
 
 async def speak(running: WhisperEngine, speech: bytes, number: int) -> None:
@@ -63,6 +38,8 @@ async def speak(running: WhisperEngine, speech: bytes, number: int) -> None:
 
 
 async def test_two_thousand_streams_leave_no_memory_thread_or_task() -> None:
+    # What the libraries below allocate for a batch comes and goes by tens of megabytes with its
+    # size; it would hide what the engine keeps.
     model = Parrot(backend("tiny.en"))
     sentence = clip("librivox-0930").samples()
     speech = float_to_pcm16(sentence)

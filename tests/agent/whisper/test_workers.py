@@ -24,6 +24,7 @@ from talkpath.agent.whisper.windows import FULL_WINDOW
 from talkpath.agent.whisper.workers import WorkerPool
 from tests.agent.whisper.helpers import (
     Gate,
+    Parrot,
     Results,
     Speaker,
     Spoiled,
@@ -397,7 +398,7 @@ async def test_a_held_speculation_that_becomes_a_final_is_taken_at_once() -> Non
 
 
 async def test_a_queue_that_one_stream_floods_refuses_and_recovers() -> None:
-    gate = Gate(backend("tiny.en"))
+    gate = Gate(Parrot(backend("tiny.en")))
     results = Results()
     async with engine(gate, WhisperConfig(max_streams=1)) as running:
         stream = running.open_stream(results, partials=False)
@@ -423,7 +424,7 @@ def test_each_event_loop_has_files_of_its_own_in_flight() -> None:
     async def decode_many(running: WhisperEngine) -> int:
         return len(await asyncio.gather(*(running.decode(SHORT) for _ in range(20))))
 
-    running = WhisperEngine(backend("tiny.en"))
+    running = WhisperEngine(Parrot(backend("tiny.en")))
     try:
         assert [asyncio.run(decode_many(running)) for _ in range(2)] == [20, 20]
     finally:
