@@ -33,7 +33,7 @@ async def run(tmp_path: Path, port: int, model: str) -> asyncio.subprocess.Proce
 
 async def test_a_bot_without_its_model_lets_nobody_in(tmp_path: Path, free_port: int) -> None:
     process = await run(tmp_path, free_port, str(tmp_path / "nowhere"))
-    _, errors = await asyncio.wait_for(process.communicate(), 120)
+    _, errors = await asyncio.wait_for(process.communicate(), 300)
     assert process.returncode
     assert "nowhere" in errors.decode()
     assert "Uvicorn running" not in errors.decode()
@@ -44,7 +44,7 @@ async def test_a_bot_lets_callers_in_with_its_model_and_ends_when_it_is_told_to(
 ) -> None:
     process = await run(tmp_path, free_port, "tiny.en")
     assert process.stderr is not None
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(300):
         while b"Uvicorn running" not in await process.stderr.readline():
             assert process.returncode is None
         async with ClientSession() as session:
