@@ -13,15 +13,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from playwright.async_api import Browser, Page
 
-from tests.browser import WAIT_MS, eventually
+from tests.browser import WAIT_MS, eventually, say, silent_microphone
 
 __all__ = ["Call", "calling", "running"]
 
 _START_S = 180
+_END_S = 60
+_SILENT_S = 1.5
 
-# Collects what comes over the data channel, and records what the bot says.
+# Collects what comes over the data channel, records what the bot says, and knows when it was loud.
 _SPY = """
 window.heard = [];
 const create = RTCPeerConnection.prototype.createDataChannel;
@@ -33,6 +37,14 @@ RTCPeerConnection.prototype.createDataChannel = function (...parameters) {
   });
   this.addEventListener("track", (event) => {
     if (event.track.kind !== "audio") return;
+    const context = new AudioContext();
+    const ear = new AnalyserNode(context, { fftSize: 16384 });
+    context.createMediaStreamSource(new MediaStream([event.track])).connect(ear);
+    const samples = new Float32Array(ear.fftSize);
+    setInterval(() => {
+      ear.getFloatTimeDomainData(samples);
+      if (samples.some((sample) => Math.abs(sample) > 0.01)) window.loudAt = performance.now();
+    }, 100);
     const chunks = [];
     const recorder = new MediaRecorder(new MediaStream([event.track]));
     recorder.ondataavailable = (piece) => chunks.push(piece.data);
@@ -80,11 +92,11 @@ async def running(
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
         try:
-            await asyncio.wait_for(process.wait(), 30)
+            await asyncio.wait_for(process.wait(), _END_S)
         except TimeoutError:
             process.kill()
             await process.wait()
-            raise AssertionError("did not end within 30 s:\n" + "".join(lines)) from None
+            raise AssertionError(f"did not end within {_END_S} s:\n" + "".join(lines)) from None
     await drain
     assert process.returncode in (0, 130), "".join(lines)
     assert "Traceback" not in "".join(lines), "".join(lines)
@@ -100,6 +112,10 @@ class Call:
     """A page that is connected to a bot."""
 
     page: Page
+
+    async def say(self, samples: NDArray[np.float32]) -> None:
+        """Say something, 16 kHz; returns when it has been said."""
+        await say(self.page, samples)
 
     async def messages(self, *types: str) -> list[dict[str, Any]]:
         """RTVI messages of these types so far, with ``at`` in ms of the page's clock."""
@@ -125,7 +141,9 @@ class Call:
         await eventually(enough, f"{count} of {types}", within_s)
 
     async def recording(self, path: Path) -> Path:
-        """Stop recording the bot and write down what it said, as WebM."""
+        """Write down what the bot said, as WebM, once it is silent here too."""
+        silent = f"performance.now() - window.loudAt > {1000 * _SILENT_S}"
+        await eventually(lambda: self.page.evaluate(silent), "the bot's voice, and its end")
         data = base64.b64decode(await self.page.evaluate("window.finishRecording()"))
         await asyncio.to_thread(path.write_bytes, data)
         return path
@@ -133,9 +151,10 @@ class Call:
 
 @contextlib.asynccontextmanager
 async def calling(browser: Browser, url: str) -> AsyncIterator[Call]:
-    """Open the page and connect."""
+    """Open the page and connect; the caller is silent."""
     page = await browser.new_page()
     page.set_default_timeout(WAIT_MS)
+    await silent_microphone(page)
     await page.add_init_script(_SPY)
     await page.goto(url)
     await page.get_by_role("button", name="Connect", exact=True).click()

@@ -1,7 +1,7 @@
 """Callers who make noises, and callers who want the bot's turn, while the bot speaks.
 
 One bot, two callers side by side: a program over a WebSocket, and a page in Chromium. Both show
-ten times that they listen, then interrupt. How fast the bot falls silent is measured elsewhere:
+many times that they listen, then interrupt. How fast the bot falls silent is measured elsewhere:
 ``talkpath bench barge-in``, and for Chromium ``python -m tests.e2e.two_ears``.
 """
 
@@ -23,15 +23,15 @@ from talkpath.agent.whisper import WhisperEngine
 from talkpath.bots.bench_barge_in import TEXT, caller
 from talkpath.bots.reciter import Recital, Reciter
 from talkpath.processors.frames import HoldPlaybackFrame, ResumePlaybackFrame
-from tests.browser import eventually
-from tests.e2e.two_ears import RATE_HZ, call_from_chromium, silent_from, spoken
-from tests.speech import clip, resample, silence, word_error_rate
+from tests.browser import chromium, eventually, say
+from tests.e2e.two_ears import RATE_HZ, listening, silent_from, spoken
+from tests.speech import clip, resample, word_error_rate
 from tests.transports.stage import served
 
 LISTENING = [*"Yeah. Right. Okay. Sure. Good. Great. Exactly. Yes.".split(), "I see.", "Of course."]
-LEAD_S = 5.0  # the bot is on the line, and speaks
-APART_S = 2.0
+IN_PAGE = 6  # of them
 OUT_HZ = 24_000
+WAIT_S = 90  # until a call that hangs is given up
 
 Noises = list[NDArray[np.float32]]
 
@@ -43,12 +43,14 @@ class Heard:
     Attributes:
         recital: the bot's side.
         sound: what the caller received until the bot fell silent, float32 at 16 kHz.
+        noises: how often the caller showed that they listen.
         pcm: the same as it came, where it came without loss.
         words: the words in it, by Whisper.
     """
 
     recital: Recital
     sound: NDArray[np.float32]
+    noises: int
     pcm: bytes = b""
     words: str = ""
 
@@ -72,29 +74,26 @@ async def by_socket(url: str, bot: Reciter, made: Noises) -> Heard:
             await line.said()
             await line.speaks(for_s=0.6)
         line.say(as_loud(clip("librivox-0880").samples()))
-        await line.until(lambda: recital.count(InterruptionFrame) > 0)
+        await line.until(lambda: recital.count(InterruptionFrame) > 0, WAIT_S)
         pcm = bytes(line.sound)
-        await line.until(lambda: bool(recital.heard))
-    return Heard(recital, resample(pcm16_to_float(pcm), OUT_HZ, 16_000), pcm)
+        await line.until(lambda: bool(recital.heard), WAIT_S)
+    return Heard(recital, resample(pcm16_to_float(pcm), OUT_HZ, 16_000), len(made), pcm)
 
 
-async def by_page(url: str, bot: Reciter, made: Noises, program: str, folder: Path) -> Heard:
-    said = [silence(LEAD_S)]
-    for noise in made:
-        said += [noise, silence(APART_S)]
-    before_s = sum(map(len, said)) / 16_000
-    said += [as_loud(clip("librivox-0880").samples()), silence(2.5)]
-    ears = await call_from_chromium(
-        program,
-        url,
-        np.concatenate(said),
-        folder,
-        until=lambda: bool(bot.sessions[1].heard),
-    )
-    start_s = spoken(ears.caller)[0] - LEAD_S + before_s - 0.2
+async def by_page(url: str, bot: Reciter, made: Noises, program: str) -> Heard:
+    async with chromium(program) as browser, listening(browser, url, on_cue=True) as call:
+        for noise in made:
+            await eventually(call.bot_speaks, "the bot speaks")
+            await say(call.page, noise)
+        await eventually(call.bot_speaks, "the bot speaks on")
+        await say(call.page, as_loud(clip("librivox-0880").samples()))
+        await eventually(lambda: bool(bot.sessions[1].heard), "the interruption")
+        ears = await call.so_far()
+    # The bot was heard for a while before each.
+    start_s = spoken(ears.caller, pause_s=0.6)[-1] - 0.2
     end_s = silent_from(ears.bot, start_s) or start_s
     sound = without_holds(ears.bot[: int(end_s * RATE_HZ)]).astype(np.float32) / np.float32(32768)
-    return Heard(bot.sessions[1], resample(sound, RATE_HZ, 16_000))
+    return Heard(bot.sessions[1], resample(sound, RATE_HZ, 16_000), noises=len(made))
 
 
 def without_holds(samples: NDArray[np.int16]) -> NDArray[np.int16]:
@@ -121,7 +120,7 @@ async def transcribed(engine: WhisperEngine, sound: NDArray[np.float32]) -> str:
     return " ".join(words)
 
 
-async def both(program: str, model: Path, folder: Path) -> dict[str, Heard]:
+async def both(program: str, model: Path) -> dict[str, Heard]:
     shared = Runtime(load_config({"whisper.model": "tiny.en"}, environ={}))
     set_runtime(shared)
     try:
@@ -131,7 +130,7 @@ async def both(program: str, model: Path, folder: Path) -> dict[str, Heard]:
         async with served(bot) as url:
             first = asyncio.create_task(by_socket(url, bot, made))
             await eventually(lambda: len(bot.sessions) == 1, "the first session")
-            second = by_page(url, bot, made, program, folder)
+            second = by_page(url, bot, made[:IN_PAGE], program)
             heard = dict(zip(("socket", "page"), await asyncio.gather(first, second), strict=True))
         engine = await WhisperEngine.start(model)
         try:
@@ -146,13 +145,8 @@ async def both(program: str, model: Path, folder: Path) -> dict[str, Heard]:
 
 
 @pytest.fixture(scope="module")
-def calls(
-    need_tool: Callable[[str], str],
-    model: Callable[[str], Path],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> dict[str, Heard]:
-    folder = tmp_path_factory.mktemp("calls")
-    return asyncio.run(both(need_tool("chromium"), model("base"), folder))
+def calls(need_tool: Callable[[str], str], model: Callable[[str], Path]) -> dict[str, Heard]:
+    return asyncio.run(both(need_tool("chromium"), model("base")))
 
 
 BOTH = pytest.mark.parametrize("way", ["socket", "page"])
@@ -162,13 +156,13 @@ BOTH = pytest.mark.parametrize("way", ["socket", "page"])
 def test_who_shows_that_they_listen_does_not_stop_the_bot(
     calls: dict[str, Heard], way: str
 ) -> None:
-    recital = calls[way].recital
+    recital, noises = calls[way].recital, calls[way].noises
     interrupted_s = recital.after(0.0, InterruptionFrame)
     assert interrupted_s is not None
     before = [kind for at_s, kind in recital.moments if at_s < interrupted_s]
     # It fell silent for (nearly) each of them, and went on.
-    assert before.count(HoldPlaybackFrame) >= 0.8 * len(LISTENING)
-    assert before.count(ResumePlaybackFrame) >= 0.8 * len(LISTENING)
+    assert before.count(HoldPlaybackFrame) >= 0.8 * noises
+    assert before.count(ResumePlaybackFrame) >= 0.8 * noises
 
 
 def test_after_false_alarms_no_sample_of_the_reply_is_missing(calls: dict[str, Heard]) -> None:
@@ -183,7 +177,8 @@ def test_the_context_keeps_what_the_caller_has_heard(calls: dict[str, Heard], wa
     context = heard.recital.heard[0]
     assert TEXT.startswith(context)
     assert len(context.split()) >= 12
-    # Whisper does not understand every word that was held in its middle, and guesses the last.
-    assert word_error_rate([context], [heard.words]) <= 0.2
+    # Whisper does not understand every word that was held in its middle, and guesses the last;
+    # a browser without time stretches the sound.
+    assert word_error_rate([context], [heard.words]) <= (0.2 if heard.pcm else 0.35)
     tail = re.findall(r"\w+", context.lower())[-4:]
     assert set(tail) & set(re.findall(r"\w+", heard.words.lower())[-6:])

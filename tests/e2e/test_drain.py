@@ -63,7 +63,7 @@ class _Caller:
 
 
 async def test_what_is_being_said_at_sigterm_is_transcribed_to_its_end() -> None:
-    async with process() as server, asyncio.timeout(2 * WAIT_S):
+    async with process("--drain", str(WAIT_S)) as server, asyncio.timeout(2 * WAIT_S):
         address = server.url.replace("http", "ws", 1) + "/websocket"
         clients = [await connect(address, compression=None) for _ in range(STREAMS)]
         callers = [_Caller(client) for client in clients]

@@ -11,6 +11,7 @@ import dataclasses
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -19,12 +20,12 @@ from numpy.typing import NDArray
 from playwright.async_api import Browser, Page
 
 from talkpath.agent.bench.clips import add_clip_arguments, english_clips, load_manifest, read_clip
-from talkpath.agent.bench.figures import spread
 from talkpath.agent.config import load_config
 from talkpath.agent.runtime import Runtime, set_runtime
-from talkpath.bots.bench_barge_in import TEXT
-from talkpath.bots.reciter import Reciter
-from tests.browser import WAIT_MS, chromium, eventually, microphone_wav
+from talkpath.bots.bench_barge_in import TEXT, BargeIn, report
+from talkpath.bots.reciter import Recital, Reciter
+from talkpath.processors.frames import HoldPlaybackFrame, SpeechOnsetFrame
+from tests.browser import WAIT_MS, chromium, eventually, microphone_wav, silent_microphone
 from tests.speech import resample, silence
 from tests.transports.stage import served
 
@@ -43,6 +44,7 @@ RATE_HZ = 48_000
 _LEAD_S = 6.0  # the bot is on the line, and speaks
 _CLIP_S = 2.0
 _PAUSE_S = 6.0  # the turn ends, and the bot speaks again
+_EARLY_S = 0.3
 
 # The worklet hands over what both say in blocks of 85 ms: samples of the one, then of the other.
 _SPY = """
@@ -108,6 +110,11 @@ window.recorded = (side) => {
 };
 """
 
+_BOT_SPEAKS = """() => {
+  const loud = blocks.slice(-12).map(([, bot]) => bot.some((sample) => Math.abs(sample) > 0.003));
+  return loud.at(-1) && loud.filter(Boolean).length >= 9;
+}"""
+
 # Of all samples so far (W3C, webrtc-stats, jitterBufferDelay).
 _JITTER_BUFFER = """async () => {
   for (const one of (await connection.getStats()).values()) {
@@ -120,10 +127,19 @@ _JITTER_BUFFER = """async () => {
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BothEars:
-    """What was said so far: int16 at 48 kHz, the same index is the same time."""
+    """What was said so far: int16 at 48 kHz, the same index is the same time.
+
+    Attributes:
+        caller: the microphone.
+        bot: what came.
+        began_s: when the first sample was recorded (Unix time), to about 10 ms and never too early.
+        jitter_buffer_ms: how long the bot's sound waited in the page's jitter buffer, in the mean.
+    """
 
     caller: NDArray[np.int16]
     bot: NDArray[np.int16]
+    began_s: float = 0.0
+    jitter_buffer_ms: float = 0.0
 
 
 @dataclasses.dataclass
@@ -139,12 +155,21 @@ class Listening:
             for side in (0, 1)
         ]
         length = min(len(side) for side in sides)
-        return BothEars(*(side[:length] for side in sides))
+        return BothEars(
+            sides[0][:length],
+            sides[1][:length],
+            await self.began_s(),
+            await self.jitter_buffer_ms(),
+        )
 
     async def seconds(self) -> float:
         """Seconds so far."""
         blocks: int = await self.page.evaluate("blocks.length")
         return blocks * 4096 / RATE_HZ
+
+    async def bot_speaks(self) -> bool:
+        """Whether the bot is heard, and has been for most of the last second."""
+        return bool(await self.page.evaluate(_BOT_SPEAKS))
 
     async def began_s(self) -> float:
         """When the first sample was recorded (Unix time), to about 10 ms and never too early."""
@@ -156,10 +181,20 @@ class Listening:
 
 
 @contextlib.asynccontextmanager
-async def listening(browser: Browser, url: str) -> AsyncIterator[Listening]:
-    """Open the page, connect, and record from there on."""
+async def listening(
+    browser: Browser, url: str, *, on_cue: bool = False
+) -> AsyncIterator[Listening]:
+    """Open the page, connect, and record from there on.
+
+    Args:
+        browser: of ``chromium``.
+        url: the bot's page.
+        on_cue: whether the microphone is the one of ``silent_microphone``, not the browser's.
+    """
     page = await browser.new_page(bypass_csp=True)
     page.set_default_timeout(WAIT_MS)
+    if on_cue:
+        await silent_microphone(page)
     await page.add_init_script(_SPY)
     await page.goto(url)
     await page.get_by_role("button", name="Connect", exact=True).click()
@@ -240,18 +275,26 @@ async def _measure(args: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with served(bot) as url:
             ears = await call_from_chromium(program, url, np.concatenate(said), Path(folder))
+    sys.stdout.write(report(_barge_ins(ears, bot.sessions[0]), "silence in the page"))
+    sys.stdout.write(f"in Chromium's jitter buffer {ears.jitter_buffer_ms:.0f} ms (mean)\n")
+    await shared.aclose()
+
+
+def _barge_ins(ears: BothEars, recital: Recital) -> list[BargeIn]:
+    began_s = ears.began_s + time.monotonic() - time.time()
     found = []
     for at_s in spoken(ears.caller):
-        silent_s = silent_from(ears.bot, at_s)
-        if silent_s is not None:
-            found.append(1000 * (silent_s - at_s))
-    sys.stdout.write(f"from speech to silence in the page, ms: {[round(ms) for ms in found]}\n")
-    figures = spread(found)
-    sys.stdout.write(
-        f"{figures.count} times, p50 {figures.p50:.0f}, p95 {figures.p95:.0f}, "
-        f"most {figures.most:.0f} ms\n"
-    )
-    await shared.aclose()
+        # A breath before the first word may have been enough.
+        silent_s = silent_from(ears.bot, at_s - _EARLY_S)
+        if silent_s is None:
+            continue
+        signs = [
+            recital.after(began_s + at_s - _EARLY_S, kind)
+            for kind in (SpeechOnsetFrame, HoldPlaybackFrame)
+        ]
+        onset_s, held_s = (None if sign is None else sign - began_s - at_s for sign in signs)
+        found.append(BargeIn(onset_s, held_s, silent_s - at_s))
+    return found
 
 
 if __name__ == "__main__":
