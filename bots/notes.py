@@ -66,7 +66,7 @@ async def bot(runner_args: RunnerArguments) -> None:
 
     async def listen(text: str) -> None:
         nonlocal words
-        words += len(text.split())
+        words += _count(text)
         if _DONE.search(text) and not recorder.failed:
             await hang_up(listener, NOTED.format(words))
 
@@ -101,6 +101,11 @@ async def bot(runner_args: RunnerArguments) -> None:
     transport.add_event_handler("on_client_connected", on_client_connected)
     worker.add_event_handler("on_pipeline_error", tell_failure)
     await run_worker(runner_args, worker)
+
+
+def _count(text: str) -> int:
+    """Words of a turn, without the sentence that ends the dictation."""
+    return len(_DONE.sub("", text).split())
 
 
 def _notes() -> Notes:

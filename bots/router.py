@@ -30,7 +30,7 @@ EXAMPLE = Directory(
         ),
         Department(
             name="the survey",
-            words=("opinion", "survey", "questions", "feedback"),
+            words=("opinion", "survey", "feedback"),
             target="survey",
             key="2",
         ),

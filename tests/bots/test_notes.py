@@ -168,3 +168,15 @@ async def test_who_cannot_be_written_down_is_told_so(tmp_path: Path) -> None:
         await caller.is_hung_up_on()
     (error,) = caller.errors
     assert error.startswith("the recording of this call ends here: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("Buy milk and bread. Okay, that's all, thank you.", 4),
+        ("That is all.", 0),
+        ("She told me that is all.", 6),
+    ],
+)
+def test_the_words_that_end_a_dictation_are_not_counted(text: str, count: int) -> None:
+    assert notes._count(text) == count

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from talkpath.agent.config import load_config
+from talkpath.agent.departments import Routing
 from talkpath.agent.runtime import Runtime, set_runtime
 from talkpath.bots import router
 from talkpath.bots.session import make_worker
@@ -115,3 +116,10 @@ async def test_a_caller_who_cannot_be_sent_on_is_told_so(
         await runtime.aclose()
     assert leg.did("transfer") == ["survey"]
     assert heard.text.endswith("nobody can be reached there now. Goodbye. ")
+
+
+def test_a_question_about_something_else_is_no_wish_for_the_survey() -> None:
+    routing = Routing(router.EXAMPLE)
+    routing.start()
+    assert routing.heard("I have a question about my invoice.").target == ""
+    assert routing.heard("I would like to give feedback.").target == "survey"
