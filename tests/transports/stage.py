@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,21 @@ from talkpath.transports.server import serve
 from talkpath.transports.sessions import Bot, Limits
 
 OUT_HZ = 24_000
+
+
+async def settled(value: Callable[[], object], turns: int = 30) -> None:
+    """Wait until something has stopped changing.
+
+    Args:
+        value: of it.
+        turns: of the event loop, 10 ms apart, in which it stays the same. They are counted: in a
+            time in which the machine stood still, nothing could have happened.
+    """
+    async with asyncio.timeout(60):
+        same, last = 0, value()
+        while same < turns:
+            await asyncio.sleep(0.01)
+            same, last = (same + 1, last) if value() == last else (0, value())
 
 
 class Ears(FrameProcessor):

@@ -26,7 +26,7 @@ from tests.transports.carrier_peer import (
     genesys,
     genesys_open,
 )
-from tests.transports.stage import Scene, StageBot, served
+from tests.transports.stage import Scene, StageBot, served, settled
 
 TOKEN = "a-token-of-these-tests"
 LET_IN = CarriersConfig(token=TOKEN)
@@ -129,8 +129,9 @@ async def test_while_held_nothing_is_sent_and_afterwards_all_of_it() -> None:
         await scene.speak(1.0)
         await eventually(lambda: len(call.audio()) >= 5, "the bot speaks")
         await scene.frames(HoldPlaybackFrame())
-        await asyncio.sleep(0.1)
+        await settled(lambda: len(call.audio()))
         await scene.frames(mark("held"))
+        await eventually(lambda: marked("held") is not None, "the first mark")
         await asyncio.sleep(0.4)  # in which twenty chunks would have come
         await scene.frames(mark("still held"))
         await eventually(lambda: marked("still held") is not None, "the second mark")

@@ -1,6 +1,5 @@
 """Packets in order and without a wait, on a line that loses and shuffles them."""
 
-import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from aiortc.rtp import is_rtcp
 
 from talkpath.transports.webrtc.packet_order import PacketOrder
 from tests.browser import eventually
-from tests.transports.stage import Ears, StageBot, served
+from tests.transports.stage import StageBot, served, settled
 from tests.transports.test_signalling import Caller, calling
 
 
@@ -93,12 +92,6 @@ class Line:
                 self._overtaken.append(data)
 
 
-async def settled(ears: Ears) -> bool:
-    before = ears.heard_s
-    await asyncio.sleep(0.2)
-    return 0 < before == ears.heard_s
-
-
 async def test_a_loss_costs_the_call_the_lost_packet_and_no_delay() -> None:
     bot = StageBot()
     async with served(bot) as url, calling(url) as [caller]:
@@ -107,11 +100,11 @@ async def test_a_loss_costs_the_call_the_lost_packet_and_no_delay() -> None:
         scene = await bot.scene()
         await eventually(lambda: scene.ears.heard_s > 0.1, "the caller's silence")
         line.plan = []
-        await eventually(lambda: settled(scene.ears), "the line's end")
+        await settled(lambda: scene.ears.heard_s)
         before_s = scene.ears.heard_s
         plan = "." * 20 + "x" + "." * 20 + "<" + "." * 20 + "xx" + "." * 20
         line.plan = list(plan)
         await eventually(lambda: not line.plan, "the end of the plan")
-        await eventually(lambda: settled(scene.ears), "the last packet")
+        await settled(lambda: scene.ears.heard_s)
         heard = round((scene.ears.heard_s - before_s) / 0.02)
         assert heard == len(plan) - plan.count("x")

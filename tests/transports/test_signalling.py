@@ -212,7 +212,7 @@ async def test_speech_goes_on_over_a_restarted_connection() -> None:
         await scene.speak(60)
         await eventually(lambda: lost.loudest > 4000, "the bot's tone at the caller")
         await again.connect(pc_id=lost.pc_id, restart_pc=True)
-        await eventually(lambda: again.loudest > 4000, "the rest of the tone after it", 10)
+        await eventually(lambda: again.loudest > 4000, "the rest of the tone after it")
 
 
 async def test_a_lost_connection_is_restarted_in_the_same_session() -> None:

@@ -28,6 +28,7 @@ class Peer:
 
     Attributes:
         heard: frames with the event loop's time.
+        voiced: how many of them were not silent.
         errors: what Asterisk would log as an error.
     """
 
@@ -38,6 +39,7 @@ class Peer:
         self.format = FORMATS[format]
         self.id = uuid.uuid4()
         self.heard: list[tuple[float, bytes]] = []
+        self.voiced = 0
         self.errors: list[str] = []
         self.reading = asyncio.Event()
         self.reading.set()
@@ -87,6 +89,7 @@ class Peer:
                     self.errors.append(f"message of kind {header[0]:#x} with {len(data)} bytes")
                     break
                 self.heard.append((loop.time(), data))
+                self.voiced += any(data)
         self.hung_up.set()
 
     async def _tick(self) -> None:

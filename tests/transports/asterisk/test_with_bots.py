@@ -48,11 +48,10 @@ def contained(heard: Samples, part: Samples) -> float:
     return float((np.abs(product) / norms).max())
 
 
-def loudest(samples: Samples, length: int) -> Samples:
-    """The piece that has most of the sound."""
-    energy = np.convolve(samples.astype(np.float64) ** 2, np.ones(length), "valid")
-    start = int(energy.argmax())
-    return samples[start : start + length]
+def loudest(samples: Samples, length: int, count: int = 4) -> list[Samples]:
+    """The pieces that have most of the sound: a busy machine tears some, but not all."""
+    pieces = samples[: len(samples) // length * length].reshape(-1, length)
+    return list(pieces[np.argsort((pieces.astype(np.float64) ** 2).sum(axis=1))[-count:]])
 
 
 async def converse(
@@ -63,16 +62,17 @@ async def converse(
     first = resample(clip("librivox-0890").samples(), 16_000, rate_hz)  # 5 s
     second = resample(clip("cards-003").samples(), 16_000, rate_hz)  # 2 s
     peer.say(first)
-    await eventually(lambda: len(peer.sound) > rate_hz, "the echo begins", 30)
+    await eventually(lambda: len(peer.sound) > rate_hz, "the echo begins", 60)
     peer.say(second)
-    await eventually(silent, "the bot gives way", 10)
-    assert contained(first, loudest(peer.sound, rate_hz // 4)) > 0.9
+    await eventually(silent, "the bot gives way", 60)
+    assert max(contained(first, part) for part in loudest(peer.sound, rate_hz // 4)) > 0.9
+    again = loudest(second, rate_hz // 4)
     heard = len(peer.sound)
-    assert heard < 4 * rate_hz
+    assert heard < len(first)
     await eventually(
-        lambda: contained(peer.sound[heard:], loudest(second, rate_hz // 4)) > 0.9,
+        lambda: any(contained(peer.sound[heard:], part) > 0.9 for part in again),
         "the echo of what interrupted it",
-        30,
+        60,
     )
 
 
@@ -109,7 +109,7 @@ async def test_the_command_serves_audiosocket_until_it_is_interrupted() -> None:
     )
     assert process.stdout is not None
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             line = (await process.stdout.readline()).decode()
         found = re.search(r"loopback is listening at (tcp://127\.0\.0\.1:\d+)", line)
         assert found, line
