@@ -40,12 +40,27 @@ def configure_logs(level: str, *, debug: bool) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
+# What Pipecat's WebRTC warns of in every call without a camera, and at every normal end.
+_NO_WARNINGS = (
+    "No video transceiver is available",
+    "Media stream error while reading the audio",
+)
+_BANNER = "ᓚᘏᗢ"  # Pipecat's, when it is imported: before an error of one line it is in the way
+
+
 def configure_loguru(level: str) -> None:
     """The same for loguru, with which Pipecat logs and what is above it."""
     from loguru import logger
 
     logger.remove()
-    logger.add(sys.stderr, level=level, diagnose=False, format=_line)
+    logger.add(sys.stderr, level=level, diagnose=False, format=_line, filter=_is_told(level))
+
+
+def _is_told(level: str) -> Callable[["Record"], bool]:
+    """Who is told at a level; who wants all gets all."""
+    if level == "DEBUG":
+        return lambda record: True
+    return lambda record: not record["message"].startswith((*_NO_WARNINGS, _BANNER))
 
 
 def _line(record: "Record") -> str:

@@ -146,7 +146,7 @@ class BaresipLeg:
         return CallQuality(
             codec=self._codec if self.rate_hz else "",
             encrypted=self._encrypted,
-            duration_s=time.monotonic() - since if since is not None else 0.0,
+            duration_s=round(time.monotonic() - since, 3) if since is not None else 0.0,
             sent=stats.tx_packets,
             received=stats.rx_packets,
             lost=stats.rx_lost or stats.jbuf_lost or 0,

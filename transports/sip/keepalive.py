@@ -173,9 +173,12 @@ class Keepalive:
             return
         known[state.target] = state
         if before.alive and not state.alive:
-            logger.warning("trunk {}: {} does not live: {}", state.trunk, state.target, why)
+            # Some peers take calls and leave OPTIONS of strangers alone.
+            logger.warning(
+                "trunk {}: {} counts as down after OPTIONS: {}", state.trunk, state.target, why
+            )
         elif state.alive and not before.alive:
-            logger.info("trunk {}: {} lives again", state.trunk, state.target)
+            logger.info("trunk {}: {} is up again", state.trunk, state.target)
 
 
 def _tell(task: asyncio.Task[None]) -> None:

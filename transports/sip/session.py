@@ -284,16 +284,25 @@ class _Call:
 def _log(info: CallInfo, ended: Ended) -> None:
     """One line on how it was."""
     if not ended.quality.codec:
-        logger.info("the call ended by {}: {} {}", ended.by, ended.status or "", ended.reason)
+        logger.info("the call ended by {}: {}", ended.by, _why(ended))
         return
     logger.info("the call ended by {}: {}; {}", ended.by, ended.reason, _figures(ended.quality))
+
+
+def _why(ended: Ended) -> str:
+    """The reason, with the status in front once."""
+    status = str(ended.status or "")
+    if status in ended.reason:
+        return ended.reason
+    return f"{status} {ended.reason}"
 
 
 def _figures(quality: CallQuality) -> str:
     expected = max(1, quality.received + quality.lost)
     return (
         f"{quality.duration_s:.1f} s of {quality.codec}"
-        f"{' over ' + quality.encrypted if quality.encrypted else ''}, MOS {quality.mos:.2f}, "
+        f"{' over ' + quality.encrypted if quality.encrypted else ''}, "
+        f"{f'MOS {quality.mos:.2f}, ' if quality.mos else ''}"  # it needs audio that came
         f"{100 * quality.lost / expected:.2f} % lost, "
         f"{100 * quality.lost_there / max(1, quality.sent):.2f} % lost there, "
         f"jitter {quality.jitter_ms:.1f} ms, round trip {quality.round_trip_ms:.1f} ms, "
