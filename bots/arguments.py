@@ -174,7 +174,7 @@ def add_settings(parser: argparse.ArgumentParser, *settings: Setting) -> None:
     for setting in settings:
         section, key = setting.name.split(".")
         default = setting.default or getattr(getattr(defaults, section), key)
-        help = f"{setting.help} (default: {default})"
+        help = f"{setting.help} (default: {'none' if default is None else default})"
         options: dict[str, Any] = {"choices": setting.choices, "metavar": setting.metavar}
         if setting.type is bool:
             options = {"action": "store_const", "const": True}

@@ -224,7 +224,7 @@ def make_listener(bots: Sequence[str], config: Config, level: str) -> "Listener"
 
 
 async def _serve(bots: Sequence[str], config: Config, level: str) -> None:
-    from talkpath.agent.web import bind, listen, url_of
+    from talkpath.agent.web import bind, is_loopback, listen, url_of
     from talkpath.agent.web_server import running
     from talkpath.transports.sip.admin import BODY_BYTES, create_admin
 
@@ -245,7 +245,9 @@ async def _serve(bots: Sequence[str], config: Config, level: str) -> None:
             _say(f"calls and metrics are at {url_of(bound, host)}")
             for address in listener.addresses:
                 _say(f"the telephone is listening at {address}")
-            if config.sip.allow == PRIVATE_NETWORKS:
+            if is_loopback(host):
+                _say("only this machine can call it; --host 0.0.0.0 lets others in")
+            elif config.sip.allow == PRIVATE_NETWORKS:
                 _say("it takes calls from private networks; --sip-allow and --sip-user let in more")
             await _until_end(listener, server)
 

@@ -40,6 +40,7 @@ async def opened(
     name = name or getattr(bot, "__module__", "bot").rpartition(".")[2]
     with contextlib.closing(bind(config.host, config.port)) as listener:
         if prepare is not None:
+            logger.info("{} is starting; it loads its models", name)
             await prepare()
         # What was loaded stays: no later collection needs to look at it.
         gc.collect()
@@ -47,7 +48,6 @@ async def opened(
         try:
             listen(listener)
             url = url_of(listener, config.host).replace("http", scheme, 1)
-            logger.info("{} is listening at {}", name, url)
             announce(name, url, on_listening)
             yield listener
         finally:

@@ -78,6 +78,7 @@ async def serve(
             pings=False,
             lifespan=False,
         ) as server:
+            _log.info("starting; the model %s is loaded", config.whisper.model)
             service = await _unless(server, load)
             if service is None or not doors.open(service):
                 return  # a signal came first
