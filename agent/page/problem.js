@@ -1,4 +1,4 @@
-// The strip that says what is wrong.
+// The strip that says what is wrong, or what came of it all.
 
 /** @param {string} id */
 const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
@@ -10,11 +10,30 @@ const $ = (id) => /** @type {HTMLElement} */ (document.getElementById(id));
  * @param {() => void} act
  */
 export function complain(text, action, act) {
-  $("problem-text").textContent = text;
+  show(text, "alarm");
   $("problem-action").textContent = action;
   $("problem-action").onclick = () => {
     $("problem").hidden = true;
     act();
   };
+  $("problem-action").hidden = false;
+}
+
+/**
+ * Say what is as it should be, and nothing is to be done about.
+ * @param {string} text
+ */
+export function mention(text) {
+  show(text, "calm");
+  $("problem-action").hidden = true;
+}
+
+/**
+ * @param {string} text
+ * @param {"alarm" | "calm"} tone
+ */
+function show(text, tone) {
+  $("problem").dataset.tone = tone;
+  $("problem-text").textContent = text;
   $("problem").hidden = false;
 }

@@ -3,10 +3,11 @@
 import { Conversation } from "./captions.js";
 import { PageError } from "./errors.js";
 import { Export } from "./export.js";
+import { Keypad } from "./keypad.js";
 import { Latency } from "./latency.js";
 import { Meters } from "./meters.js";
 import * as microphone from "./microphone.js";
-import { complain } from "./problem.js";
+import { complain, mention } from "./problem.js";
 import { Session } from "./rtvi.js";
 
 /** @param {string} id */
@@ -44,6 +45,7 @@ const latency = new Latency({
 });
 const captions = new Export({ group: $("export"), format: $("export-format"), save: $("export-save") });
 const meters = new Meters();
+const keypad = new Keypad({ toggle: $("keys"), pad: $("keypad") }, (key) => session?.press(key));
 
 /** @type {keyof typeof STATES} */
 let state = "idle";
@@ -53,6 +55,7 @@ let session = null;
 let track = null;
 let muted = false;
 let turns = false; // whether the bot reports when the caller starts and stops
+let target = ""; // where the bot wants the caller put through to
 let attempt = 0; // which press of Connect counts
 
 /** @param {keyof typeof STATES} next */
@@ -66,6 +69,7 @@ function show(next) {
   $("connect").classList.toggle("primary", !busy);
   $("connect").classList.toggle("quiet", busy);
   $("mute").disabled = !busy;
+  keypad.enable(state === "connected");
 }
 
 /**
@@ -146,6 +150,7 @@ function receive(type, data) {
       if (data.type === "cues") captions.add(data);
       if (data.type === "turn-latency") latency.add(data);
       if (data.type === "turn-counts") latency.count(data);
+      if (data.type === "transfer") target = data.target;
       break;
     case "user-transcription":
       conversation.transcript(data);
@@ -195,6 +200,7 @@ async function connect() {
     captions.begin();
     latency.count({});
     turns = false;
+    target = "";
     mine = session = new Session(opened, {
       onTrack: hear,
       onState: show,
@@ -215,7 +221,8 @@ async function connect() {
 function ended(error) {
   hangUp(error?.lost ? "lost" : "idle");
   if (error) complain(error.message, "Connect again", connect);
-  else complain("The bot ended the call.", "Connect again", connect);
+  else if (target) mention(`The bot ended the call: a telephone would now be put through to “${target}”.`);
+  else mention("The bot ended the call.");
 }
 
 /** @param {keyof typeof STATES} next */

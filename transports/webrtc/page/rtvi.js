@@ -51,6 +51,11 @@ export class Session {
     });
   }
 
+  /** @param {string} key of a telephone */
+  press(key) {
+    this.#peer.send({ label: LABEL, type: "dtmf", id: crypto.randomUUID(), data: { buttons: [key] } });
+  }
+
   /** @param {MediaStreamTrack} track */
   useMicrophone(track) {
     return this.#peer.useMicrophone(track);
