@@ -75,8 +75,8 @@ async def baresip_call(
     # Its output is a pipe, which it would fill before anybody reads it: a line at a time.
     command = [find("stdbuf"), "-oL", find("baresip"), "-f", str(folder), "-4", "-v"]
     async with program([*command, "-e", f"d {uri}"], folder) as running:
-        await running.says("Call established", "session closed", "terminated (", within_s=30)
-        await running.says("session closed", "terminated (", within_s=90)
+        await running.says("Call established", "session closed", "terminated (", within_s=180)
+        await running.says("session closed", "terminated (", within_s=180)
     if "Call established" in running.text:
         assert f"Set audio decoder: {codec} " in running.text, running.text[-3000:]
     return Heard(running.text, folder)

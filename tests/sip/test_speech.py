@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,9 @@ from talkpath.agent.runtime import Runtime
 from tests.certificate import Certificate
 from tests.sip.lossy_path import lossy_path
 from tests.sip.phones import Heard, baresip_call
+from tests.sip.programs import free_port
 from tests.sip.telephone import Telephone, telephone
+from tests.sip.waiting import soon
 from tests.speech import clip, word_error_rate
 
 _BOT = Path(__file__).with_name("listening_bot.py")
@@ -42,9 +43,7 @@ def listening(
     """A telephone with ears, over UDP, TCP and TLS."""
     folder = tmp_path_factory.mktemp("listening")
     certificate = Certificate(folder, "telephone")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        tls_port = probe.getsockname()[1]
+    tls_port = free_port()
     model("base")
     with telephone(
         str(_BOT),
@@ -100,11 +99,7 @@ async def test_the_echo_has_the_words_over_each_codec_and_transport(
 
 async def _ended(line: Telephone, calls: int) -> None:
     """Wait until the bots have worked through what was said last."""
-    for _ in range(200):
-        if line.log.read_text().count("the call ended") >= calls:
-            return
-        await asyncio.sleep(0.1)
-    raise AssertionError(line.log.read_text()[-3000:])
+    await soon(lambda: line.log.read_text().count("the call ended") >= calls, "the last words")
 
 
 async def test_words_are_understood_over_each_codec_and_a_path_that_loses(
@@ -123,7 +118,8 @@ async def test_words_are_understood_over_each_codec_and_a_path_that_loses(
         for number in (*paths, "PCMA", "G722", "opus")
     }
     assert all(rates[codec] <= 0.15 for codec in ("PCMU", "PCMA", "G722", "opus")), rates
-    assert (rates["lossy"] + rates["also"]) / 2 <= rates["PCMU"] + 0.03, rates
+    clean = sum(rates[codec] for codec in ("PCMU", "PCMA", "G722", "opus")) / 4
+    assert (rates["lossy"] + rates["also"]) / 2 <= clean + 0.05, rates
     assert rates["bad"] <= 0.3, rates
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from talkpath.agent.audio import FloatArray, float_to_pcm16, mulaw_to_float, pcm16_to_float
 
@@ -191,8 +193,9 @@ class Line:
         self._task = asyncio.create_task(self._read())
 
     async def _read(self) -> None:
-        async for message in self.socket:
-            self.messages.append(message)
+        with contextlib.suppress(ConnectionClosed):  # the call is refused, or cut off
+            async for message in self.socket:
+                self.messages.append(message)
 
     async def open(self) -> None:
         """Announce the call."""
