@@ -28,6 +28,8 @@ __all__ = ["Bot", "Prepare", "bot_models", "bot_names", "load_bot"]
 Bot: TypeAlias = "Callable[[RunnerArguments], Awaitable[None]]"
 Prepare: TypeAlias = Callable[[], Awaitable[None]]
 
+_TRIES = 10
+
 
 def bot_names() -> list[str]:
     """Return the names of the bots that come with talkpath, without importing any."""
@@ -36,7 +38,7 @@ def bot_names() -> list[str]:
         spec = importlib.util.find_spec(f"talkpath.bots.{module.name}")
         if spec is None or spec.origin is None:
             continue
-        tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+        tree = _parsed(Path(spec.origin))
         if any(isinstance(node, ast.AsyncFunctionDef) and node.name == "bot" for node in tree.body):
             names.append(module.name)
     return sorted(names)
@@ -57,7 +59,7 @@ def bot_models(name_or_path: str) -> tuple[str, ...]:
     """
     file = _find(name_or_path)
     try:
-        tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+        tree = _parsed(file)
     except (OSError, UnicodeDecodeError, SyntaxError) as error:
         raise TalkpathError(_import_problem(file, error)) from error
     for node in tree.body:
@@ -92,6 +94,19 @@ def load_bot(name_or_path: str) -> tuple[Bot, Prepare | None]:
     if bot is None:
         raise ConfigError(f"{name_or_path} has no bot: it needs `async def bot(runner_args)`")
     return bot, _coroutine(module, name_or_path, "prepare", arguments=0)
+
+
+def _parsed(file: Path) -> ast.Module:
+    """A file's syntax tree, parsed again where another thread came in between.
+
+    Python 3.11 counts the depth of a tree in the making once for all threads, and raises a
+    SystemError where two are made at a time, as when a model is compiled in a thread.
+    """
+    source = file.read_text(encoding="utf-8")
+    for _ in range(_TRIES - 1):
+        with contextlib.suppress(SystemError):
+            return ast.parse(source, str(file))
+    return ast.parse(source, str(file))
 
 
 def _is_path(name_or_path: str) -> bool:
