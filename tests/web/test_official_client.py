@@ -5,18 +5,25 @@ import contextlib
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from aiohttp import ClientConnectorError, ClientSession, web
 from pipecat.frames.frames import TranscriptionFrame, UserStartedSpeakingFrame
-from playwright.async_api import Page
+from playwright.async_api import Browser, Page
 
-from tests.browser import WAIT_MS, chromium, eventually, microphone_wav, watched
-from tests.speech import clip, read_wav, resample, silence
+from tests.browser import (
+    WAIT_MS,
+    chromium,
+    eventually,
+    microphone_wav,
+    say,
+    silent_microphone,
+    watched,
+)
+from tests.speech import clip
 from tests.transports.stage import StageBot, served
 
 FOLDER = Path(__file__).parent
@@ -119,57 +126,55 @@ async def test_the_official_client_talks_with_us(
 async def test_our_bots_run_under_pipecats_runner(
     elsewhere: str, need_tool: Callable[[str], str], tmp_path: Path
 ) -> None:
-    speech = np.concatenate([silence(8.0), read_wav(clip("librivox-0880").path), silence(2.0)])
-    mic = microphone_wav(tmp_path / "mic.wav", resample(speech, 16_000, 48_000))
+    async def runs(name: str, browser: Browser) -> None:
+        with held_port() as port:
+            async with under_the_runner(name, port, tmp_path) as url:
+                page = await browser.new_page()
+                page.set_default_timeout(WAIT_MS)
+                await silent_microphone(page)
+                await page.goto(elsewhere)
+                await page.evaluate("url => window.start(url)", url)
+                await say(page, clip("librivox-0880").samples())
 
-    async def runs(name: str, port: int) -> None:
-        url = f"http://127.0.0.1:{port}"
-        async with (
-            under_the_runner(name, port, tmp_path),
-            chromium(need_tool("chromium"), microphone=mic) as browser,
-        ):
-            page = await browser.new_page()
-            page.set_default_timeout(WAIT_MS)
-            await page.goto(elsewhere)
-            await page.evaluate("url => window.start(url)", url)
+                async def heard() -> bool:
+                    finals = [it[1] for it in await events(page) if it[0] == "transcript" and it[2]]
+                    return any("young man" in final for final in finals)
 
-            async def heard() -> bool:
-                finals = [it[1] for it in await events(page) if it[0] == "transcript" and it[2]]
-                return any("young man" in final for final in finals)
+                await eventually(heard, f"the transcript of {name}", 90)
+                if name != "captions":
 
-            await eventually(heard, f"the transcript of {name}", 60)
-            if name != "captions":
+                    async def spoke() -> bool:
+                        return ["bot speaks"] in await events(page)
 
-                async def spoke() -> bool:
-                    return ["bot speaks"] in await events(page)
-
-                await eventually(spoke, f"the answer of {name}", 60)
-            await page.evaluate("window.stop()")
+                    await eventually(spoke, f"the answer of {name}", 90)
+                await page.evaluate("window.stop()")
 
     # They mostly wait for models and for speech: side by side they take as long as one.
-    names = ("captions", "echo", "assistant")
-    async with asyncio.TaskGroup() as group:
-        for name, port in zip(names, free_ports(len(names)), strict=True):
-            group.create_task(runs(name, port))
+    async with chromium(need_tool("chromium")) as browser, asyncio.TaskGroup() as group:
+        for name in ("captions", "echo", "assistant"):
+            group.create_task(runs(name, browser))
 
 
-def free_ports(count: int) -> list[int]:
-    """TCP ports on 127.0.0.1 that nothing listened on a moment ago."""
-    with contextlib.ExitStack() as stack:
-        taken = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [listener.getsockname()[1] for listener in taken]
+@contextlib.contextmanager
+def held_port() -> Iterator[int]:
+    """A TCP port on 127.0.0.1 that nobody else is given; a server may listen there."""
+    with socket.socket() as holder:
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield holder.getsockname()[1]
 
 
 @contextlib.asynccontextmanager
-async def under_the_runner(name: str, port: int, folder: Path) -> AsyncIterator[None]:
+async def under_the_runner(name: str, port: int, folder: Path) -> AsyncIterator[str]:
+    """Run a bot as its file is started; gives the URL."""
     command = [sys.executable, "-m", f"talkpath.bots.{name}", "-t", "webrtc"]
     process = await asyncio.create_subprocess_exec(
         *command, "--host", "127.0.0.1", "--port", str(port), cwd=folder
     )
     try:
-        status = f"http://127.0.0.1:{port}/status"
-        await eventually(lambda: listens(process, status), f"the runner of {name} listens", 120)
-        yield
+        url = f"http://127.0.0.1:{port}"
+        await eventually(lambda: listens(process, f"{url}/status"), f"the runner of {name}", 180)
+        yield url
     finally:
         if process.returncode is None:
             process.terminate()
