@@ -30,7 +30,7 @@ from talkpath.agent.client import ClientConfig, servers
 from talkpath.agent.config import SpeechConfig
 from talkpath.agent.server.service import Service
 from talkpath.agent.whisper import Final, Partial
-from talkpath.processors import remote_whisper
+from talkpath.processors import remote_whisper, whisper_service
 from talkpath.processors.frames import NothingHeardFrame
 from talkpath.processors.remote_whisper import RemoteWhisper
 from talkpath.processors.speech_detector import SpeechDetector
@@ -338,6 +338,7 @@ async def test_that_no_server_is_there_is_told_once_until_one_was_there(
 ) -> None:
     monkeypatch.setattr(remote_whisper, "_UNREACHED_S", 0.5)
     monkeypatch.setattr(servers, "_LONGEST_WAIT_S", 0.5)  # it looks as often all the time
+    monkeypatch.setattr(whisper_service, "_DRAIN_S", 0.5)  # at its end there is no server
     failures: list[str] = []
     connections: list[str] = []
     whisper = remote(f"ws://127.0.0.1:{free_port}")
