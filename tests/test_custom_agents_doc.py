@@ -3,6 +3,8 @@
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -58,9 +60,18 @@ async def llm(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LlmServer]:
         yield server
 
 
-async def test_the_first_bot_passes_the_pages_tests(folder: Path) -> None:
-    for test in found_in(folder / "test_word_bot.py"):
-        await test()
+def test_the_first_bot_passes_the_pages_tests_by_the_pages_command(folder: Path) -> None:
+    (command,) = re.findall(r"^pytest (-.+)$", PAGE, re.MULTILINE)
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *command.split()],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        timeout=280,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout
+    assert "2 passed" in run.stdout
 
 
 async def test_the_bot_of_the_telephone_passes_the_pages_test(folder: Path) -> None:
