@@ -19,11 +19,8 @@ _STRICT = os.environ.get("TALKPATH_REQUIRE_TOOLS", "") not in ("", "0")
 # clock of their own, and those by telephone, which mostly wait.
 _ALONE = (
     "agent/bench",
-    "bots/test_assistant.py",
     "bots/test_bench.py",
     "bots/test_bench_conversation.py",
-    "bots/test_testing.py",
-    "bots/test_testing_clock.py",
     "e2e",
     "sip/test_speech.py",
     "transports/asterisk/test_with_bots.py",
