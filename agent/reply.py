@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from talkpath.agent.errors import MissingDependency, ModelUnavailable
-from talkpath.agent.sections import ReplyConfig
 
-__all__ = ["ReplyEndpoint", "ReplyServer", "reply_endpoints", "threads_beside_whisper"]
+__all__ = ["ReplyEndpoint", "ReplyServer", "threads_beside_whisper"]
 
 _logger = logging.getLogger(__name__)
 
@@ -53,22 +52,6 @@ class ReplyEndpoint:
     context_tokens: int | None = None
     remembers: bool = False
     fallback: "ReplyEndpoint | None" = None
-
-
-def reply_endpoints(
-    config: ReplyConfig,
-) -> tuple[ReplyEndpoint | None, ReplyEndpoint | None]:
-    """The first server of the settings and the one for when it fails; None for none."""
-    first = second = None
-    if config.url is not None:
-        first = ReplyEndpoint(base_url=config.url, api_key=config.api_key, model=config.model)
-    if config.fallback_url is not None:
-        second = ReplyEndpoint(
-            base_url=config.fallback_url,
-            api_key=config.fallback_api_key,
-            model=config.fallback_model or config.model,
-        )
-    return first, second
 
 
 def threads_beside_whisper() -> int:

@@ -90,15 +90,18 @@ class Runtime:
                 comes; None means that of the settings.
 
         Raises:
-            ConfigError: the longest reply leaves no room for a conversation.
+            ConfigError: the longest reply leaves no room for a conversation, or no model is named
+                and the server does not have one alone.
             ModelError: the local model is not to be had.
             MissingDependency: the local runtime is not installed.
         """
 
         async def load() -> "ReplyEndpoint":
-            from talkpath.agent.reply import ReplyServer, reply_endpoints
+            from talkpath.agent.reply import ReplyServer
+            from talkpath.agent.reply_client import reply_endpoints
 
             reply = self.config.reply
+            first, second = await reply_endpoints(reply)
             local: ReplyEndpoint | None = None
             if reply.local_model is not None:
                 path = await self._model(reply.local_model)
@@ -110,7 +113,6 @@ class Runtime:
                         f"reply.max_tokens is {reply.max_tokens}; with the model in this process "
                         f"it can be {most}, or there is no room for a conversation"
                     )
-            first, second = reply_endpoints(reply)
             if first is None:
                 first = local
             elif second is None:

@@ -25,6 +25,7 @@ __all__ = [
 _CLASS = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 """``package.module:ClassName``."""
 _PIPER_VOICE = "piper-en-us-joe"
+_REPLY_MODEL = "smollm2-135m"
 
 
 def _require(condition: bool, message: str) -> None:
@@ -215,12 +216,14 @@ class ReplyConfig:
             None runs ``model`` from the model store in this process.
         api_key: key for that server (``OPENAI_API_KEY`` counts for the server at
             ``OPENAI_BASE_URL`` and for OpenAI's own).
-        model: model name, at that server or in the model store.
+        model: model name, at that server or in the model store; None means the only one that the
+            server has, or SmolLM2 135M of the model store.
         fallback_url: base URL of a server that is asked when the first one fails; None takes
             ``fallback_model``, if that is given, from the model store.
         fallback_api_key: key for the server at ``fallback_url``.
-        fallback_model: model name there; None means ``model``. Without either there is no
-            fallback: a small local model that speaks for a large one unasked may promise things.
+        fallback_model: model name there; None means ``model`` where that is a server's, too, or
+            the only one there. Without either there is no fallback: a small local model that
+            speaks for a large one unasked may promise things.
         max_tokens: longest reply in tokens.
         prompt: the system message.
         first_word_s: seconds for which the caller waits for a reply's first word at most, with
@@ -237,7 +240,7 @@ class ReplyConfig:
 
     url: str | None = None
     api_key: str | None = field(default=None, repr=False)
-    model: str = "smollm2-135m"
+    model: str | None = None
     fallback_url: str | None = None
     fallback_api_key: str | None = field(default=None, repr=False)
     fallback_model: str | None = None
@@ -259,7 +262,7 @@ class ReplyConfig:
     def local_model(self) -> str | None:
         """The model of the store that runs in this process, or None."""
         if self.url is None:
-            return self.model
+            return self.model or _REPLY_MODEL
         return self.fallback_model if self.fallback_url is None else None
 
     def __post_init__(self) -> None:
@@ -277,7 +280,7 @@ class ReplyConfig:
         _require(
             self.url is not None
             or self.fallback_url is not None
-            or self.fallback_model in (None, self.model),
+            or self.fallback_model in (None, self.local_model),
             "reply.fallback_model needs reply.url: two models in this process only share its cores",
         )
         for name in ("first_word_s", "silence_s", "tool_s"):

@@ -66,7 +66,13 @@ _SETTINGS = (
         "URL",
         default="the language model runs in each side's process",
     ),
-    Setting("--llm-model", "reply.model", "language model there, or in the model store", "NAME"),
+    Setting(
+        "--llm-model",
+        "reply.model",
+        "language model there, or in the model store",
+        "NAME",
+        default="the only one there; smollm2-135m without a URL",
+    ),
     Setting(
         "--voice",
         "voice.model",

@@ -60,6 +60,7 @@ _REPLY = (
         "reply.model",
         "language model at that server, or in the model store, or a .gguf file",
         "NAME",
+        default="the only one at that server; smollm2-135m without one",
     ),
     Setting(
         "--llm-fallback-url",

@@ -39,11 +39,12 @@ from talkpath.agent.config import ReplyConfig
 from talkpath.agent.eager_replies import EagerReplies
 from talkpath.agent.recent_turns import token_estimate
 from talkpath.agent.reply import ReplyEndpoint
+from talkpath.agent.reply_client import is_openai, open_client
 from talkpath.agent.reply_metrics import EagerTokens, ReplyMetrics
 from talkpath.processors.frames import ReadAheadFrame, ReplyCutFrame
 from talkpath.processors.reply_ahead import ReadAhead, SpeakAhead
 from talkpath.processors.reply_filler import Filler, ReplyFiller
-from talkpath.processors.reply_stream import ReplyCut, ReplySource, is_openai, open_client
+from talkpath.processors.reply_stream import ReplyCut, ReplySource
 
 __all__ = ["Reply"]
 
@@ -199,6 +200,13 @@ class Reply(OpenAILLMService):
         """Speak words that are not the model's: it should not learn to say them."""
         if text:
             await self.push_frame(TTSSpeakFrame(text, append_to_context=False))
+
+    async def push_error(
+        self, error_msg: str, exception: Exception | None = None, *args: Any, **kwargs: Any
+    ) -> None:
+        """Report an error: one of the source's in its own words, which say who failed."""
+        notes = getattr(exception, "__notes__", ())
+        await super().push_error(notes[-1] if notes else error_msg, exception, *args, **kwargs)
 
     async def run_function_calls(self, function_calls: Sequence[FunctionCallFromLLM]) -> None:
         """Run the calls that can be made; the model is told of those that cannot."""

@@ -15,7 +15,6 @@ from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 from loguru import logger
@@ -24,9 +23,6 @@ from openai import (
     APIError,
     APIStatusError,
     APITimeoutError,
-    AsyncOpenAI,
-    DefaultAsyncHttpxClient,
-    Timeout,
 )
 from openai.types.chat import ChatCompletionChunk
 from openai.types.chat.chat_completion_chunk import (
@@ -40,6 +36,7 @@ from talkpath.agent.config import ReplyConfig
 from talkpath.agent.plain_dialogue import plain_dialogue
 from talkpath.agent.recent_turns import RecentTurns, token_estimate
 from talkpath.agent.reply import ReplyEndpoint
+from talkpath.agent.reply_client import host_of, is_openai, open_client
 from talkpath.agent.reply_metrics import ReplyMetrics
 from talkpath.agent.thoughts import WithoutThoughts
 
@@ -48,13 +45,9 @@ __all__ = [
     "ReplyCut",
     "ReplyHost",
     "ReplySource",
-    "is_openai",
-    "open_client",
     "reason_of",
 ]
 
-_CONNECT_TIMEOUT_S = 3.0
-_OPENAI_HOST = "api.openai.com"
 _PAUSE_S = 0.2
 """Before a server is asked again: one that restarts, or drops a connection, needs a moment."""
 _LONGEST_PAUSE_S = 1.0
@@ -71,25 +64,6 @@ class EmptyReply(Exception):
 
 class ReplyCut(Exception):
     """The reply broke off after its first word."""
-
-
-def is_openai(endpoint: ReplyEndpoint) -> bool:
-    """Whether it is OpenAI itself, which differs from those that are compatible with it."""
-    return urlsplit(endpoint.base_url).hostname == _OPENAI_HOST
-
-
-def open_client(endpoint: ReplyEndpoint, patience_s: float) -> AsyncOpenAI:
-    """Make a client: no second attempt of its own, and no proxy on the way to this machine."""
-    timeout = Timeout(patience_s, connect=_CONNECT_TIMEOUT_S)
-    is_local = urlsplit(endpoint.base_url).hostname in ("127.0.0.1", "::1", "localhost")
-    return AsyncOpenAI(
-        # Without a key the client would take OPENAI_API_KEY and give it to this server.
-        api_key=endpoint.api_key or "none",
-        base_url=endpoint.base_url,
-        max_retries=0,  # it would repeat what timed out, too
-        timeout=timeout,
-        http_client=DefaultAsyncHttpxClient(timeout=timeout, trust_env=not is_local),
-    )
 
 
 def reason_of(error: BaseException) -> str:
@@ -148,11 +122,12 @@ class ReplySource:
 
         Raises:
             ReplyCut: it broke off after the first word.
-            Exception: there is no first word; what the last server's client raised.
+            Exception: there is no first word; what the last server's client raised. Either has
+                a note that says which server failed.
         """
         now = asyncio.get_running_loop().time
         began = now()
-        error: Exception | None = None
+        error: Exception = EmptyReply("no server was asked")
         # Whoever failed of late comes last.
         servers = sorted(self.servers, key=lambda server: server.avoid_until > began)
         for number, server in enumerate(servers, 1):
@@ -166,17 +141,24 @@ class ReplySource:
                     return
                 except Exception as failure:  # a broken server makes its client raise anything
                     self._metrics.failures.add(of=reason_of(failure))
+                    failure.add_note(f"The language model at {server.name} failed: {failure}")
                     if isinstance(failure, ReplyCut):
                         raise
                     error = failure
-                    logger.warning("The language model at {} failed: {}", server.name, error)
                 pause = _pause_before_retry(error) if again else None
                 if pause is None or now() + pause >= until:
                     break
+                _log(error)
                 await asyncio.sleep(pause)
             server.avoid_until = now() + _AVOID_S
-        assert error is not None
+            if number < len(servers):  # the last one's error is raised, and logged then
+                _log(error)
         raise error
+
+
+def _log(error: Exception) -> None:
+    """Warn of what the caller does not notice yet: by the note, which names the server."""
+    logger.warning("{}", error.__notes__[-1])
 
 
 class ReplyHost:
@@ -184,7 +166,7 @@ class ReplyHost:
 
     def __init__(self, endpoint: ReplyEndpoint, config: ReplyConfig) -> None:
         self.client = open_client(endpoint, config.first_word_s)
-        self.name = urlsplit(endpoint.base_url).netloc.rpartition("@")[2]
+        self.name = host_of(endpoint.base_url)
         self.avoid_until = 0.0
         self._endpoint = endpoint
         self._config = config
@@ -351,7 +333,7 @@ class _Answer:
         return self._last.model_copy(update={"choices": [choice], "usage": None})
 
 
-def _pause_before_retry(error: Exception | None) -> float | None:
+def _pause_before_retry(error: Exception) -> float | None:
     """Seconds after which the same server is worth a second request; None if it is not."""
     if isinstance(error, (TimeoutError, APITimeoutError)):
         return None  # a slow server would be slow again

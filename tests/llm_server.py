@@ -217,7 +217,8 @@ class LlmServer:
 
     Attributes:
         url: base URL with ``/v1``.
-        requests: bodies of all requests, as they came.
+        models: names of those that it says it has; it answers for any.
+        requests: bodies of all requests for replies, as they came.
         keys: the key that came with each, without ``Bearer``, or None.
         refusals: why requests were refused with 400; empty where all was well.
         abandoned: answers whose client went away before their end.
@@ -226,6 +227,7 @@ class LlmServer:
     def __init__(self, answer: AnswerFunction, *, alternates: bool = True) -> None:
         self._alternates = alternates
         self.url = ""
+        self.models = ["any"]
         self.requests: list[Request] = []
         self.keys: list[str | None] = []
         self.refusals: list[str] = []
@@ -271,10 +273,15 @@ class LlmServer:
             name.lower(): value.strip()
             for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
         }
-        request = json.loads(await reader.readexactly(int(headers.get("content-length", 0))))
+        if head.startswith("GET /v1/models "):
+            listed = [{"id": name, "object": "model"} for name in self.models]
+            await _send_json(writer, 200, {"object": "list", "data": listed})
+            return
+        body = await reader.readexactly(int(headers.get("content-length", 0)))
         if not head.startswith("POST /v1/chat/completions "):
             await _send_json(writer, 404, {"error": {"message": "there is nothing here"}})
             return
+        request = json.loads(body)
         self.requests.append(request)
         self._changed.set()
         self.keys.append(headers.get("authorization", "").removeprefix("Bearer ") or None)

@@ -94,19 +94,25 @@ async def test_a_reply_server_of_ones_own_needs_no_model() -> None:
 
 
 async def test_a_fallback_goes_with_the_server_that_it_stands_in_for() -> None:
-    config = ReplyConfig(url="http://one/v1", fallback_url="http://two/v1", fallback_model="m2")
+    config = ReplyConfig(
+        url="http://127.0.0.1:8/v1",
+        model="m1",
+        fallback_url="http://127.0.0.1:9/v1",
+        fallback_model="m2",
+    )
     shared = Runtime(Config(reply=config))
     endpoint = await shared.reply_endpoint()
-    assert (endpoint.base_url, endpoint.api_key) == ("http://one/v1", None)
-    assert endpoint.fallback == ReplyEndpoint(base_url="http://two/v1", model="m2")
+    assert (endpoint.base_url, endpoint.api_key) == ("http://127.0.0.1:8/v1", None)
+    assert endpoint.fallback == ReplyEndpoint(base_url="http://127.0.0.1:9/v1", model="m2")
     await shared.aclose()
 
 
 async def test_a_model_of_the_store_can_stand_in_for_a_server() -> None:
     path = str(reply_model())
-    shared = Runtime(Config(reply=ReplyConfig(url="http://one/v1", fallback_model=path)))
+    config = ReplyConfig(url="http://127.0.0.1:9/v1", model="m", fallback_model=path)
+    shared = Runtime(Config(reply=config))
     endpoint = await shared.reply_endpoint()
-    assert endpoint.base_url == "http://one/v1"
+    assert endpoint.base_url == "http://127.0.0.1:9/v1"
     assert endpoint.fallback is not None
     assert endpoint.fallback.base_url.startswith("http://127.0.0.1:")
     await shared.aclose()
