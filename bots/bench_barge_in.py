@@ -34,7 +34,17 @@ from talkpath.bots.reciter import Recital, Reciter
 from talkpath.processors.frames import HoldPlaybackFrame, SpeechOnsetFrame
 from talkpath.transports.server import serve
 
-__all__ = ["TEXT", "BargeIn", "Line", "add_arguments", "caller", "measure", "run", "speech_start"]
+__all__ = [
+    "TEXT",
+    "BargeIn",
+    "Line",
+    "add_arguments",
+    "caller",
+    "measure",
+    "report",
+    "run",
+    "speech_start",
+]
 
 TEXT = (
     "The sea covers most of the world and we know less of its floor than of the moon. "
@@ -91,16 +101,17 @@ def run(args: argparse.Namespace, config: Config) -> int:
     if args.json:
         sys.stdout.write(to_json({"barge_ins": [dataclasses.asdict(each) for each in found]}))
     else:
-        sys.stdout.write(_table(found))
+        sys.stdout.write(report(found, "silence at the caller"))
     return 0
 
 
-def _table(found: Sequence[BargeIn]) -> str:
+def report(found: Sequence[BargeIn], silence: str) -> str:
+    """A table of barge-ins, the last line named so."""
     rows = [["since the caller began to speak", "times", "p50", "p95", "most"]]
     for name, field in (
         ("first sign of speech", "onset_s"),
         ("output held", "held_s"),
-        ("silence at the caller", "silent_s"),
+        (silence, "silent_s"),
     ):
         values = [value for each in found if (value := getattr(each, field)) is not None]
         figures = spread([1000 * value for value in values])
