@@ -14,23 +14,22 @@ from talkpath.agent.models import ModelStore
 # Set by .ci/run: there, a test that cannot run for want of a tool is a failure.
 _STRICT = os.environ.get("TALKPATH_REQUIRE_TOOLS", "") not in ("", "0")
 
-# Tests of sound in real time, of browsers and of speed want the machine for themselves; all others
-# may run in several processes at once (`make test TEST_PROCESSES=2`): the bots' calls, which have a
-# clock of their own, and those by telephone, which mostly wait.
+# Tests of browsers, of speed and of words that were said in real time want the machine for
+# themselves; all others may run in several processes at once (`make test TEST_PROCESSES=2`): they
+# wait for what happens, however long it takes.
 _ALONE = (
     "agent/bench",
     "bots/test_bench.py",
     "bots/test_bench_conversation.py",
-    "e2e",
+    "e2e/test_barge_in.py",
+    "e2e/test_bots_in_browser.py",
+    "e2e/test_many_calls.py",
     "sip/test_speech.py",
     "transports/asterisk/test_with_bots.py",
     "transports/test_page.py",
     "transports/test_page_turns.py",
     "transports/test_server.py",
     "transports/test_signalling.py",
-    "transports/test_voice_track.py",
-    "transports/test_websocket.py",
-    "web",
 )
 
 # The same examples in every run, however slow the machine: what fails here fails anywhere. To look
