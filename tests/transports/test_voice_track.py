@@ -55,6 +55,18 @@ async def test_every_sample_is_sent_once_whatever_is_held_and_resumed(patient: N
     np.testing.assert_array_equal(sent[sent != 0], samples)
 
 
+async def test_nothing_is_dropped_where_the_process_itself_stood_still() -> None:
+    voice = Voice()
+    voice.start(RATE_HZ)
+    samples = count(4 * CHUNK)
+    writing = asyncio.create_task(write(voice, samples))
+    reading = asyncio.create_task(read(voice, 0.3))
+    asyncio.get_running_loop().call_later(0.05, time.sleep, 0.6)
+    sent = await reading
+    assert all(await writing)
+    np.testing.assert_array_equal(sent[sent != 0], samples)
+
+
 async def test_speech_goes_on_in_the_next_connection_where_it_was_in_the_last(
     patient: None,
 ) -> None:

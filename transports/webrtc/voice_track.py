@@ -25,6 +25,7 @@ _BLOCK_S = 0.02  # an Opus packet
 # 48 kHz holds some samples back (1 ms from 16 kHz); otherwise each packet waits for the next block.
 _HELD_BACK_S = 0.002
 _STRANDED_AFTER_S = 0.5
+_LOOKS = 5  # within that time: a standstill of the whole process is only one of them
 
 
 @dataclass(slots=True, eq=False)
@@ -67,13 +68,20 @@ class Voice:
         chunk = _Chunk(pcm, interruptible)
         self._chunks.append(chunk)
         while self._waiting_s() > LEAD_S and not chunk.dropped:
-            self._moved.clear()
-            try:
-                async with asyncio.timeout(None if self._held else _STRANDED_AFTER_S):
-                    await self._moved.wait()
-            except TimeoutError:
+            if not await self._moves():
                 self._remove(list(self._chunks))
         return not chunk.dropped
+
+    async def _moves(self) -> bool:
+        """Wait for something to change; False if nobody reads."""
+        self._moved.clear()
+        for _ in range(_LOOKS):
+            try:
+                async with asyncio.timeout(None if self._held else _STRANDED_AFTER_S / _LOOKS):
+                    return await self._moved.wait()
+            except TimeoutError:
+                continue
+        return False
 
     def take(self, samples: int) -> bytes:
         """The next samples, filled up with silence."""
