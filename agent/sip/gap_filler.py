@@ -66,6 +66,11 @@ class GapFiller:
         self.filled_s = 0.0
         self.forget()
 
+    @property
+    def holds(self) -> bool:
+        """Whether a packet is held, and ``take`` is to let it go in time."""
+        return bool(self._held)
+
     def forget(self) -> None:
         """Begin anew with the next packet, as after a hold; what is held is dropped."""
         self._packet_s = 0.0

@@ -190,7 +190,7 @@ class BaresipEngine:
             )
         for leg in legs:
             leg.fail("the server stopped")
-        await self._pump.close()
+        self._pump.close()
         if self._runtime is not None and not self._is_dead:
             try:
                 await self._runtime.close()

@@ -16,6 +16,15 @@ PAUSE_MS = 200.0
 _READ_MS = 200
 """Read in one piece; more than the stack's jitter buffer lets come together."""
 
+_EARLY_S = 0.0075
+"""Packets are looked for so much before they are due: two rounds of the pump, or one and a half."""
+
+_LATER_S = 0.0001
+"""By so much a packet the time at which the next one is due moves back, where they come later."""
+
+_PAUSE_S = 0.1
+"""Packets that come later than that are not late: they are the first ones after a pause."""
+
 _ASK_EVERY = 25
 """Blocks after which the rate of what comes is asked for in any case: half a second."""
 
@@ -43,6 +52,8 @@ class LegAudio:
         self._way: SteadyResampler | None = None
         self._heard_hz = 0
         self._length = 0
+        self._came_s = 0.0
+        self._packet_s = 0.0
         self._rounds = 0
         self._dry_s = 0.0
         self._flushing = False
@@ -67,23 +78,33 @@ class LegAudio:
         self._active = False
         self._forget()
 
-    def poll(self) -> None:
-        """Hear what has come; to be called every few milliseconds."""
+    def poll(self) -> float:
+        """Hear what has come; to be called every few milliseconds.
+
+        Returns:
+            Seconds for which it need not be called.
+        """
+        now_s = time.monotonic()
         try:
             if not self._active:
                 self._start()
             pcm = self._read()
             if pcm:
+                length = len(pcm)
                 pcm = self._brought(pcm)
+                self._expect(length, now_s)
             if self._flushing:
                 self._refill()
         except (AudioNotActive, AudioRestarted):
             self._active = False
-            return
+            return 0.0
         if not self._on_hold:
-            pcm = self._filler.take(pcm, time.monotonic())
+            pcm = self._filler.take(pcm, now_s)
         if pcm:
             self.hear(pcm)
+        if self._flushing or self._filler.holds:
+            return 0.0
+        return self._came_s + self._packet_s - _EARLY_S - now_s
 
     def write(self, pcm: bytes) -> int:
         """Queue audio; returns how many bytes were taken."""
@@ -144,6 +165,13 @@ class LegAudio:
             pcm += part
         return pcm
 
+    def _expect(self, length: int, now_s: float) -> None:
+        """Note when a read came: packets come at even times, but for those that are late."""
+        seconds = length / (2 * (self._heard_hz or self.rate_hz))
+        self._packet_s = min(self._packet_s or seconds, seconds)  # several are read at once
+        due_s = self._came_s + seconds
+        self._came_s = min(now_s, due_s + _LATER_S) if now_s < due_s + _PAUSE_S else now_s
+
     def _info(self) -> AudioInfo:
         """How the streams are. To ask binds to the streams that there are now, unnoticed."""
         info = self._audio.info()
@@ -196,6 +224,7 @@ class LegAudio:
 
     def _forget(self) -> None:
         self._length = 0
+        self._came_s = self._packet_s = 0.0
         self._flushing = False
         self._kept.clear()
         self._dry_s = 0.0
