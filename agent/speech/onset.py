@@ -15,7 +15,7 @@ So half of that will do in a window that is loud (see ``SpeechLevel.loud``), and
 and an onset whose probability sinks again is kept up by loud windows for 0.2 s. One that came to
 nothing makes loudness no evidence for 10 s: among knocks the bot falters once, not each time.
 While it listens it is also given the windows half way between the others, which tell by their
-probability alone; they are another 0.2 % of a core a caller, of one alone.
+probability alone; with one caller they are another 0.45 % of a core while the bot speaks.
 
 Over the beginnings of the English reference clips, from the first 10 ms within 15 dB of the
 loudest to the end of the window that tells (median, 90th, 95th and 99th percentile, ms):
