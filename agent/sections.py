@@ -265,6 +265,11 @@ class ReplyConfig:
             return self.model or _REPLY_MODEL
         return self.fallback_model if self.fallback_url is None else None
 
+    @property
+    def calls_functions(self) -> bool:
+        """Whether the first model may be one that calls functions: SmolLM2 135M is none."""
+        return self.url is not None or self.local_model != _REPLY_MODEL
+
     def __post_init__(self) -> None:
         _require(self.max_tokens >= 1, "reply.max_tokens must be 1 or more")
         for name in ("url", "fallback_url"):

@@ -43,7 +43,7 @@ async def prepare() -> None:
     """Load the models before the first caller is let in."""
     await prepare_speech()
     await runtime().smart_turn()
-    await prepare_thinking(_prompt())
+    await prepare_thinking(_prompt(), tools=bool(runtime().config.phone.transfers))
     await prepare_speaking()
 
 

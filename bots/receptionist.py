@@ -13,6 +13,7 @@ from pipecat.processors.aggregators.dtmf_aggregator import DTMFAggregator
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.runner.types import RunnerArguments
 
+from talkpath.agent.answers import says_farewell
 from talkpath.agent.appointments import AppointmentBook, OpeningHours
 from talkpath.agent.calendar_words import say_day
 from talkpath.agent.config import ReceptionistConfig
@@ -26,6 +27,7 @@ from talkpath.bots.stages import (
     prepare_thinking,
     speaking,
     thinking,
+    user_turns,
 )
 from talkpath.processors.front_desk import (
     CallerWords,
@@ -33,7 +35,8 @@ from talkpath.processors.front_desk import (
     desk_tools,
     refuse_unknown_tools,
 )
-from talkpath.processors.idle_prompts import IdlePrompts
+from talkpath.processors.idle_prompts import IdlePrompts, hang_up
+from talkpath.processors.turn_texts import TurnTexts
 from talkpath.transports.factory import create_transport
 
 __all__ = ["MODELS", "bot", "prepare"]
@@ -42,6 +45,7 @@ MODELS = ("whisper", "reply", "voice")
 PROFILE = "patient"  # people think while they say names, numbers and days
 GREETING = "Hello, this is {business}. Would you like to book, move or cancel an appointment?"
 FAREWELL = "Thank you for calling. Goodbye."
+CLOSED = "I am sorry, I cannot take appointments just now. Please call again later."
 PROMPT = """\
 You are the receptionist of {business}. You are on the telephone: one short sentence at a time.
 Today is {today}. Services: {services}. Open {opens} to {closes}.
@@ -62,7 +66,7 @@ async def prepare() -> None:
     await _book()
     await prepare_speech()
     await runtime().smart_turn()
-    await prepare_thinking(_prompt())
+    await prepare_thinking(_prompt(), tools=True)
     await prepare_speaking()
 
 
@@ -90,8 +94,39 @@ def _prompt() -> str:
     )
 
 
+async def _turn_away(runner_args: RunnerArguments) -> None:
+    """A session without a model that calls functions: it would promise what nobody writes down."""
+    transport = await create_transport(runner_args)
+
+    async def answer(text: str) -> str | None:
+        if says_farewell(text):
+            await hang_up(listener, FAREWELL)
+            return None
+        return CLOSED
+
+    listener = TurnTexts(answer)
+    worker = make_worker(
+        runner_args,
+        transport,
+        [
+            transport.input(),
+            *await hearing(profile=PROFILE),
+            await user_turns(profile=PROFILE),
+            listener,
+            IdlePrompts(runtime().config.idle),
+            await speaking(),
+            transport.output(),
+        ],
+    )
+    greet(transport, worker, f"Hello, this is {runtime().config.receptionist.business}. {CLOSED}")
+    await run_worker(runner_args, worker)
+
+
 async def bot(runner_args: RunnerArguments) -> None:
     """One session."""
+    if not runtime().config.reply.calls_functions:
+        await _turn_away(runner_args)
+        return
     book = await _book()
     desk = FrontDesk(book, lambda: datetime.datetime.now(book.hours.timezone))
     transport = await create_transport(runner_args)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from loguru import logger
 from pipecat.processors.aggregators.llm_context import LLMContext
 from pipecat.processors.aggregators.llm_response_universal import (
     LLMContextAggregatorPair,
@@ -99,12 +100,20 @@ async def user_turns(*, profile: str = "balanced", answers: bool = True) -> User
     )
 
 
-async def prepare_thinking(prompt: str | None = None) -> None:
+async def prepare_thinking(prompt: str | None = None, *, tools: bool = False) -> None:
     """Load what ``thinking`` needs, before the first caller is let in.
 
     Args:
         prompt: as for ``thinking``.
+        tools: whether the bot is of little use with a model that calls no functions; then there
+            is a warning if it has none that does.
     """
+    if tools and not runtime().config.reply.calls_functions:
+        logger.warning(
+            "This bot needs a language model that calls functions, and {} in this process calls "
+            "none: --llm-url names a server with one that does",
+            runtime().config.reply.local_model,
+        )
     await runtime().reply_endpoint(_prompt(prompt))
 
 

@@ -276,16 +276,21 @@ async def test_a_model_that_invents_everything_writes_nothing(settings: dict[str
     assert rows(settings, tomorrow) == before
 
 
-async def test_a_model_too_small_for_the_job_writes_nothing_wrong(settings: dict[str, Any]) -> None:
+async def test_a_model_too_small_for_the_job_writes_and_promises_nothing(
+    settings: dict[str, Any],
+) -> None:
     reply_model()
     _, tomorrow = seeded(settings)
     before = rows(settings, tomorrow)
-    async with calling(settings | {"reply.model": "smollm2-135m"}) as caller:
+    small = settings | {"reply.model": "smollm2-135m"}
+    async with typed_call(receptionist, small) as caller:
+        await caller.hears(receptionist.CLOSED)
         for said in (
             BOOK.format(when="tomorrow at 10 a.m.", name="Anna Miller", number=ANNA),
             "Yes, please book it.",
         ):
             await caller.says(said)
-            await caller.hears_turn(within_s=60)
-    after = rows(settings, tomorrow)
-    assert after in (before, before | {"5550101": (10, "booked")})
+            assert (await caller.hears_turn(within_s=60)).text == receptionist.CLOSED
+        await caller.says("Goodbye.")
+        await caller.is_hung_up_on()
+    assert rows(settings, tomorrow) == before
