@@ -71,23 +71,21 @@ async def running(
     """Run ``talkpath run BOT`` on a free port; yield the page's address. It must end cleanly."""
     process = await asyncio.create_subprocess_exec(
         *(str(Path(sys.executable).with_name("talkpath")), "run", bot, "--port", "0", *arguments),
-        stdout=2,  # what this process writes to its own is not mixed with it
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         env=os.environ | {"PYTHONUNBUFFERED": "1"} | dict(environ or {}),
     )
-    assert process.stderr is not None
+    assert process.stdout is not None and process.stderr is not None
     lines: list[str] = []
-    url = None
+    reading = [asyncio.create_task(_collect(process.stderr, lines))]
     try:
         async with asyncio.timeout(_START_S):
-            while url is None:
-                line = (await process.stderr.readline()).decode()
-                assert line, "".join(lines)
-                lines.append(line)
-                found = re.search(r"listening at (http://\S+)", line)
-                url = found[1] if found else None
-        drain = asyncio.create_task(_collect(process.stderr, lines))
-        yield url
+            said = ""
+            while (found := re.search(r"listening at (http://\S+)", said)) is None:
+                said = (await process.stdout.readline()).decode()
+                assert said, "it ended:\n" + "".join(lines)
+        reading.append(asyncio.create_task(_collect(process.stdout, lines)))
+        yield found[1]
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGINT)
@@ -97,7 +95,8 @@ async def running(
             process.kill()
             await process.wait()
             raise AssertionError(f"did not end within {_END_S} s:\n" + "".join(lines)) from None
-    await drain
+        finally:
+            await asyncio.gather(*reading)
     assert process.returncode in (0, 130), "".join(lines)
     assert "Traceback" not in "".join(lines), "".join(lines)
 

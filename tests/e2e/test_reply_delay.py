@@ -42,7 +42,8 @@ def _answers(rate_hz: int) -> NDArray[np.float32]:
 def test_it_finds_the_delays_of_a_call_from_a_browser_that_began_later_than_planned() -> None:
     late = tuple(start + 0.7 for start in _STARTS_S)
     bot = np.roll(_answers(RATE_HZ), round(0.7 * RATE_HZ))
-    ears = BothEars(*((32767 * side).astype(np.int16) for side in (_line(late, RATE_HZ), bot)))
+    line, answers = ((32767 * side).astype(np.int16) for side in (_line(late, RATE_HZ), bot))
+    ears = BothEars(line, answers)
     turns = browser_turns(ears, 1000.0, _SAID, _STARTS_S)
     assert [turn.began_s for turn in turns] == pytest.approx([1000 + s for s in late], abs=0.001)
     assert [turn.delay_ms for turn in turns] == pytest.approx([1e3 * s for s in _DELAYS_S], abs=3)
