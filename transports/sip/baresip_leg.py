@@ -1,6 +1,7 @@
 """One call that baresip carries."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
@@ -141,7 +142,7 @@ class BaresipLeg:
         """The figures up to now, those of RTCP as of the last report."""
         if self._ended:
             return self._ended.quality
-        stats = self._stats
+        stats = dataclasses.replace(self._stats, rx_lost=self._lost())
         since = self._answered_s
         return CallQuality(
             codec=self._codec if self.rate_hz else "",
@@ -149,7 +150,7 @@ class BaresipLeg:
             duration_s=round(time.monotonic() - since, 3) if since is not None else 0.0,
             sent=stats.tx_packets,
             received=stats.rx_packets,
-            lost=stats.rx_lost or stats.jbuf_lost or 0,
+            lost=stats.rx_lost,
             lost_there=stats.tx_lost,
             jitter_ms=stats.rx_jitter_ms or float(stats.jbuf_jitter_ms or 0),
             round_trip_ms=stats.rtt_ms,
@@ -318,6 +319,17 @@ class BaresipLeg:
             await asyncio.wait(self._tasks)
 
     # Inside.
+
+    def _lost(self) -> int:
+        """Packets that did not come: as RTCP has it, where the peer has sent any.
+
+        Else the gaps that the jitter buffer saw, less the packets of keys: these are numbered in
+        the same sequence, but go past the buffer.
+        """
+        stats = self._stats
+        if stats.rx_jitter_ms or stats.rtt_ms:
+            return stats.rx_lost
+        return max(0, (stats.jbuf_lost or 0) - self._events.key_packets)
 
     def _hold(self, who: str, on_hold: bool) -> None:
         (self._holders.add if on_hold else self._holders.discard)(who)

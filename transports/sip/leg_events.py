@@ -18,6 +18,9 @@ _MOST = 256
 _LONGEST_KEY_S = 1.0
 """A key whose end does not come until then is told: its last packets, three alike, were lost."""
 
+_KEY_ENDS = 3
+"""The last packet of a key is sent three times (RFC 4733, 2.5.1.4)."""
+
 
 class LegEvents:
     """A queue of events.
@@ -27,9 +30,13 @@ class LegEvents:
 
     Args:
         call_id: for the log.
+
+    Attributes:
+        key_packets: about how many packets of 20 ms all keys took up to now.
     """
 
     def __init__(self, call_id: str) -> None:
+        self.key_packets = 0
         self._call_id = call_id
         self._waiting: deque[LegEvent] = deque()
         self._news = asyncio.Event()
@@ -62,7 +69,9 @@ class LegEvents:
         if self._key is not None:
             key, since = self._key
             self._key = None
-            self.put(KeyPressed(key, int((time.monotonic() - since) * 1000)))
+            lasted_ms = int((time.monotonic() - since) * 1000)
+            self.key_packets += lasted_ms // 20 + _KEY_ENDS
+            self.put(KeyPressed(key, lasted_ms))
 
     async def read(self) -> AsyncIterator[LegEvent]:
         """The events in their order, up to ``Ended``."""

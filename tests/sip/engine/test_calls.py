@@ -118,6 +118,7 @@ async def test_keys_come_and_go_as_events_and_as_messages() -> None:
     assert pressed[3].duration_ms >= 1000
     assert all(event.duration_ms >= 40 for event in pressed)
     assert call.media.keys() == "1*9D"
+    assert followed.leg.quality().lost <= 2  # of the 35 packets of its keys none is a lost one
 
 
 async def test_a_telephone_without_events_gets_keys_as_messages() -> None:
