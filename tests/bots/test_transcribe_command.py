@@ -210,3 +210,15 @@ def test_what_cannot_be_decoded_so_is_a_wrong_argument(
     arguments: list[str], message: str, refused: Callable[..., str]
 ) -> None:
     assert message in refused(clip("librivox-0880").path, *arguments)
+
+
+def test_cues_of_subtitles_begin_and_end_with_their_words() -> None:
+    path = clip("librivox-0870").path
+    subtitles = talkpath(path, "--format", "srt", "--model", "tiny.en")
+    listed = talkpath(path, "--format", "json", "--words", "--model", "tiny.en")
+    words = [word for each in json.loads(listed.stdout)["segments"] for word in each["words"]]
+    first, second = (cue.splitlines() for cue in subtitles.stdout.strip().split("\n\n"))
+    count = len(" ".join(first[2:]).split())
+    ends, begins = (time.replace(",", ".") for time in (first[1][-6:], second[1][6:12]))
+    assert float(ends) == pytest.approx(words[count - 1]["end_s"], abs=0.01)
+    assert float(begins) == pytest.approx(words[count]["start_s"], abs=0.01)

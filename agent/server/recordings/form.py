@@ -104,9 +104,11 @@ def read_form(
         raise Refused("invalid_value", why, "response_format")
     options = _options(fields, engine, usual)
     words = "word" in granularities
+    # Subtitles begin and end with their words.
+    timed = words or logprobs or form in ("srt", "vtt")
     return TranscriptionWish(
         language=options.language,
-        options=replace(options, word_timestamps=words or logprobs),
+        options=replace(options, word_timestamps=timed),
         form=form,
         segments="segment" in granularities,
         words=words,
