@@ -6,12 +6,13 @@ default below, a TOML file (``[section]`` with ``key = value``), the environment
 """
 
 import dataclasses
+import difflib
 import json
 import os
 import tomllib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -118,19 +119,23 @@ def load_config(
         ConfigError: the file cannot be read, or a name or a value is wrong.
     """
     environ = os.environ if environ is None else environ
+    known = _settings()
     merged: dict[str, Any] = {}
-    if file is not None:
-        merged.update(_from_file(file))
-    merged.update(_from_environment(environ))
-    merged.update({name: value for name, value in (flags or {}).items() if value is not None})
+    given: list[tuple[str, Mapping[str, Any]]] = [
+        (f"{file}: ", _from_file(file) if file is not None else {}),
+        *((f"{_variable(name)}: ", {name: text}) for name, text in _from_environment(environ)),
+        ("", {name: value for name, value in (flags or {}).items() if value is not None}),
+    ]
+    for source, values in given:
+        for name, value in values.items():
+            if name not in known:
+                raise ConfigError(f"{source}there is no setting {name!r}{_meant(name, known)}")
+            merged[name] = _coerce(source, name, known[name], value)
     _take_openais(merged, environ)
     sections: dict[str, dict[str, Any]] = {}
-    known = _settings()
     for name, value in merged.items():
-        if name not in known:
-            raise ConfigError(f"there is no setting {name!r}")
         section, key = name.split(".")
-        sections.setdefault(section, {})[key] = _coerce(name, known[name], value)
+        sections.setdefault(section, {})[key] = value
     return Config(
         **{
             item.name: typing.cast(type, item.type)(**sections.get(item.name, {}))
@@ -184,16 +189,24 @@ def _from_file(file: Path) -> dict[str, Any]:
     return values
 
 
-def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    variables = {_ENV_PREFIX + name.replace(".", "_").upper(): name for name in _settings()}
+def _from_environment(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    variables = {_variable(name): name for name in _settings()}
     for variable in environ:
         if variable.startswith(_ENV_PREFIX) and variable not in (*variables, *_NOT_SETTINGS):
-            raise ConfigError(f"there is no setting for the environment variable {variable}")
-    for variable, name in variables.items():
-        if environ.get(variable):
-            values[name] = environ[variable]
-    return values
+            hint = _meant(variable, variables)
+            raise ConfigError(f"there is no setting for the environment variable {variable}{hint}")
+    return [
+        (name, environ[variable]) for variable, name in variables.items() if environ.get(variable)
+    ]
+
+
+def _variable(name: str) -> str:
+    return _ENV_PREFIX + name.replace(".", "_").upper()
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f", did you mean {close[0]!r}?" if close else ""
 
 
 def _take_openais(values: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -217,7 +230,7 @@ def _is_openais(url: Any) -> bool:
         return False
 
 
-def _coerce(name: str, kind: Any, value: Any) -> Any:
+def _coerce(source: str, name: str, kind: Any, value: Any) -> Any:
     """Turn a string from the environment, or a value from TOML, into the setting's type."""
     if isinstance(kind, types.UnionType):
         kind = next(option for option in typing.get_args(kind) if option is not type(None))
@@ -246,7 +259,7 @@ def _coerce(name: str, kind: Any, value: Any) -> Any:
             pass
     wanted = _WANTED.get(typing.get_origin(kind)) or f"of type {kind.__name__}"
     shown = "has a wrong value" if name in _secrets() else f"is {value!r}"
-    raise ConfigError(f"{name} {shown}; it must be {wanted}")
+    raise ConfigError(f"{source}{name} {shown}; it must be {wanted}")
 
 
 def _from_json(value: Any) -> Any:

@@ -35,6 +35,7 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 _MARKER = "talkpath-model.json"
+_KINDS = {"whisper": "Whisper model", "llm": "language model", "voice": "Piper voice"}
 
 
 class ModelState(enum.StrEnum):
@@ -65,7 +66,7 @@ class PullProgress:
     total: int = 0
 
 
-def _spec(name: str, among: Sequence[ModelSpec]) -> ModelSpec:
+def _spec(name: str, among: Sequence[ModelSpec], what: str = "model") -> ModelSpec:
     """Look a model up by name or alias."""
     names = {key: spec for spec in among for key in (spec.name, *spec.aliases)}
     if name in names:
@@ -73,7 +74,7 @@ def _spec(name: str, among: Sequence[ModelSpec]) -> ModelSpec:
     close = difflib.get_close_matches(name.lower(), names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise UnknownModel(
-        f"there is no model {name!r}; {hint}known are {', '.join(names)}, and any path"
+        f"there is no {what} {name!r}; {hint}known are {', '.join(names)}, and any path"
     )
 
 
@@ -117,7 +118,8 @@ class ModelStore:
             UnknownModel: neither a path nor a known name of that kind.
         """
         if _as_path(name_or_path) is None:
-            _spec(os.fspath(name_or_path), [spec for spec in MODELS if spec.kind == kind])
+            among = [spec for spec in MODELS if spec.kind == kind]
+            _spec(os.fspath(name_or_path), among, _KINDS[kind])
 
     def folder(self, name: str) -> Path:
         """Return the folder where the store keeps, or would keep, a named model."""

@@ -6,6 +6,7 @@ A bot is a module with ``async def bot(runner_args)``, Pipecat's convention. It 
 
 import ast
 import contextlib
+import difflib
 import importlib
 import importlib.util
 import inspect
@@ -129,8 +130,9 @@ def _find_name(name: str) -> Path:
     spec = importlib.util.find_spec(f"talkpath.bots.{name}") if name in names else None
     if spec is not None and spec.origin is not None:
         return Path(spec.origin)
-    file = f"{name}.py"
-    hint = f"; did you mean ./{file}?" if Path(file).is_file() else ", or the path of a .py file"
+    file = Path(f"{name}.py")
+    meant = [f"./{file}"] if file.is_file() else difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {meant[0]}?" if meant else ", or the path of a .py file"
     raise ConfigError(f"there is no bot {name!r}; known are {', '.join(names)}{hint}")
 
 

@@ -50,13 +50,23 @@ def add_models_command(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def models_of(config: Config, kinds: Sequence[str]) -> list[str]:
-    """Names of the models that a bot's ``MODELS`` asks for: whisper, reply, voice."""
+    """Names of the models that a bot's ``MODELS`` asks for: whisper, reply, voice.
+
+    Raises:
+        UnknownModel: the settings name one that is no model of its kind.
+    """
+    from talkpath.agent.models import ModelStore
+
     names = {
-        "whisper": config.whisper.model,
-        "reply": config.reply.local_model,
-        "voice": config.voice.piper_model,
+        "whisper": ("whisper", config.whisper.model),
+        "reply": ("llm", config.reply.local_model),
+        "voice": ("voice", config.voice.piper_model),
     }
-    return [name for kind in kinds if (name := names.get(kind))]
+    wanted = [names[kind] for kind in kinds if kind in names]
+    for kind, name in wanted:
+        if name:
+            ModelStore().check(name, kind)
+    return [name for _, name in wanted if name]
 
 
 def pull(names: Sequence[str]) -> None:

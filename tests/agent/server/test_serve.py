@@ -282,7 +282,7 @@ async def test_a_model_that_is_none_of_whispers_is_refused_at_once() -> None:
     async with started("--port", "0", "--model", "nope") as starting:
         code, log = await Process(starting, "").end()
     assert code == 2
-    assert "there is no model 'nope'; known are base, tiny.en, " in log
+    assert "there is no Whisper model 'nope'; known are base, tiny.en, " in log
     assert not any(spec.name in log for spec in MODELS if spec.kind != "whisper")
     assert "Traceback" not in log
 
