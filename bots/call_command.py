@@ -159,9 +159,11 @@ async def _follow(
 ) -> int:
     """Tell what becomes of a call; return the exit code."""
     answered = asyncio.create_task(call.answered(), name="answer")
+    rang = False
     try:
         async with asyncio.timeout(no_answer_s):
-            if await _before(call.ringing(), stopped) and not answered.done():
+            rang = await _before(call.ringing(), stopped)
+            if rang and not answered.done():
                 _say("ringing")
             await asyncio.wait({answered, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not answered.done():
@@ -171,7 +173,10 @@ async def _follow(
         answered.result()
     except TimeoutError:
         await _hang_up(listener, call)
-        raise TalkpathError(f"nobody answered within {no_answer_s:g} s") from None
+        why = f"nobody answered within {no_answer_s:g} s"
+        raise TalkpathError(
+            why if rang else f"{why}, and it did not ring: is that address right?"
+        ) from None
     finally:
         answered.cancel()
         await asyncio.gather(answered, return_exceptions=True)

@@ -4,12 +4,14 @@ import asyncio
 from abc import abstractmethod
 from typing import Generic, TypeVar
 
+from loguru import logger
 from pipecat.frames.frames import CancelFrame, EndFrame, InputAudioRawFrame, StartFrame
 from pipecat.processors.frame_processor import FrameDirection
 from pipecat.services.settings import STTSettings
 from pipecat.services.stt_service import STTService
 
 from talkpath.agent.errors import TalkpathError
+from talkpath.agent.whisper import Final
 from talkpath.processors.transcripts import ResultQueue, wrong_format
 
 __all__ = ["WhisperService"]
@@ -122,5 +124,7 @@ class WhisperService(STTService, Generic[Result]):
     async def _push_results(self) -> None:
         while True:
             result = await self._results.get()
+            if isinstance(result, Final):
+                logger.debug("heard: {}", result.transcript.text)
             await self._push(result)
             self._results.task_done()

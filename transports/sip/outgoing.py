@@ -65,6 +65,7 @@ class Outgoing:
         trunks = self._whom.trunks
         if trunk and trunk not in trunks:
             raise LegError(f"there is no trunk {trunk!r}")
+        trunk = self._whom.trunk_for(to, trunk)
         uri = self._whom.uri(to, trunk)
         if not by_user and not self._whom.permits(uri, trunk):
             raise LegError(f"the dial plan does not permit {to}")

@@ -95,8 +95,9 @@ class _Input(ListeningInput):
 
     async def press(self, key: str) -> None:
         """Tell of a key; the pipeline knows no ``A`` to ``D``."""
+        # Keys may be a number of somebody's account: not above DEBUG.
+        logger.debug("key {}", key)
         if key in "ABCD":
-            logger.debug("key {} has no meaning to bots", key)
             return
         await self.push_frame(InputDTMFFrame(button=KeypadEntry(key)))
 

@@ -49,9 +49,23 @@ class Whom:
             return to
         number = plain_number(to.removeprefix("tel:").replace(" ", ""))
         where = next(iter(self.trunks[trunk].hosts), "") if trunk else ""
-        if not (where or host) or not _NUMBER.fullmatch(number):
-            raise LegError(f"{to!r} is no SIP address, and there is no trunk to call a number by")
+        if not _NUMBER.fullmatch(number):
+            raise LegError(f"{to!r} is neither a SIP address nor a number")
+        if not (where or host):
+            names = ", ".join(self.trunks)
+            raise LegError(
+                f"by which trunk shall {to!r} be called? There are {names}"
+                if names
+                else f"{to!r} is no SIP address, and there is no trunk to call a number by"
+            )
         return f"sip:{number}@{where or host}"
+
+    def trunk_for(self, to: str, trunk: str) -> str:
+        """The trunk by which somebody is called: the one that is named, or a number's only one."""
+        is_number = not to.lower().startswith(("sip:", "sips:"))
+        return (
+            next(iter(self.trunks)) if not trunk and is_number and len(self.trunks) == 1 else trunk
+        )
 
     def permits(self, target: str, trunk: str = "") -> bool:
         """Whether a target may be called, by the plan for all or by that of the call's trunk."""
