@@ -12,7 +12,7 @@ onnx.proto: ModelProto.graph = 7; GraphProto.node = 1, .initializer = 5, .input 
 ValueInfoProto.name = 1, .type = 2.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 __all__ = ["Halves", "halves", "with_durations"]
@@ -106,11 +106,16 @@ def halves(model: bytes) -> Halves | None:
         for name in node.inputs
     ):
         return None
+    # Nodes of the front may have graphs in them, with weights that no node's inputs name.
+    heard = {name for node in front for name in node.inputs}
+    spoken = {name for node in decoder for name in node.inputs}
+    fronts = {name: raw for name, raw in weights.items() if name in heard or name not in spoken}
+    decoders = {name: raw for name, raw in weights.items() if name in spoken}
     outputs = [_field(12, _field(1, name)) for name in (frames, durations[0])]
     takes = _field(11, _field(1, frames) + _field(2, _FLOATS))
     return Halves(
-        front=_model(whole, graph, front, weights, [*_raw(graph, 11), *outputs]),
-        decoder=_model(whole, graph, decoder, weights, [takes, *_raw(graph, 12)]),
+        front=_model(whole, graph, front, fronts, [*_raw(graph, 11), *outputs]),
+        decoder=_model(whole, graph, decoder, decoders, [takes, *_raw(graph, 12)]),
     )
 
 
@@ -129,17 +134,15 @@ def _model(
     whole: memoryview,
     graph: memoryview,
     nodes: Iterable[_Node],
-    weights: dict[bytes, memoryview],
+    weights: Mapping[bytes, memoryview],
     ends: Iterable[bytes | memoryview],
 ) -> bytes:
-    """A model of some of the nodes, with the weights that they need, and its inputs and outputs."""
-    nodes = list(nodes)
-    needed = {name for node in nodes for name in node.inputs}
+    """A model of some of the nodes, with their weights, and its inputs and outputs."""
     rest = [raw for number, raw, _ in _fields(whole) if number != 7]
     content = [
         *(raw for number, raw, _ in _fields(graph) if number not in (1, 5, 11, 12, 13)),
         *(_field(1, node.raw) for node in nodes),
-        *(raw for name, raw in weights.items() if name in needed),
+        *weights.values(),
         *ends,
     ]
     return b"".join([*rest, _field(7, b"".join(content))])

@@ -76,6 +76,7 @@ async def reply_endpoints(
 
 async def _endpoint(url: str, key: str | None, model: str | None, flag: str) -> ReplyEndpoint:
     """One server, and the model that is meant there."""
+    model = model or None  # a setting that was left empty names none
     names, problem = await _models(ReplyEndpoint(base_url=url, api_key=key, model=model or ""))
     where = f"the server at {host_of(url)}"
     if model is not None:

@@ -37,9 +37,9 @@ _MOST_THREADS = 4
 _FIRST_FRAMES = 24
 """Frames of the first piece: 0.28 s at 22,050 Hz, decoded in 25 ms on one core."""
 _CONTEXT_FRAMES = 10
-"""So many frames on each side are heard in a frame's sound: a decoder's convolutions reach no
-further (conv_pre 3, the widest of the resblocks at an eighth of a frame 5.6). With 10 the samples
-are those of the whole sentence to 4e-7, with 8 to 1e-4."""
+"""So many frames on each side are heard in a frame's sound: the convolutions of a medium voice's
+decoder reach no further (conv_pre 3, the widest of the resblocks at an eighth of a frame 5.6). With
+10 the samples are those of the whole sentence to 4e-7, with 8 to 1e-4, which is as little heard."""
 _WARM = ("Hello.", "How are you today?", "I would like to know more.")
 _PEAK = 0.95
 _START, _PAUSE, _END = "^", "_", "$"  # Piper's names of what stands around phonemes
@@ -174,9 +174,10 @@ class Voice:
         Piper makes the loudest sample of each sentence full scale. Nobody knows that sample
         before the last piece, so the usual one is made so, and every sentence alike.
         """
+        steady = self.steady()  # as loud in every run
         peaks = []
         for words in _WARM:
-            sound = np.frombuffer((await self.say(words)).pcm, np.int16)
+            sound = np.frombuffer((await steady.say(words)).pcm, np.int16)
             peaks.append(float(np.abs(sound.astype(np.float32)).max(initial=1.0)) / 32768)
         self._gain = _PEAK / statistics.median(peaks)
 

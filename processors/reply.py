@@ -44,7 +44,7 @@ from talkpath.agent.reply_metrics import EagerTokens, ReplyMetrics
 from talkpath.processors.frames import ReadAheadFrame, ReplyCutFrame
 from talkpath.processors.reply_ahead import ReadAhead, SpeakAhead
 from talkpath.processors.reply_filler import Filler, ReplyFiller
-from talkpath.processors.reply_stream import ReplyCut, ReplySource
+from talkpath.processors.reply_stream import FAILED, ReplyCut, ReplySource
 
 __all__ = ["Reply"]
 
@@ -205,8 +205,9 @@ class Reply(OpenAILLMService):
         self, error_msg: str, exception: Exception | None = None, *args: Any, **kwargs: Any
     ) -> None:
         """Report an error: one of the source's in its own words, which say who failed."""
-        notes = getattr(exception, "__notes__", ())
-        await super().push_error(notes[-1] if notes else error_msg, exception, *args, **kwargs)
+        notes: Sequence[str] = getattr(exception, "__notes__", ())
+        told = (note for note in notes if note.startswith(FAILED))  # a tool's may have others
+        await super().push_error(next(told, error_msg), exception, *args, **kwargs)
 
     async def run_function_calls(self, function_calls: Sequence[FunctionCallFromLLM]) -> None:
         """Run the calls that can be made; the model is told of those that cannot."""

@@ -41,12 +41,16 @@ from talkpath.agent.reply_metrics import ReplyMetrics
 from talkpath.agent.thoughts import WithoutThoughts
 
 __all__ = [
+    "FAILED",
     "EmptyReply",
     "ReplyCut",
     "ReplyHost",
     "ReplySource",
     "reason_of",
 ]
+
+FAILED = "The language model at "
+"""How a note begins that says which server failed."""
 
 _PAUSE_S = 0.2
 """Before a server is asked again: one that restarts, or drops a connection, needs a moment."""
@@ -141,7 +145,7 @@ class ReplySource:
                     return
                 except Exception as failure:  # a broken server makes its client raise anything
                     self._metrics.failures.add(of=reason_of(failure))
-                    failure.add_note(f"The language model at {server.name} failed: {failure}")
+                    failure.add_note(f"{FAILED}{server.name} failed: {failure}")
                     if isinstance(failure, ReplyCut):
                         raise
                     error = failure

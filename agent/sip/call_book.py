@@ -2,7 +2,7 @@
 
 import secrets
 from collections import OrderedDict
-from typing import Any
+from typing import Any, NamedTuple
 
 from talkpath.agent.sip.edge_actions import EdgeError, ToPeer
 from talkpath.agent.sip.edge_call import EdgeCall, Stage
@@ -17,6 +17,12 @@ T1_S = 0.5
 
 _STAND_IN = "tpdial-"
 _MOST_DIALS = 1000
+
+
+class _Dial(NamedTuple):
+    uri: str
+    info: Any
+    trunk: str
 
 
 class CallBook:
@@ -36,7 +42,7 @@ class CallBook:
         self.draining = False
         self._max_calls = max_calls
         self._passage = passage
-        self._dials: OrderedDict[str, tuple[str, Any]] = OrderedDict()
+        self._dials: OrderedDict[str, _Dial] = OrderedDict()
 
     @property
     def active(self) -> int:
@@ -44,28 +50,32 @@ class CallBook:
         return sum(not call.is_over for call in self.calls.values())
 
     def has_line(self, trunk: Trunk | None) -> bool:
-        """Whether one call more may be made, through a trunk or without."""
-        if self.active >= self._max_calls:
+        """Whether one call more may be taken or made, through a trunk or without.
+
+        A call that is going to be dialled, which may wait for a worker, has its line already.
+        """
+        dials = [dial for dial in self._dials.values() if dial.info is not None]
+        if self.active + len(dials) >= self._max_calls:
             return False
-        return trunk is None or not trunk.max_calls or self.of_trunk(trunk) < trunk.max_calls
+        if trunk is None or not trunk.max_calls:
+            return True
+        calls = sum(not call.is_over and call.trunk == trunk.name for call in self.calls.values())
+        return calls + sum(dial.trunk == trunk.name for dial in dials) < trunk.max_calls
 
-    def of_trunk(self, trunk: Trunk) -> int:
-        """Calls of a trunk that are not over."""
-        return sum(not call.is_over and call.trunk == trunk.name for call in self.calls.values())
-
-    def expect_dial(self, uri: str, info: Any = None) -> str:
+    def expect_dial(self, uri: str, info: Any = None, trunk: str = "") -> str:
         """Allow a worker one outbound call.
 
         Args:
             uri: whom to call.
-            info: kept with the call.
+            info: kept with the call; a call without is not ours to count before it comes.
+            trunk: by which it goes.
 
         Returns:
             What the worker dials: an address here, which stands for ``uri``. baresip refuses to
             dial addresses of networks that it does not listen in.
         """
         token = f"{_STAND_IN}{secrets.token_hex(8)}"
-        self._dials[token] = (uri, info)
+        self._dials[token] = _Dial(uri, info, trunk)
         while len(self._dials) > _MOST_DIALS:
             self._dials.popitem(last=False)
         return self._passage.address(token)
@@ -78,9 +88,10 @@ class CallBook:
         """The call will not be made after all."""
         self._dials.pop(_token(stand_in), None)
 
-    def take_dial(self, stand_in: str) -> tuple[str, Any]:
-        """Whom a stand-in stands for, and what was kept with it, once; an empty URI for nobody."""
-        return self._dials.pop(_token(stand_in), ("", None))
+    def take_dial(self, stand_in: str) -> tuple[str, Any, str]:
+        """URI, info and trunk that a stand-in stands for, once; an empty URI for nobody."""
+        dial: _Dial = self._dials.pop(_token(stand_in), _Dial("", None, ""))
+        return dial
 
     def known(self, call_id: str) -> EdgeCall:
         """A call that is not over.

@@ -85,7 +85,7 @@ class Edge:
         """Let a caller hear that it rings, while nobody can take its call yet."""
         if call.stage is not Stage.ASKED or call.flow is None:
             return []
-        call.ringing = self._passage.respond(call.invite, Refusal(180))
+        call.ringing = self._passage.ringing(call, call.flow)
         return [self._passage.reply(call.ringing, call.invite, call.flow, call)]
 
     def refuse(self, call: EdgeCall, refusal: Refusal, now_s: float) -> list[Action]:

@@ -246,6 +246,13 @@ class Passage:
             response.headers.set("To", call.ours)
         return response
 
+    def ringing(self, call: EdgeCall, flow: Flow) -> Response:
+        """A 180 of the edge's own, with what one that begins a dialog has (RFC 3261, 12.1.1)."""
+        response = self.respond(call.invite, Refusal(180))
+        response.headers.set("Contact", self._contact(call, flow, self._face(flow)))
+        response.headers.set("Record-Route", *call.invite.headers.all("Record-Route"))
+        return response
+
     def reply(
         self, response: Response, request: Request, flow: Flow, call: EdgeCall | None = None
     ) -> ToPeer:

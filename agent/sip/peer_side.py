@@ -151,11 +151,10 @@ class PeerSide:
             return Refusal(482)  # a copy that took another way, or our own call come back
         if (request.headers.get("Max-Forwards") or "70").strip() == "0":
             return Refusal(483)
-        unavailable = self._unavailable()
-        if unavailable is not None:
-            return unavailable
+        if self._book.draining:
+            return Refusal(503, headers=_RETRY)
         trunk: Trunk | None = verdict.trunk
-        if trunk is not None and trunk.max_calls and self._book.of_trunk(trunk) >= trunk.max_calls:
+        if not self._book.has_line(trunk):
             return Refusal(config.busy_status, headers=_RETRY)
         try:
             _ = request.target, request.contact

@@ -57,7 +57,7 @@ class WorkerSide:
             if request.method == "ACK":
                 return []
             return [ToWorker(bytes(self._passage.respond(request, Refusal(481))), worker)]
-        callee, info = self._book.take_dial(request.uri)
+        callee, info, trunk = self._book.take_dial(request.uri)
         refusal = None
         if not callee and not self._permits(request.uri, None):
             refusal = Refusal(403)
@@ -66,7 +66,7 @@ class WorkerSide:
         if refusal is not None:
             return [ToWorker(bytes(self._passage.respond(request, refusal)), worker)]
         call = EdgeCall(request.call_id, True, request, None, Stage.SOUGHT, now_s, worker)
-        call.info = info
+        call.info, call.trunk = info, trunk
         call.note_worker(request)
         call.cseq = request.cseq[0]
         call.sent["INVITE"] = request.via.parameters.get("branch") or ""

@@ -11,11 +11,12 @@ Sans-IO: windows in, events out. It listens while it is told to, which is while 
 Enough is when the probabilities of the last two windows add up to ``barge_in_threshold``: one
 window that is certain, or two that are half so, as soft beginnings are. Hard beginnings are what
 takes Silero long: a plosive, or a vowel at full level out of silence, is not likely for 200 ms.
-So half of that will do in a window that is loud (see ``SpeechLevel.loud``), and a quarter in two;
+So half of that will do in a window that is loud (``SpeechLevel.is_loud``), and a quarter in two;
 and an onset whose probability sinks again is kept up by loud windows for 0.2 s. One that came to
 nothing makes loudness no evidence for 10 s: among knocks the bot falters once, not each time.
 While it listens it is also given the windows half way between the others, which tell by their
-probability alone; with one caller they are another 0.45 % of a core while the bot speaks.
+probability alone, but not in those 10 s; with one caller they are another 0.45 % of a core while
+the bot speaks.
 
 Over the beginnings of the English reference clips, from the first 10 ms within 15 dB of the
 loudest to the end of the window that tells (median, 90th, 95th and 99th percentile, ms):
@@ -105,6 +106,8 @@ class OnsetMachine:
         self._loud = self._loud + 1 if loud else 0
         self._doubt = max(0, self._doubt - 1)
         self._speaking = speaking
+        if not self.waits:
+            self._between.clear()
         if speaking:
             self._under_way = False
             self._clear()

@@ -102,6 +102,7 @@ class BargeIn:
         self._held_since_s: float | None = None
         self._worded = False  # this speech has words
         self._noise = False  # this speech was let pass as noise
+        self._owed = False  # the final of the speech before this onset has not come yet
         self._backchannel: tuple[str, float] | None = None  # and when it was over
 
     @property
@@ -159,6 +160,7 @@ class BargeIn:
     def onset(self, at_s: float, ago_s: float) -> list[BargeInEvent]:
         """A sound that may become speech."""
         if self._speech in (_Speech.NONE, _Speech.STOPPED):
+            self._owed = self._speech is _Speech.STOPPED
             self._begin(_Speech.ONSET, at_s - ago_s)
         held = self._hold(at_s) if self.profile.grace_s == 0 else []
         return [*self._settled(), *held]
@@ -167,8 +169,8 @@ class BargeIn:
         """It did not."""
         if self._speech is not _Speech.ONSET:
             return []
-        self._speech = _Speech.NONE
-        return self._resume()
+        self._speech = _Speech.STOPPED if self._owed else _Speech.NONE
+        return [] if self._owed else self._resume()
 
     def started(self, at_s: float, ago_s: float) -> list[BargeInEvent]:
         """Speech has started."""
@@ -194,17 +196,19 @@ class BargeIn:
 
     def final(self, text: str, at_s: float, *, ends_speech: bool = True) -> list[BargeInEvent]:
         """A final; empty where the sound held no words."""
-        if ends_speech and self._speech is _Speech.STOPPED:
-            self._speech = _Speech.NONE
+        if ends_speech:
+            self._owed = False
+            if self._speech is _Speech.STOPPED:
+                self._speech = _Speech.NONE
         if not self._busy:
             # Words without speech before: a transcript that came late, or another service's.
             return [Begin()] if text.strip() else []
         if not text.strip():
-            return self._resume() if ends_speech else []
+            return self._resume_unless_onset() if ends_speech else []
         if is_backchannel(text):
             settled = self._settled()
             self._backchannel = (text.strip(), at_s)
-            return [*self._resume(), *settled]
+            return [*self._resume_unless_onset(), *settled]
         return self._interrupt()
 
     def tick(self, at_s: float) -> list[BargeInEvent]:
@@ -252,6 +256,10 @@ class BargeIn:
             return []
         self._held_since_s = None
         return [Resume()]
+
+    def _resume_unless_onset(self) -> list[BargeInEvent]:
+        """Go on, but not into a sound that may be speech: its end decides then."""
+        return [] if self._speech is _Speech.ONSET else self._resume()
 
     def _interrupt(self) -> list[BargeInEvent]:
         self.interrupted()

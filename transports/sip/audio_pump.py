@@ -80,7 +80,7 @@ class AudioPump:
                 polled.failed(error)
             else:
                 polled.due_s = loop.time() + quiet_s if quiet_s > 0 else 0.0
-        if self._polls:
+        if self._polls and self._next is None:  # what is polled may have added more
             # Rounds that were missed are skipped: one reads all that has come meanwhile.
             self._round_s = max(self._round_s + self._poll_s, loop.time())
             early_s = min(polled.due_s for polled in self._polls.values()) - self._round_s

@@ -22,6 +22,7 @@ _EARLY_S = 0.0075
 _LATER_S = 0.0001
 """By so much a packet the time at which the next one is due moves back, where they come later."""
 
+_PACKET_S = 0.02  # taken for the length of packets before any was read alone
 _PAUSE_S = 0.1
 """Packets that come later than that are not late: they are the first ones after a pause."""
 
@@ -168,7 +169,7 @@ class LegAudio:
     def _expect(self, length: int, now_s: float) -> None:
         """Note when a read came: packets come at even times, but for those that are late."""
         seconds = length / (2 * (self._heard_hz or self.rate_hz))
-        self._packet_s = min(self._packet_s or seconds, seconds)  # several are read at once
+        self._packet_s = min(self._packet_s or _PACKET_S, seconds)  # several are read at once
         due_s = self._came_s + seconds
         self._came_s = min(now_s, due_s + _LATER_S) if now_s < due_s + _PAUSE_S else now_s
 

@@ -18,6 +18,7 @@ _MOST = 256
 _LONGEST_KEY_S = 1.0
 """A key whose end does not come until then is told: its last packets, three alike, were lost."""
 
+_PACKET_S = 0.02
 _KEY_ENDS = 3
 """The last packet of a key is sent three times (RFC 4733, 2.5.1.4)."""
 
@@ -41,6 +42,7 @@ class LegEvents:
         self._waiting: deque[LegEvent] = deque()
         self._news = asyncio.Event()
         self._key: tuple[str, float] | None = None
+        self._key_since_s: float | None = None  # until its true end, told or not
         self._key_limit: asyncio.TimerHandle | None = None
 
     def put(self, event: LegEvent) -> None:
@@ -57,21 +59,28 @@ class LegEvents:
         """A key went down; one whose end was lost ends here."""
         self.key_up()
         if key and key.upper() in KEYS:
-            self._key = key.upper(), time.monotonic()
+            self._key_since_s = time.monotonic()
+            self._key = key.upper(), self._key_since_s
             loop = asyncio.get_running_loop()
-            self._key_limit = loop.call_later(_LONGEST_KEY_S, self.key_up)
+            self._key_limit = loop.call_later(_LONGEST_KEY_S, self._tell)
 
     def key_up(self) -> None:
         """The key that was down went up."""
+        if self._key_since_s is not None:
+            lasted_s = time.monotonic() - self._key_since_s
+            self._key_since_s = None
+            self.key_packets += int(lasted_s / _PACKET_S) + _KEY_ENDS
+        self._tell()
+
+    def _tell(self) -> None:
+        """Tell of the key that is down, once."""
         if self._key_limit is not None:
             self._key_limit.cancel()
             self._key_limit = None
         if self._key is not None:
             key, since = self._key
             self._key = None
-            lasted_ms = int((time.monotonic() - since) * 1000)
-            self.key_packets += lasted_ms // 20 + _KEY_ENDS
-            self.put(KeyPressed(key, lasted_ms))
+            self.put(KeyPressed(key, int((time.monotonic() - since) * 1000)))
 
     async def read(self) -> AsyncIterator[LegEvent]:
         """The events in their order, up to ``Ended``."""

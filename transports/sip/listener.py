@@ -254,7 +254,7 @@ class Listener:
         """Call somebody, and let a bot talk.
 
         Args:
-            to: a SIP URI, or a number where ``trunk`` is given.
+            to: a SIP URI, or a number, by the trunk that is given or the only one.
             bot: the default one, if empty.
             trunk: by name; empty calls the URI's own host.
             headers: put into the INVITE.

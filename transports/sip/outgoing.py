@@ -22,6 +22,9 @@ from talkpath.transports.sip.worker_process import Worker
 
 __all__ = ["Outgoing"]
 
+# For a worker with room: who asks for a call waits for the answer, and may ask again.
+_WAIT_S = 5.0
+
 
 class Outgoing:
     """Makes outbound calls; those that workers make by themselves, as in transfers, pass here, too.
@@ -78,10 +81,12 @@ class Outgoing:
         return await self._dial(OutboundCall(info), own)
 
     async def _dial(self, call: OutboundCall, headers: Mapping[str, str]) -> OutboundCall:
-        stand_in = self._edge.book.expect_dial(call.info.to_uri, call)
+        stand_in = self._edge.book.expect_dial(call.info.to_uri, call, call.info.trunk)
         worker: Worker | None = None
         try:
-            worker = self._supervisor.take(stand_in) or await self._supervisor.wait(stand_in)
+            worker = self._supervisor.take(stand_in) or await self._supervisor.wait(
+                stand_in, _WAIT_S
+            )
             if worker is None:
                 raise LegError("no worker is free; try again later")
             answer = await worker.channel.ask(
@@ -101,7 +106,7 @@ class Outgoing:
         dialled = call.info
         if isinstance(dialled, OutboundCall):
             self._name(dialled, call.call_id)
-            call.info, call.trunk = dialled.info, dialled.info.trunk
+            call.info = dialled.info
         else:
             call.info = CallInfo(call_id=call.call_id, direction="outbound", to_uri=locate.uri)
         self._ledger.open(call.call_id, "outbound")

@@ -1,5 +1,6 @@
 """The reception: decides on inbound calls, lets them wait for a worker, and gives them to it."""
 
+import asyncio
 import dataclasses
 import time
 from collections.abc import Awaitable, Callable, Iterable
@@ -62,8 +63,7 @@ class Reception:
         if isinstance(decided, str):
             worker = self._supervisor.take(call.call_id)
             if worker is None:
-                self._do(self._edge.ring(call))
-                worker = await self._supervisor.wait(call.call_id)
+                worker = await self._wait(call)
             if worker is not None:
                 await self._give(call, dataclasses.replace(info, bot=decided), worker)
                 return
@@ -71,6 +71,17 @@ class Reception:
         logger.info("call {}: refused with {}", call.call_id, decided.status)
         self._ledger.refused(decided.status)
         self._do(self._edge.refuse(call, decided, time.monotonic()))
+
+    async def _wait(self, call: EdgeCall) -> Worker | None:
+        """Let it ring until a worker has room."""
+        logger.info("call {}: it rings, until a worker has room for it", call.call_id)
+        self._do(self._edge.ring(call))
+        try:
+            return await self._supervisor.wait(call.call_id)
+        except asyncio.CancelledError:
+            logger.info("call {}: the caller gave up before a worker had room", call.call_id)
+            self._ledger.refused(487)
+            raise
 
     async def _give(self, call: EdgeCall, info: CallInfo, worker: Worker) -> None:
         call.info = info

@@ -119,11 +119,15 @@ class Supervisor:
             worker.add(call_id)
         return worker
 
-    async def wait(self, call_id: str) -> Worker | None:
+    async def wait(self, call_id: str, limit_s: float | None = None) -> Worker | None:
         """Give a call to the next worker that has room; who came first is first.
 
+        Args:
+            call_id: of the call.
+            limit_s: seconds that it waits; None: ``timing.wait_s``.
+
         Returns:
-            None where none has within ``timing.wait_s``, where none will ever be, or where as
+            None where none has in that time, where none will ever be, or where as
             many wait already as there may be calls.
         """
         if self._stopping or self.failure or len(self._waiting) >= self._max_calls:
@@ -132,7 +136,7 @@ class Supervisor:
         self._waiting[seat] = call_id
         self._grow()
         try:
-            await asyncio.wait({seat}, timeout=self._timing.wait_s)
+            await asyncio.wait({seat}, timeout=self._timing.wait_s if limit_s is None else limit_s)
         except asyncio.CancelledError:
             if seat.done() and (worker := seat.result()) is not None:
                 worker.remove(call_id)  # given in the very moment
@@ -271,8 +275,9 @@ class Supervisor:
             self.past_figures = merge_prometheus([self.past_figures, figures])
         except LegError as error:
             logger.warning("what {} has counted is lost: {}", worker, error)
-        keeper.cancel()
-        await asyncio.wait({keeper})
+        finally:
+            keeper.cancel()
+            await asyncio.wait({keeper})
 
     async def _keep(self) -> None:
         """Run a worker, and another one after its death, as long as there is hope."""

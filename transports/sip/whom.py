@@ -29,6 +29,7 @@ class Whom:
     def __init__(self, config: SipConfig, trunks: Mapping[str, Trunk]) -> None:
         self.trunks = trunks
         hosts = [host for trunk in trunks.values() for host in trunk.hosts]
+        self._dialling = [name for name, trunk in trunks.items() if trunk.hosts]
         self._plan = DialPlan(config.dial_plan, hosts)
         self._plans = {
             name: DialPlan(trunk.dial_plan, trunk.hosts) for name, trunk in trunks.items()
@@ -52,7 +53,9 @@ class Whom:
         if not _NUMBER.fullmatch(number):
             raise LegError(f"{to!r} is neither a SIP address nor a number")
         if not (where or host):
-            names = ", ".join(self.trunks)
+            names = ", ".join(self._dialling)
+            if trunk:
+                raise LegError(f"trunk {trunk!r} has no servers, by which a number could be called")
             raise LegError(
                 f"by which trunk shall {to!r} be called? There are {names}"
                 if names
@@ -62,10 +65,9 @@ class Whom:
 
     def trunk_for(self, to: str, trunk: str) -> str:
         """The trunk by which somebody is called: the one that is named, or a number's only one."""
-        is_number = not to.lower().startswith(("sip:", "sips:"))
-        return (
-            next(iter(self.trunks)) if not trunk and is_number and len(self.trunks) == 1 else trunk
-        )
+        if trunk or len(self._dialling) != 1 or to.lower().startswith(("sip:", "sips:")):
+            return trunk
+        return self._dialling[0]
 
     def permits(self, target: str, trunk: str = "") -> bool:
         """Whether a target may be called, by the plan for all or by that of the call's trunk."""

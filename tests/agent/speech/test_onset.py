@@ -97,6 +97,16 @@ def test_windows_in_between_tell_too_until_something_came_to_nothing() -> None:
     assert machine.advance(0.9, speech=True, speaking=False)
 
 
+def test_a_window_from_before_the_bot_was_silent_counts_for_nothing() -> None:
+    machine = OnsetMachine(SpeechConfig(barge_in_threshold=0.8))
+    machine.listening = True
+    assert not machine.advance_between(0.5)
+    machine.listening = False
+    machine.advance(0.0, speech=False, speaking=False)
+    machine.listening = True
+    assert not machine.advance_between(0.35)
+
+
 @pytest.fixture(scope="module")
 def vad() -> SileroVad:
     return SileroVad()

@@ -44,6 +44,22 @@ def test_an_onset_that_comes_to_nothing_lets_it_go_on() -> None:
     assert machine.onset_ended() == [Resume()]
 
 
+def test_a_knock_between_the_stop_and_its_final_lets_nobody_speak_into_the_words() -> None:
+    machine = spoken_over()
+    speech(machine)
+    machine.stopped()
+    assert machine.onset(1.0, 0.08) == []
+    assert machine.onset_ended() == []
+    assert machine.final("stop please now", 1.3) == [Interrupt()]
+
+    machine = spoken_over()
+    speech(machine)
+    machine.stopped()
+    machine.onset(1.0, 0.08)
+    assert machine.final("", 1.1) == []  # the new sound may be speech
+    assert machine.onset_ended() == [Resume()]
+
+
 def test_words_interrupt_it() -> None:
     machine = spoken_over()
     speech(machine)

@@ -45,7 +45,7 @@ const latency = new Latency({
 });
 const captions = new Export({ group: $("export"), format: $("export-format"), save: $("export-save") });
 const meters = new Meters();
-const keypad = new Keypad({ toggle: $("keys"), pad: $("keypad") }, (key) => session?.press(key));
+const keypad = new Keypad({ toggle: $("keys"), pad: $("keypad") }, (key) => session?.press(key) ?? false);
 
 /** @type {keyof typeof STATES} */
 let state = "idle";
@@ -69,7 +69,7 @@ function show(next) {
   $("connect").classList.toggle("primary", !busy);
   $("connect").classList.toggle("quiet", busy);
   $("mute").disabled = !busy;
-  keypad.enable(state === "connected");
+  keypad.enable(state === "connected" || state === "reconnecting");
 }
 
 /**

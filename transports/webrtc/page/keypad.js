@@ -11,7 +11,7 @@ export class Keypad {
 
   /**
    * @param {{toggle: HTMLButtonElement, pad: HTMLElement}} elements
-   * @param {(key: string) => void} press what a key does
+   * @param {(key: string) => boolean} press what a key does, and whether it could
    */
   constructor({ toggle, pad }, press) {
     this.#toggle = toggle;
@@ -63,7 +63,7 @@ export class Keypad {
 
   /** @param {string} key */
   #send(key) {
+    if (!this.#press(key)) return;
     this.#pressed.textContent = (this.#pressed.textContent + key).slice(-SHOWN);
-    this.#press(key);
   }
 }

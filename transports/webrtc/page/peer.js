@@ -58,9 +58,14 @@ export class Peer {
     this.#timer = window.setInterval(() => this.#tick(), KEEPALIVE_MS);
   }
 
-  /** @param {object} message */
+  /**
+   * @param {object} message
+   * @returns {boolean} whether there is a connection that takes it
+   */
   send(message) {
-    if (this.#channel?.readyState === "open") this.#channel.send(JSON.stringify(message));
+    if (this.#channel?.readyState !== "open") return false;
+    this.#channel.send(JSON.stringify(message));
+    return true;
   }
 
   /** @param {MediaStreamTrack} track */

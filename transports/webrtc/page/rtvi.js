@@ -51,9 +51,12 @@ export class Session {
     });
   }
 
-  /** @param {string} key of a telephone */
+  /**
+   * @param {string} key of a telephone
+   * @returns {boolean} whether it was sent
+   */
   press(key) {
-    this.#peer.send({ label: LABEL, type: "dtmf", id: crypto.randomUUID(), data: { buttons: [key] } });
+    return this.#peer.send({ label: LABEL, type: "dtmf", id: crypto.randomUUID(), data: { buttons: [key] } });
   }
 
   /** @param {MediaStreamTrack} track */
