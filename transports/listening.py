@@ -4,6 +4,7 @@ It hears nothing more once the bot is about to leave: what is said then interrup
 """
 
 import asyncio
+from abc import abstractmethod
 
 from pipecat.frames.frames import CancelFrame, EndFrame, StartFrame
 from pipecat.transports.base_input import BaseInputTransport
@@ -41,9 +42,9 @@ class ListeningInput(BaseInputTransport):
         await self._stop_listening()
         await super().cleanup()  # type: ignore[no-untyped-call]
 
+    @abstractmethod
     async def _listen(self) -> None:
         """Push the caller's audio until this is cancelled, or there is no more."""
-        raise NotImplementedError
 
     async def _stop_listening(self) -> None:
         listening, self._listening = self._listening, None

@@ -47,7 +47,7 @@ async def test_strangers_scanners_and_broken_messages_leave_a_call_unharmed(
     line: Telephone, tmp_path: Path
 ) -> None:
     talking = asyncio.create_task(talk(line.port, _SECONDS))
-    await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)  # most of the attack falls into the call then
     await asyncio.gather(_broken(line), _scanners(line, tmp_path))
     whole(await talking, _SECONDS)
     whole(await talk(line.port, 1.0), 1.0)
